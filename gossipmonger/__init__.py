@@ -1,0 +1,40 @@
+"""A small shared map of state, kept alive across a fleet of ordinary programs.
+
+Scuttlebutt anti-entropy and a phi accrual failure detector, embedded in plain synchronous Python: no server, no broker, no
+event loop.
+
+    from gossipmonger import Gossipmonger
+
+    with Gossipmonger({"id": "a"}, seeds=[{"id": "b", "transport": {"host": "b.example", "port": 9742}}]) as node:
+        node.on("update", lambda peer_id, key, value: print(peer_id, key, value))
+        node.update("foo", "bar")
+        node.wait()
+"""
+
+from gossipmonger._version import __version__
+from gossipmonger.endpoint import Gossipmonger, PeerView
+from gossipmonger.errors import ClosedError, GossipmongerError, MessageError, OverflowedError, SendError
+from gossipmonger.options import Options
+from gossipmonger.peer import Peer, RemotePeer
+from gossipmonger.phi import PhiAccrual
+from gossipmonger.storage import MemoryStorage, Storage
+from gossipmonger.transport import TcpTransport, Transport
+
+__all__ = [
+    "ClosedError",
+    "Gossipmonger",
+    "GossipmongerError",
+    "MemoryStorage",
+    "MessageError",
+    "Options",
+    "OverflowedError",
+    "Peer",
+    "PeerView",
+    "PhiAccrual",
+    "RemotePeer",
+    "SendError",
+    "Storage",
+    "TcpTransport",
+    "Transport",
+    "__version__",
+]

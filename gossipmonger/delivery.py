@@ -1,0 +1,166 @@
+"""Delivery: handlers run one at a time, in the order things happened, off every lock.
+
+Events wait in a queue. A slow handler therefore delays later events and nothing else. What bounds the queue:
+
+* a waiting `update` takes over a later value of the same key, so there is at most one for each key. It stays in its place,
+  unless something else has happened to that peer since, in which case the later one waits behind that;
+* of the rest, which nothing collapses, at most `MAX_WAITING` wait. Beyond it they are dropped, and one `OverflowedError` says
+  how many.
+
+The thread is no daemon, so that a handler is not cut off in the middle when the program ends. It only lives while there is
+something to do, and a moment longer; a program that never calls `close()` therefore still ends.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from gossipmonger.errors import OverflowedError, report
+from gossipmonger.protocol import Event
+
+__all__ = ["MAX_WAITING", "Delivery"]
+
+#: Events other than `update` that may wait.
+MAX_WAITING = 10_000
+
+#: Seconds that the thread waits for another event before it ends.
+_LINGER = 0.1
+
+
+class _Waiting:
+    __slots__ = ("event", "update_of")
+
+    def __init__(self, event: Event, update_of: tuple[str, str] | None) -> None:
+        self.event = event
+        self.update_of = update_of
+
+
+class Delivery:
+    """The queue between what happens and who is told.
+
+    Args:
+        emit: Called with each event, on the delivering thread; what it raises goes to `threading.excepthook`.
+        executor: Its `submit(function)` runs the deliveries, one after the other; None for a thread of its own.
+    """
+
+    def __init__(self, emit: Callable[[Event], None], executor: Any = None) -> None:
+        self._emit = emit
+        self._executor = executor
+        self._queue: deque[_Waiting] = deque()
+        self._updates: dict[str, dict[str, _Waiting]] = {}
+        self._others = 0
+        self._dropped = 0
+        self._active = False
+        self._closed = False
+        self._runner: threading.Thread | None = None  # runs a handler
+        self._thread: threading.Thread | None = None  # our own, the latest
+        self._queue_lock = threading.Lock()  # guards all of the above
+        self._changed = threading.Condition(self._queue_lock)
+
+    @property
+    def delivering(self) -> bool:
+        """Whether the calling thread is the one that runs a handler right now."""
+        return self._runner is threading.current_thread()
+
+    def post(self, event: Event) -> None:
+        """Queue an event; nothing runs yet. May be called under any lock."""
+        with self._queue_lock:
+            if self._closed:
+                return
+            if event.name == "update":
+                self._post_update(event)
+                return
+            if event.name in ("peer dead", "peer live", "new peer"):
+                self._updates.pop(event.args[0].id, None)  # later values of this peer's keys go behind this event
+            if self._others >= MAX_WAITING:
+                self._dropped += 1
+                return
+            self._others += 1
+            self._queue.append(_Waiting(event, None))
+
+    def _post_update(self, event: Event) -> None:
+        id, key, _ = event.args
+        updates = self._updates.setdefault(id, {})
+        waiting = updates.get(key)
+        if waiting is None:
+            waiting = updates[key] = _Waiting(event, (id, key))
+            self._queue.append(waiting)
+        else:
+            waiting.event = event
+
+    def kick(self) -> None:
+        """See to it that what is queued is delivered. Not to be called under a lock: an executor may run it right here."""
+        with self._queue_lock:
+            if self._active:
+                self._changed.notify_all()
+                return
+            if not self._queue:
+                return
+            self._active = True
+        try:
+            if self._executor is not None:
+                self._executor.submit(self._run)
+            else:
+                self._thread = threading.Thread(target=self._run, name="gossipmonger-events", daemon=False)
+                self._thread.start()
+        except BaseException:
+            self._active = False
+            raise
+
+    def _run(self) -> None:
+        linger = _LINGER if self._executor is None else 0
+        while True:
+            with self._queue_lock:
+                self._runner = threading.current_thread()
+                deadline = monotonic() + linger
+                while not self._queue and not self._closed:
+                    patience = deadline - monotonic()
+                    if patience <= 0 or not self._changed.wait(patience):
+                        break
+                if self._closed or not self._queue:
+                    self._active = False
+                    self._runner = None
+                    self._changed.notify_all()
+                    return
+                event = self._next()
+            try:
+                self._emit(event)
+            except BaseException as error:  # nothing ends a thread, not even SystemExit out of a handler
+                report(error)
+
+    def _next(self) -> Event:
+        if self._dropped and self._others < MAX_WAITING:
+            dropped, self._dropped = self._dropped, 0
+            return Event("error", (OverflowedError(dropped),))
+        waiting = self._queue.popleft()
+        if waiting.update_of is None:
+            self._others -= 1
+        else:
+            id, key = waiting.update_of
+            updates = self._updates.get(id, {})
+            if updates.get(key) is waiting:
+                del updates[key]
+                if not updates:
+                    del self._updates[id]
+        return waiting.event
+
+    def close(self, timeout: float) -> bool:
+        """Drop what waits, let the handler that runs finish, at most `timeout` milliseconds; return whether it did.
+
+        From a handler it returns at once: that one is the last to run.
+        """
+        with self._queue_lock:
+            self._closed = True
+            self._queue.clear()
+            self._updates.clear()
+            self._changed.notify_all()
+            if self.delivering:
+                return True
+            finished = self._changed.wait_for(lambda: not self._active, timeout / 1000)
+        if finished and self._thread is not None:
+            self._thread.join()
+        return finished

@@ -1,0 +1,463 @@
+"""The endpoint: wires storage, protocol and transport to threads, a timer and handlers.
+
+One plain lock, `_state_lock`, guards the storage, the peers in it and the protocol. Under it the protocol is asked what there
+is to do, and the events that happened are queued, so that they are delivered in the order in which they happened. Then the
+lock is let go, and only then is anything sent or handled. So a handler may call whatever it likes on its node.
+
+What fails finds its way to `error` handlers. Where there are none: an error is raised to the caller if its call is what
+failed, and goes to `threading.excepthook` otherwise.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from pyee.base import EventEmitter
+
+from gossipmonger import values
+from gossipmonger.delivery import Delivery
+from gossipmonger.errors import ClosedError, GossipmongerError, MessageError, report
+from gossipmonger.options import Options, check_number
+from gossipmonger.peer import MAX_VERSION, Peer, RemotePeer
+from gossipmonger.protocol import Event, Output, Protocol
+from gossipmonger.storage import MemoryStorage
+from gossipmonger.transport import TcpTransport, messages
+from gossipmonger.transport.tcp import DEFAULT_PORT
+
+__all__ = ["Gossipmonger", "PeerView"]
+
+#: Milliseconds that `close` waits for the handler that runs, so that one that never returns does not keep it from ending.
+_CLOSE_TIMEOUT = 5_000
+
+#: Events that carry what the transport handed over: worth a copy only if someone listens.
+_INTERNAL = frozenset({"digest receive", "digest send", "deltas receive", "deltas send"})
+
+
+class PeerView(NamedTuple):
+    """A peer at one moment; nothing in it changes any more.
+
+    Attributes:
+        id: The peer's id.
+        transport: Where it is reached.
+        state: "live" or "dead".
+        phi: How suspicious its silence is, 0 for the local peer.
+        data: key -> value.
+    """
+
+    id: str
+    transport: Any
+    state: str
+    phi: float
+    data: Mapping[str, Any]
+
+
+class Gossipmonger(EventEmitter):
+    """A gossip endpoint: owns a map of keys and values, and knows those of all others.
+
+    Every method may be called from any thread and from a handler. Handlers are called one at a time, in the order things
+    happened, on the thread `gossipmonger-events` (or by the option `executor`); an exception in one becomes an `error` event.
+
+    * Life: `gossip`, `stop`, `close`, `wait`, and the `with` statement, which listens and gossips on entry, closes on exit
+    * Own state: `update`
+    * Others' state: `get`, `peer`, `peers`
+    * Events, through `on`: `update` (peer_id, key, value), `new peer`, `peer dead`, `peer live` (each a `RemotePeer`), `error`
+      (exception); and for those who look inside: `digest send`, `digest receive`, `deltas send`, `deltas receive` (remote_peer,
+      payload), `unknown peer` (peer_id)
+
+    Args:
+        peer_info: `id`, and optionally `transport`, for TCP a mapping with `host` ("localhost") and `port` (9742; 0 for any);
+            `data`, key -> [value, version]; `maxVersionSeen`, also spelled `max_version_seen`. Without the last, versions
+            start at the clock's microseconds, so that no two lives of one id share a version.
+        options: See `Options`; in upper or lower case.
+        **keywords: The same, in front of `options`.
+
+    Attributes:
+        local_peer: The node's own peer. To be read only, and not while others write: `peer` gives a copy.
+        storage: The storage in use.
+        transport: The transport in use; it has to be told to `listen`.
+        seeds: Seeds, as `RemotePeer`s.
+        options: The options in use.
+
+    Raises:
+        TypeError, ValueError: An argument is unknown, of the wrong type or out of range; the error names it.
+    """
+
+    local_peer: Peer
+    storage: Any
+    transport: Any
+    seeds: tuple[RemotePeer, ...]
+    options: Options
+
+    def __init__(
+        self, peer_info: Mapping[str, Any], options: Mapping[str, Any] | None = None, **keywords: Any
+    ) -> None:
+        super().__init__()
+        info = _check_peer_info(peer_info)
+        self.options = Options.parse(options, keywords)
+        self.seeds = self.options.seeds
+        self.storage = MemoryStorage() if self.options.storage is None else self.options.storage
+        own_transport = self.options.transport is None
+        if own_transport:
+            given = {} if info["transport"] is None else info["transport"]
+            if not isinstance(given, Mapping):
+                raise TypeError(f"peer_info.transport: {given!r} is no mapping with host and port")
+            info["transport"] = {"host": "localhost", "port": DEFAULT_PORT, **given}
+            self.transport = TcpTransport({name: info["transport"][name] for name in ("host", "port")})
+        else:
+            self.transport = self.options.transport
+        self._state_lock = threading.Lock()  # guards the storage, every Peer in it, and the protocol
+        self._timer_lock = threading.Lock()  # guards _timer, _gossiping and _closing
+        self._timer: Any = None
+        self._gossiping = False
+        self._closing = False
+        self._closed = threading.Event()
+        self._delivery = Delivery(self._deliver, self.options.executor)
+        self._delivered_name = ""
+        self.local_peer = _local_peer(info, self.storage, self.options.clock())
+        self._protocol = Protocol(self.local_peer, self.storage, self.options)
+        self._complete_transport()
+        for emitter, handlers in (
+            (self.storage, {"error": self._failed}),
+            (
+                self.transport,
+                {
+                    "digest": self._on_digest,
+                    "deltas": self._on_deltas,
+                    "error": self._failed,
+                    "listening": self._complete_transport,
+                },
+            ),
+        ):
+            if hasattr(emitter, "on"):
+                for name, handler in handlers.items():
+                    emitter.on(name, handler)
+
+    def __repr__(self) -> str:
+        return f"Gossipmonger({self.local_peer.id!r} at {self.local_peer.transport!r})"
+
+    # Life
+
+    def __enter__(self) -> Gossipmonger:
+        """Listen and gossip."""
+        try:
+            self.transport.listen()
+            self.gossip()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def gossip(self) -> None:
+        """Do one round now, on the caller's thread, and then one every GOSSIP_INTERVAL until `stop` or `close`.
+
+        A round, in this order: a digest to a random live peer; maybe one to a random dead peer; one to a random seed if live
+        peers are fewer than MINIMUM_LIVE_PEERS; then live peers whose phi is above DEAD_PEER_PHI are dead, and dead ones whose
+        phi is below it live; then the timer is set. Called again, it does a round at once and starts the interval anew.
+
+        Raises:
+            ClosedError: The endpoint has been closed.
+            Exception: What the storage or the transport raised in this first round, if no `error` handler is there.
+        """
+        with self._timer_lock:
+            if self._closing:
+                raise ClosedError("gossip: this endpoint has been closed")
+            self._gossiping = True
+        self._round(self._raise)
+
+    def _tick(self) -> None:
+        self._round(self._failed)
+
+    def _round(self, failed: Callable[[Exception], None]) -> None:
+        try:
+            with self._state_lock:
+                output = self._queued(self._protocol.round(self.options.clock()))
+            self._send(output, failed)
+        except Exception as error:
+            failed(error)
+        finally:
+            self._arm()
+
+    def _arm(self) -> None:
+        with self._timer_lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._gossiping:
+                self._timer = self.options.timer(self.options.gossip_interval / 1000, self._tick)
+                self._timer.daemon = True  # a program that ends need not wait for the next round
+                self._timer.name = "gossipmonger-timer"
+                self._timer.start()
+
+    def stop(self) -> None:
+        """Gossip no more rounds, until `gossip` is called again. Digests that come are still answered."""
+        with self._timer_lock:
+            self._gossiping = False
+            timer, self._timer = self._timer, None
+            if timer is not None:
+                timer.cancel()
+        if isinstance(timer, threading.Thread) and timer is not threading.current_thread():
+            timer.join()
+
+    def close(self) -> None:
+        """Stop, close the transport, end every thread, close the storage. What is closed stays closed.
+
+        Idempotent; from a handler too, which is then the last one to run. Events that were not delivered yet are dropped. A
+        handler that runs in another thread is given 5 s to return.
+
+        Raises:
+            Exception: What closing the transport or the storage raised, after everything else has been closed.
+        """
+        with self._timer_lock:
+            if self._closing:
+                return
+            self._closing = True
+        failures: list[Exception] = []
+        for step in (self.stop, self._close(self.transport), self._close_delivery, self._close(self.storage)):
+            try:
+                step()
+            except Exception as error:
+                failures.append(error)
+        self._closed.set()
+        if failures:
+            raise failures[0]
+
+    @staticmethod
+    def _close(thing: Any) -> Callable[[], None]:
+        return getattr(thing, "close", None) or (lambda: None)
+
+    def _close_delivery(self) -> None:
+        if not self._delivery.close(_CLOSE_TIMEOUT):
+            raise GossipmongerError(f"a handler did not return within {_CLOSE_TIMEOUT} ms of close()")
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the endpoint is closed, at most `timeout` milliseconds; return whether it is."""
+        if timeout is not None:
+            check_number("timeout", timeout, float, 0)
+        return self._closed.wait(None if timeout is None else timeout / 1000)
+
+    # Own state
+
+    def update(self, key: str, value: Any) -> bool:
+        """Set a key of the local peer; gossip carries it to all others.
+
+        Args:
+            key: The key, any string but "__proto__", which a Node node can't hold.
+            value: A JSON value; it is copied. What can't go in one message of the transport is refused.
+
+        Returns:
+            Whether anything changed: not if the key has this very value already.
+
+        Raises:
+            TypeError, ValueError: The key is no such string, or JSON can't carry the value.
+            ClosedError: The endpoint has been closed.
+        """
+        if not isinstance(key, str):
+            raise TypeError(f"key: {key!r} is no string")
+        if key == "__proto__":
+            raise ValueError("key: '__proto__' is a name that a Node node can't keep a value under")
+        value = values.copied(value)
+        limit = getattr(self.transport, "max_message_size", None)
+        if limit is not None and not messages.fits({key: value} if len(key) > 512 else value, limit):
+            raise ValueError(f"value: too large for a message of {limit} bytes")
+        if self._closing:
+            raise ClosedError("update: this endpoint has been closed")
+        with self._state_lock:
+            if self.local_peer.update_local(key, value) is None:
+                return False
+            self.storage.put(self.local_peer.id, self.local_peer)
+        return True
+
+    # Others' state
+
+    def get(self, peer_id: str, key: str, default: Any = None) -> Any:
+        """Return a copy of what `key` is at a peer, the local one included; `default` if there is no such peer or key."""
+        with self._state_lock:
+            peer = self._find(peer_id)
+            value = default if peer is None else peer.get(key, _MISSING)
+        return default if peer is None or value is _MISSING else values.copied(value)
+
+    def peer(self, peer_id: str) -> PeerView | None:
+        """Return a peer as it is now, None if there is none with this id."""
+        with self._state_lock:
+            peer = self._find(peer_id)
+            seen = None if peer is None else self._seen(peer)
+        return None if seen is None else _view(*seen)
+
+    def peers(self) -> dict[str, PeerView]:
+        """Return all peers as they are now, the local one first, by their ids. It copies: `peer` and `get` cost less."""
+        with self._state_lock:
+            live, dead = self._protocol.others()
+            seen = [self._seen(peer) for peer in (self.local_peer, *live, *dead)]
+        return {peer.id: _view(peer, writes) for peer, writes in seen}
+
+    def digest(self, live_peers: Iterable[Peer] = ()) -> list[dict[str, Any]]:
+        """Return the digest that a round sends: an entry for each of `live_peers`, then the local peer's."""
+        with self._state_lock:
+            return self._protocol.digest(list(live_peers))
+
+    def _find(self, id: str) -> Peer | None:
+        found: Peer | None = self.local_peer if id == self.local_peer.id else self.storage.get(id)
+        return found
+
+    def _seen(self, peer: Peer) -> tuple[PeerView, list[tuple[str, Any, int]]]:
+        phi = 0.0 if peer is self.local_peer else peer.phi(self.options.clock())
+        view = PeerView(peer.id, peer.transport, "live" if peer.live else "dead", phi, {})
+        return view, peer.deltas_after_version(-1)
+
+    # What the transport brings
+
+    def _on_digest(self, remote_peer: Any, digest: Any) -> None:
+        self._receive(remote_peer, None, digest)
+
+    def _on_deltas(self, remote_peer: Any, deltas: Any) -> None:
+        self._receive(remote_peer, deltas, None)
+
+    def _receive(self, sender: Any, deltas: Any, digest: Any) -> None:
+        if self._closing:
+            return
+        try:
+            if not getattr(self.transport, "validates", False):
+                sender, deltas, digest = messages.validate(sender, deltas, digest)
+            with self._state_lock:
+                now = self.options.clock()
+                if deltas is not None:
+                    output = self._queued(self._protocol.receive_deltas(now, sender, deltas))
+                else:
+                    output = self._queued(self._protocol.receive_digest(now, sender, digest))
+            self._send(output, self._failed)
+        except Exception as error:
+            self._failed(error)
+
+    def _complete_transport(self) -> None:
+        """Let peers know where the transport is reached, where `peer_info` left that open."""
+        local = self.local_peer
+        address = getattr(self.transport, "address", None)
+        if not isinstance(address, Mapping):
+            return
+        given = {} if local.transport is None else local.transport
+        if isinstance(given, dict) and (not given.get("port") or "host" not in given):
+            with self._state_lock:
+                local.transport = {**address, **{name: part for name, part in given.items() if part or name != "port"}}
+                self.storage.put(local.id, local)
+
+    # Output
+
+    def _queued(self, output: Output) -> list[Any]:
+        """Queue the events of `output`, under the lock so that they stay in order; return what is to be sent."""
+        sends = []
+        for item in output:
+            if not isinstance(item, Event):
+                sends.append(item)
+            elif self.listeners(item.name):
+                if item.name in _INTERNAL:
+                    item = Event(item.name, (item.args[0], values.copied(item.args[1])))
+                self._delivery.post(item)
+        return sends
+
+    def _send(self, sends: list[Any], failed: Callable[[Exception], None]) -> None:
+        for remote_peer, kind, payload in sends:
+            try:
+                getattr(self.transport, kind)(remote_peer, self.local_peer, payload)
+            except Exception as error:
+                failed(error)
+        self._delivery.kick()
+
+    def _deliver(self, event: Event) -> None:
+        self._delivered_name = event.name
+        if event.name == "error" and not self.listeners("error"):
+            report(event.args[0])
+        elif event.name == "update":
+            id, key, value = event.args
+            self.emit("update", id, key, values.copied(value))
+        else:
+            self.emit(event.name, *event.args)
+
+    def _emit_run(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._delivery.delivering:
+            super()._emit_run(f, args, kwargs)
+            return
+        try:
+            super()._emit_run(f, args, kwargs)
+        except BaseException as error:  # not even SystemExit ends the thread, or keeps the next handler from its event
+            if self._delivered_name == "error" or not isinstance(error, Exception):
+                report(error)
+            else:
+                self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._delivery.post(Event("error", (error,)))
+        self._delivery.kick()
+
+    def _raise(self, error: Exception) -> None:
+        if not self.listeners("error"):
+            raise error
+        self._failed(error)
+
+
+_MISSING = object()
+
+
+def _view(peer: PeerView, writes: list[tuple[str, Any, int]]) -> PeerView:
+    return peer._replace(
+        transport=values.copied(peer.transport, "transport") if isinstance(peer.transport, (dict, list)) else peer.transport,
+        data=MappingProxyType({key: values.copied(value) for key, value, _ in writes}),
+    )
+
+
+def _check_peer_info(given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"peer_info: {given!r} is no mapping")
+    info: dict[str, Any] = {"id": None, "transport": None, "data": None, "max_version_seen": None}
+    for name, value in given.items():
+        known = "max_version_seen" if name == "maxVersionSeen" else name
+        if known not in info:
+            raise TypeError(f"peer_info: unknown name {name!r}; there are id, transport, data and maxVersionSeen")
+        info[known] = value
+    if not isinstance(info["id"], str):
+        raise TypeError(f"peer_info.id: {info['id']!r} is no string")
+    if not info["id"] or info["id"] in messages.FATAL_IDS:
+        raise ValueError(f"peer_info.id: {info['id']!r} is no id that every peer can take")
+    if isinstance(info["transport"], Mapping):
+        info["transport"] = dict(info["transport"])
+    if info["max_version_seen"] is not None:
+        check_number("peer_info.maxVersionSeen", info["max_version_seen"], int, 0, MAX_VERSION)
+    info["data"] = _check_data({} if info["data"] is None else info["data"])
+    return info
+
+
+def _check_data(data: Any) -> dict[str, tuple[Any, int]]:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"peer_info.data: {data!r} is no mapping")
+    checked = {}
+    for key, pair in data.items():
+        if not isinstance(key, str) or not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise TypeError(f"peer_info.data: {key!r}: {pair!r} is no key with [value, version]")
+        check_number(f"peer_info.data[{key!r}], version", pair[1], int, 0, MAX_VERSION)
+        checked[key] = (values.copied(pair[0], f"peer_info.data[{key!r}]"), pair[1])
+    return checked
+
+
+def _local_peer(info: dict[str, Any], storage: Any, now: float) -> Peer:
+    """Return the local peer, put into the storage: the stored one, or one whose versions no former life has had."""
+    id, data, version = info["id"], info["data"], info["max_version_seen"]
+    stored: Peer | None = storage.get(id)
+    if stored is not None and version is None:
+        local = stored
+        local.transport = info["transport"] or stored.transport
+    elif version is not None:
+        local = Peer(id, data=data, max_version_seen=version, transport=info["transport"])
+        data = {}
+    else:
+        local = Peer(id, max_version_seen=int(now * 1000), transport=info["transport"])
+    for key, (value, _) in sorted(data.items(), key=lambda item: item[1][1]):
+        local.update_local(key, value)  # without a version to go by, as new as this life
+    local.mark_live()
+    storage.put(id, local)
+    return local

@@ -1,0 +1,6 @@
+"""How messages get from one node to another."""
+
+from gossipmonger.transport.base import Transport
+from gossipmonger.transport.tcp import TcpTransport
+
+__all__ = ["TcpTransport", "Transport"]

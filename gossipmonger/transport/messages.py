@@ -1,0 +1,200 @@
+"""Messages: their shape, their checks, their bytes.
+
+One message is one JSON object in UTF-8, ended by CR LF:
+
+    {"digest": [entry, ...], "sender": {"id": "a", "transport": {"host": "10.0.0.1", "port": 9742}}}
+    {"deltas": [["a", "foo", "bar", 1732], ...], "sender": {...}}
+
+An entry is `{"id", "maxVersionSeen", "transport"}`; a delta is `[peer id, key, value, version]`. A message is taken whole
+or refused whole, so everything in it is checked before anything of it is used. Fields beyond these are ignored: that is
+how a protocol grows.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn
+
+from gossipmonger import values
+from gossipmonger.errors import MessageError
+from gossipmonger.peer import MAX_VERSION, RemotePeer
+
+__all__ = ["FATAL_IDS", "MAX_MESSAGE_SIZE", "Message", "decode", "encode", "fits", "split_deltas", "validate"]
+
+#: Bytes. Far more than gossip needs, and little enough to hold a few dozen of in memory.
+MAX_MESSAGE_SIZE = 16 * 1024 * 1024
+
+#: Ids that no peer may have: a Node node looks peers up in a plain object, finds these inherited, and ends.
+FATAL_IDS = frozenset(
+    {"__proto__", "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString"}
+    | {"toString", "valueOf", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"}
+)
+
+
+class Message(NamedTuple):
+    """One message, checked.
+
+    Attributes:
+        sender: Who sent it, by its own word.
+        deltas: What it told, each `[peer id, key, value, version]`; None if it had none.
+        digest: What it knows, each `{"id", "maxVersionSeen", "transport"}`; None if it had none.
+    """
+
+    sender: RemotePeer
+    deltas: list[list[Any]] | None
+    digest: list[dict[str, Any]] | None
+
+
+def encode(
+    sender: RemotePeer, *, deltas: list[list[Any]] | None = None, digest: list[dict[str, Any]] | None = None
+) -> bytes:
+    """Return the message's bytes.
+
+    Raises:
+        TypeError, ValueError: A peer's transport is something that JSON has no form for.
+    """
+    message: dict[str, Any] = {}
+    if deltas is not None:
+        message["deltas"] = deltas
+    if digest is not None:
+        message["digest"] = digest
+    message["sender"] = {"id": sender.id, "transport": sender.transport}
+    return _dumps(message) + b"\r\n"
+
+
+def _dumps(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: only an escape can carry it
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def split_deltas(sender: RemotePeer, deltas: list[list[Any]], limit: int) -> Iterator[bytes]:
+    """Yield the messages that carry these deltas in their order, as few as keep each within `limit` bytes.
+
+    A delta that is larger by itself makes a message that is too large, and the receiver's to refuse.
+    """
+    encoded = encode(sender, deltas=deltas)
+    if len(encoded) <= limit or len(deltas) == 1:
+        yield encoded
+        return
+    half = len(deltas) // 2
+    yield from split_deltas(sender, deltas[:half], limit)
+    yield from split_deltas(sender, deltas[half:], limit)
+
+
+def fits(value: Any, limit: int) -> bool:
+    """Whether a message of `limit` bytes has room for `value` beside ids and addresses of reasonable length."""
+    room = limit - 4096
+    if isinstance(value, str) and 6 * len(value) < room:  # no character takes more than an escape, 6 bytes
+        return True
+    return not isinstance(value, (str, list, dict)) or len(_dumps(value)) <= room
+
+
+def decode(
+    data: bytes | bytearray, source: object = None, reachable: Callable[[Any], bool] = values.checked
+) -> Message:
+    """Return the message that these bytes are.
+
+    Args:
+        data: One whole message, with or without the CR LF.
+        source: Where it came from, for the error.
+        reachable: Whether a sender's or an entry's `transport` is one that this transport can use.
+
+    Raises:
+        MessageError: They are none.
+    """
+    try:
+        message = json.loads(data.decode(), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise MessageError(f"nested more than {values.MAX_NESTING} deep", source) from None
+    except ValueError as error:  # no UTF-8, no JSON, NaN, or an integer of thousands of digits
+        raise MessageError(f"no JSON in UTF-8: {error}", source) from None
+    if type(message) is not dict:
+        raise MessageError(f"{reprlib.repr(message)} is no object", source)
+    if "deltas" not in message and "digest" not in message:
+        raise MessageError("neither deltas nor digest", source)
+    return validate(message.get("sender"), message.get("deltas"), message.get("digest"), source, reachable)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def validate(
+    sender: Any,
+    deltas: Any = None,
+    digest: Any = None,
+    source: object = None,
+    reachable: Callable[[Any], bool] = values.checked,
+) -> Message:
+    """Return what a transport received as a message, if that is what it is.
+
+    Args:
+        sender: A mapping with `id` and `transport`, or an object with these attributes.
+        deltas: What should be a list of deltas, None for none.
+        digest: What should be a list of entries, None for none.
+        source: Where it came from, for the error; by default the sender's id.
+        reachable: As for `decode`.
+
+    Raises:
+        MessageError: It is none; the error names the first thing that is wrong.
+    """
+    if isinstance(sender, dict):
+        sender = RemotePeer(sender.get("id"), sender.get("transport"))
+    elif not isinstance(sender, RemotePeer):
+        sender = RemotePeer(getattr(sender, "id", None), getattr(sender, "transport", None))
+    source = sender.id if source is None else source
+    _check_id(sender.id, "sender.id", source)
+    if not reachable(sender.transport):
+        raise MessageError(f"sender.transport is {reprlib.repr(sender.transport)}, out of reach", source)
+    if deltas is not None:
+        _check_list(deltas, "deltas", source)
+        for index, delta in enumerate(deltas):
+            _check_delta(delta, index, source)
+    if digest is not None:
+        _check_list(digest, "digest", source)
+        for index, entry in enumerate(digest):
+            _check_entry(entry, index, source, reachable)
+    return Message(sender, deltas, digest)
+
+
+def _check_list(items: Any, name: str, source: object) -> None:
+    if type(items) is not list:
+        raise MessageError(f"{name} is {reprlib.repr(items)}, no list", source)
+
+
+def _check_id(id: Any, name: str, source: object) -> None:
+    if type(id) is not str or not id:
+        raise MessageError(f"{name} is {reprlib.repr(id)}, no id", source)
+    if id in FATAL_IDS:
+        raise MessageError(f"{name} is {id!r}, which ends Node nodes", source)
+
+
+def _check_delta(delta: Any, index: int, source: object) -> None:
+    if type(delta) is not list or len(delta) < 4:
+        raise MessageError(f"deltas[{index}] is {reprlib.repr(delta)}, no [peer id, key, value, version]", source)
+    id, key, value, version = delta[:4]
+    _check_id(id, f"deltas[{index}][0]", source)
+    if type(key) is not str:
+        raise MessageError(f"deltas[{index}][1] is {reprlib.repr(key)}, no key", source)
+    if not values.checked(value):
+        raise MessageError(f"deltas[{index}][2] holds an infinite number or is nested too deep", source)
+    if type(version) is not int or not 0 <= version <= MAX_VERSION:
+        raise MessageError(f"deltas[{index}][3] is {reprlib.repr(version)}, no version", source)
+
+
+def _check_entry(entry: Any, index: int, source: object, reachable: Callable[[Any], bool]) -> None:
+    if type(entry) is not dict:
+        raise MessageError(f"digest[{index}] is {reprlib.repr(entry)}, no entry", source)
+    _check_id(entry.get("id"), f"digest[{index}].id", source)
+    version = entry.get("maxVersionSeen")
+    if type(version) is not int or not 0 <= version <= MAX_VERSION:
+        raise MessageError(f"digest[{index}].maxVersionSeen is {reprlib.repr(version)}, no version", source)
+    transport = entry.get("transport")
+    if not reachable(transport):
+        raise MessageError(f"digest[{index}].transport is {reprlib.repr(transport)}, out of reach", source)
+

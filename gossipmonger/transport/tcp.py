@@ -1,0 +1,228 @@
+"""The TCP transport: one message per connection, ended by the sender's FIN.
+
+Threads, all daemons, since a program that ends need not wait for gossip:
+
+* `gossipmonger-tcp` accepts. It also watches the connections whose message is slow to arrive, so that these cost no thread.
+* up to `readers` threads of the same name with a number take what has arrived, decode it and emit it.
+* `gossipmonger-sender` threads connect and send. Each destination is served by one at a time, in turn with the others, and
+  one that failed last time by a pair of threads of their own: peers that do not answer wait for each other and for nobody
+  else.
+
+Events are emitted on the thread on which they happen: `listening` on the caller's of `listen`, messages on a reader, errors
+on any.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gossipmonger.errors import ClosedError, MessageError, report
+from gossipmonger.options import check_number, unknown_option
+from gossipmonger.peer import RemotePeer
+from gossipmonger.transport import messages
+from gossipmonger.transport.base import Transport
+from gossipmonger.transport.server import Server
+from gossipmonger.transport.senders import Senders
+
+__all__ = ["DEFAULT_PORT", "TcpTransport", "is_address"]
+
+#: The Node package's.
+DEFAULT_PORT = 9742
+
+
+def is_address(transport: Any) -> bool:
+    """Whether `transport` is a mapping with a `host` and a `port` from 1 to 65535, a number or, as Node takes it, digits."""
+    if type(transport) is not dict:
+        return False
+    host, port = transport.get("host"), transport.get("port")
+    if type(port) is str and port.isascii() and port.isdigit() and len(port) <= 5:
+        port = int(port)
+    return type(host) is str and host != "" and type(port) is int and 1 <= port <= 65535 and messages.values.checked(transport)
+
+
+class TcpTransport(Transport):
+    """Messages over TCP, as the Node package's default transport sends and reads them.
+
+    Args:
+        options: `host` (by default "localhost") and `port` (by default 9742; 0 for any free one), which peers are told;
+            any other argument may stand here too.
+        max_message_size: Bytes; a larger message is refused while it arrives.
+        max_connections: How many may be open at once before the slowest is closed to make room.
+        readers: Threads that read and decode. Python runs one at a time, so more only help where handlers wait.
+        senders: Threads that connect and send.
+        connect_timeout: Milliseconds for each address that a name resolves to.
+        send_timeout: Milliseconds for one message to leave.
+        receive_timeout: Milliseconds for one message to arrive, from accept to FIN.
+
+    Attributes:
+        host: Where peers are told to connect.
+        port: The same; of a port 0, once it is bound, the one that was free.
+
+    Raises:
+        TypeError, ValueError: An option is unknown or out of range; the error names it.
+    """
+
+    validates = True
+
+    def __init__(
+        self,
+        options: Mapping[str, Any] | None = None,
+        *,
+        host: str = "localhost",
+        port: int = DEFAULT_PORT,
+        max_message_size: int = messages.MAX_MESSAGE_SIZE,
+        max_connections: int = 256,
+        readers: int = 8,
+        senders: int = 8,
+        connect_timeout: float = 3_000,
+        send_timeout: float = 10_000,
+        receive_timeout: float = 10_000,
+    ) -> None:
+        super().__init__()
+        given = {
+            "host": host, "port": port, "max_message_size": max_message_size, "max_connections": max_connections,
+            "readers": readers, "senders": senders, "connect_timeout": connect_timeout, "send_timeout": send_timeout,
+            "receive_timeout": receive_timeout,
+        }  # fmt: skip
+        for name, value in (options or {}).items():
+            if name not in given:
+                raise unknown_option(name, given)
+            given[name] = value
+        self.host, self.port = _check_address(given["host"], given["port"])
+        for name in ("max_message_size", "max_connections", "readers", "senders"):
+            check_number(name, given[name], int, 1)
+        for name in ("connect_timeout", "send_timeout", "receive_timeout"):
+            check_number(name, given[name], float, 1, 3_600_000)
+        self.max_message_size: int = given["max_message_size"]
+        self._options = given
+        self._server: Server | None = None
+        self._senders = Senders(
+            threads=given["senders"], connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
+            failed=self._failed,
+        )  # fmt: skip
+        self._closed = False
+        self._lifecycle_lock = threading.Lock()  # guards _server and _closed
+
+    # Sending
+
+    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[dict[str, Any]]) -> None:
+        """Send a digest: see `Transport.digest`. A later one to the same peer replaces one that still waits."""
+        sender = RemotePeer(local_peer.id, local_peer.transport)
+        self._send(remote_peer, "digest", lambda: [messages.encode(sender, digest=digest_to_send)])
+
+    def deltas(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas_to_send: list[list[Any]]) -> None:
+        """Send deltas: see `Transport.deltas`. What would be too large for one message goes in several."""
+        sender = RemotePeer(local_peer.id, local_peer.transport)
+        limit = self.max_message_size
+        self._send(remote_peer, "deltas", lambda: messages.split_deltas(sender, deltas_to_send, limit))
+
+    def _send(self, remote_peer: RemotePeer, kind: str, encode: Callable[[], Any]) -> None:
+        if is_address(remote_peer.transport):
+            self._senders.send(RemotePeer(remote_peer.id, remote_peer.transport), kind, encode)
+        else:
+            reason = f"peer {remote_peer.id!r} has the transport {remote_peer.transport!r}, which is no host and port"
+            self._failed(ValueError(reason))
+
+    # Receiving
+
+    @property
+    def address(self) -> Mapping[str, Any] | None:
+        """`host` and `port` that peers are to be told, None while a port of 0 is not bound."""
+        return {"host": self.host, "port": self.port} if self.port else None
+
+    @property
+    def bound(self) -> tuple[str, int] | None:
+        """The host and port that the socket is bound to, None when it is not."""
+        server = self._server
+        return None if server is None else server.server_address[:2]
+
+    def listen(
+        self,
+        options: Mapping[str, Any] | Callable[[], None] | None = None,
+        callback: Callable[[], None] | None = None,
+    ) -> None:
+        """Bind, start to serve on a thread of its own, emit `listening`, call `callback`; return when all that is done.
+
+        Args:
+            options: `host` and `port` to bind where these differ from what peers are told. A host of "" is every address of
+                this machine, IPv4 and IPv6. May be left out before a callback.
+            callback: Called without arguments, on the caller's thread.
+
+        Raises:
+            OSError: The address can't be bound.
+            ClosedError: The transport has been closed.
+            RuntimeError: It listens already.
+        """
+        if callable(options):
+            options, callback = None, options
+        binding: dict[str, Any] = {"host": self.host, "port": self.port}
+        for name, value in (options or {}).items():
+            if name not in binding:
+                raise unknown_option(name, binding)
+            binding[name] = value
+        host, port = _check_address(binding["host"], binding["port"], any_host=True)
+        with self._lifecycle_lock:
+            if self._closed:
+                raise ClosedError("listen: this transport has been closed")
+            if self._server is not None:
+                raise RuntimeError(f"listen: this transport listens already, at {self.bound}")
+            self._server = Server(
+                host, port, self._received, self._failed, readers=self._options["readers"],
+                max_connections=self._options["max_connections"], max_message_size=self.max_message_size,
+                receive_timeout=self._options["receive_timeout"],
+            )  # fmt: skip
+            if self.port == 0:
+                self.port = self._server.server_address[1]
+            self._server.start()
+        self.emit("listening")
+        if callback is not None:
+            callback()
+
+    def _received(self, data: bytearray, source: str) -> None:
+        try:
+            message = messages.decode(data, source, is_address)
+        except MessageError as error:
+            self._failed(error)
+            return
+        try:
+            if message.deltas is not None:
+                self.emit("deltas", message.sender, message.deltas)
+            elif message.digest is not None:
+                self.emit("digest", message.sender, message.digest)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if self._closed:
+            return  # what fails by being closed is no news
+        try:
+            self.emit("error", error)
+        except Exception as unheard:
+            report(unheard)
+
+    def close(self, callback: Callable[[], None] | None = None) -> None:
+        """Stop listening, give what waits to be sent to answering peers up to a second, close all sockets, end all threads.
+
+        Idempotent, and safe from a handler: the thread that calls it is not waited for. The one thing that can't be cut
+        short is the resolver: a thread inside it is left to end by itself.
+        """
+        with self._lifecycle_lock:
+            first, self._closed = not self._closed, True
+        if first:
+            if self._server is not None:
+                self._server.stop()
+            self._senders.close()
+        if callback is not None:
+            callback()
+
+
+def _check_address(host: Any, port: Any, any_host: bool = False) -> tuple[str, int]:
+    if not isinstance(host, str):
+        raise TypeError(f"host: {host!r} is no string")
+    if not host and not any_host:
+        raise ValueError("host: '' is nowhere for peers to connect to")
+    check_number("port", port, int, 0, 65535)
+    return host, port

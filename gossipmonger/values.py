@@ -1,0 +1,88 @@
+"""JSON values: what a key may hold, how it is copied, and when two are the same.
+
+A value that has been taken in is never changed again: `copied` makes a private copy on the way in and on the way out,
+so that the state, the network and every handler may share one object without a lock.
+
+Equality is JSON's and not Python's: `True` is no `1`, while `1` and `1.0` are the same number (a Node node could not tell
+them apart).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["MAX_NESTING", "checked", "copied", "same"]
+
+#: Lists and objects inside each other. Far below the depth at which any JSON parser of a peer gives up.
+MAX_NESTING = 100
+
+
+def copied(value: Any, name: str = "value") -> Any:
+    """Return a copy of `value` in plain JSON types: tuples become lists, subclasses of str, int and float their base.
+
+    Args:
+        value: None, a bool, number, string, list, tuple, or a dict with string keys, nested at most `MAX_NESTING` deep.
+        name: What the argument is called in an error.
+
+    Raises:
+        TypeError: JSON has no such type, or an object's key is no string.
+        ValueError: NaN, an infinity, an integer too long to print, or nesting beyond `MAX_NESTING`.
+    """
+    return _copied(value, name, MAX_NESTING)
+
+
+def _copied(value: Any, name: str, depth: int) -> Any:
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        number = int(value)
+        if number.bit_length() > 2048:
+            raise ValueError(f"{name}: an integer of {number.bit_length()} bits is beyond what peers read (2048)")
+        return number
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{name}: {value!r} has no form in JSON")
+        return float(value)
+    if not isinstance(value, (list, tuple, dict)):
+        raise TypeError(f"{name}: {value!r} of type {kind.__name__} has no form in JSON")
+    if depth == 0:
+        raise ValueError(f"{name}: nested more than {MAX_NESTING} deep")
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"{name}: the key {key!r} of type {type(key).__name__} is no string, as JSON wants it")
+        return {str.__str__(key): _copied(item, name, depth - 1) for key, item in value.items()}
+    return [_copied(item, name, depth - 1) for item in value]
+
+
+def checked(value: Any, depth: int = MAX_NESTING) -> bool:
+    """Whether a value out of a JSON parser can go back into one: every number finite, nesting at most `depth`."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return bool(value.bit_length() <= 2048)
+    if kind is float:
+        return math.isfinite(value)
+    if depth == 0 or (kind is not list and kind is not dict):
+        return False
+    return all(checked(item, depth - 1) for item in (value.values() if kind is dict else value))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two copied values are the same JSON value."""
+    if isinstance(one, dict):
+        return (
+            isinstance(other, dict)
+            and len(one) == len(other)
+            and all(key in other and same(item, other[key]) for key, item in one.items())
+        )
+    if isinstance(one, list):
+        return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return bool(one == other)
