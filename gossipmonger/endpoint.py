@@ -19,7 +19,7 @@ from pyee.base import EventEmitter
 
 from gossipmonger import values
 from gossipmonger.delivery import Delivery
-from gossipmonger.errors import ClosedError, GossipmongerError, MessageError, report
+from gossipmonger.errors import ClosedError, GossipmongerError, report
 from gossipmonger.options import Options, check_number
 from gossipmonger.peer import MAX_VERSION, Peer, RemotePeer
 from gossipmonger.protocol import Event, Output, Protocol
@@ -91,9 +91,7 @@ class Gossipmonger(EventEmitter):
     seeds: tuple[RemotePeer, ...]
     options: Options
 
-    def __init__(
-        self, peer_info: Mapping[str, Any], options: Mapping[str, Any] | None = None, **keywords: Any
-    ) -> None:
+    def __init__(self, peer_info: Mapping[str, Any], options: Mapping[str, Any] | None = None, **keywords: Any) -> None:
         super().__init__()
         info = _check_peer_info(peer_info)
         self.options = Options.parse(options, keywords)
@@ -203,7 +201,7 @@ class Gossipmonger(EventEmitter):
             if timer is not None:
                 timer.cancel()
         if isinstance(timer, threading.Thread) and timer is not threading.current_thread():
-            timer.join()
+            timer.join(_CLOSE_TIMEOUT / 1000)
 
     def close(self) -> None:
         """Stop, close the transport, end every thread, close the storage. What is closed stays closed.

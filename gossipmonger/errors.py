@@ -68,6 +68,4 @@ class ClosedError(GossipmongerError):
 
 def report(error: BaseException) -> None:
     """Hand an error that nobody listens for to `threading.excepthook`, which a program's crash reporting watches."""
-    threading.excepthook(
-        threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-    )
+    threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))

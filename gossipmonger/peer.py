@@ -24,6 +24,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from gossipmonger import values
@@ -73,7 +74,18 @@ class Peer:
         transport: What the transport needs to reach it.
     """
 
-    __slots__ = ("_arrivals", "_holes", "_keys", "_slots", "_values", "_versions", "id", "live", "max_version_seen", "transport")
+    __slots__ = (
+        "_arrivals",
+        "_holes",
+        "_keys",
+        "_slots",
+        "_values",
+        "_versions",
+        "id",
+        "live",
+        "max_version_seen",
+        "transport",
+    )
 
     def __init__(
         self,
@@ -186,8 +198,7 @@ class Peer:
             version: What the other side knows.
             limit: At most so many deltas, the oldest ones; None for all.
         """
-        writes = self._writes(version)
-        return list(writes) if limit is None else [write for _, write in zip(range(limit), writes)]
+        return list(islice(self._writes(version), limit))
 
     def count_after_version(self, version: int) -> int:
         """Return how many deltas there are above `version`, without making them."""

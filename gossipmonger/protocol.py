@@ -17,7 +17,7 @@ there is to do, in order, and the caller's duties are few:
 from __future__ import annotations
 
 from random import Random
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 from gossipmonger.options import Options
 from gossipmonger.peer import Peer, RemotePeer
@@ -40,7 +40,7 @@ class Send(NamedTuple):
     payload: list[Any]
 
 
-Output = list[Union[Event, Send]]
+Output = list[Event | Send]
 
 
 class Protocol:

@@ -46,7 +46,7 @@ class Storage(EventEmitter, ABC):
         """Forget the peer with this id, if there is one. Optional: without it, dead peers stay."""
         raise NotImplementedError
 
-    def close(self) -> None:  # noqa: B027 -- optional: most storages hold nothing that must be closed
+    def close(self) -> None:
         """Let go of files and connections. Called once, last of all. Optional."""
 
 

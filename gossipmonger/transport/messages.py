@@ -47,9 +47,7 @@ class Message(NamedTuple):
     digest: list[dict[str, Any]] | None
 
 
-def encode(
-    sender: RemotePeer, *, deltas: list[list[Any]] | None = None, digest: list[dict[str, Any]] | None = None
-) -> bytes:
+def encode(sender: RemotePeer, *, deltas: list[list[Any]] | None = None, digest: list[dict[str, Any]] | None = None) -> bytes:
     """Return the message's bytes.
 
     Raises:
@@ -94,9 +92,7 @@ def fits(value: Any, limit: int) -> bool:
     return not isinstance(value, (str, list, dict)) or len(_dumps(value)) <= room
 
 
-def decode(
-    data: bytes | bytearray, source: object = None, reachable: Callable[[Any], bool] = values.checked
-) -> Message:
+def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[Any], bool] = values.checked) -> Message:
     """Return the message that these bytes are.
 
     Args:
@@ -144,13 +140,14 @@ def validate(
         MessageError: It is none; the error names the first thing that is wrong.
     """
     if isinstance(sender, dict):
-        sender = RemotePeer(sender.get("id"), sender.get("transport"))
-    elif not isinstance(sender, RemotePeer):
-        sender = RemotePeer(getattr(sender, "id", None), getattr(sender, "transport", None))
-    source = sender.id if source is None else source
-    _check_id(sender.id, "sender.id", source)
-    if not reachable(sender.transport):
-        raise MessageError(f"sender.transport is {reprlib.repr(sender.transport)}, out of reach", source)
+        id, transport = sender.get("id"), sender.get("transport")
+    else:
+        id, transport = getattr(sender, "id", None), getattr(sender, "transport", None)
+    source = id if source is None else source
+    _check_id(id, "sender.id", source)
+    if not reachable(transport):
+        raise MessageError(f"sender.transport is {reprlib.repr(transport)}, out of reach", source)
+    checked = RemotePeer(str(id), transport)
     if deltas is not None:
         _check_list(deltas, "deltas", source)
         for index, delta in enumerate(deltas):
@@ -159,7 +156,7 @@ def validate(
         _check_list(digest, "digest", source)
         for index, entry in enumerate(digest):
             _check_entry(entry, index, source, reachable)
-    return Message(sender, deltas, digest)
+    return Message(checked, deltas, digest)
 
 
 def _check_list(items: Any, name: str, source: object) -> None:
@@ -197,4 +194,3 @@ def _check_entry(entry: Any, index: int, source: object, reachable: Callable[[An
     transport = entry.get("transport")
     if not reachable(transport):
         raise MessageError(f"digest[{index}].transport is {reprlib.repr(transport)}, out of reach", source)
-

@@ -14,7 +14,6 @@ on any.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,8 +23,8 @@ from gossipmonger.options import check_number, unknown_option
 from gossipmonger.peer import RemotePeer
 from gossipmonger.transport import messages
 from gossipmonger.transport.base import Transport
-from gossipmonger.transport.server import Server
 from gossipmonger.transport.senders import Senders
+from gossipmonger.transport.server import Server
 
 __all__ = ["DEFAULT_PORT", "TcpTransport", "is_address"]
 

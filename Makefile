@@ -1,0 +1,69 @@
+# The first of these that is there and is 3.10 or newer makes the virtual environment.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+NODE := tests/node
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint types docs dist clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "gossipmonger needs Python 3.10 or newer"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "No venv: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+
+# The package alone is all that the demo needs; what developers need holds it too.
+$(VENV)/.stamp-package: setup.cfg setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.stamp-dev: setup.cfg setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.stamp-package
+
+# Without npm, or without a registry, the interoperability tests skip themselves and say why.
+$(NODE)/.stamp-npm: $(NODE)/package.json $(NODE)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		(cd $(NODE) && npm ci --no-audit --no-fund) && touch $@ || echo "npm failed: no interoperability tests"; \
+	else echo "no npm: no interoperability tests"; fi
+
+install: $(VENV)/.stamp-dev ## Make .venv with the package and everything developers need
+
+demo: $(VENV)/.stamp-package ## Five real nodes on loopback, one of them killed and restarted
+	@$(BIN)/python examples/demo.py
+
+test: install $(NODE)/.stamp-npm ## Run the tests with coverage; PYTEST_ARGS adds to the command line
+	$(BIN)/python -m pytest --cov --cov-report=term-missing $(PYTEST_ARGS)
+
+test-all: $(NODE)/.stamp-npm ## Run the tests on each of Python 3.10 to 3.13 that is there
+	@found=; for version in 3.10 3.11 3.12 3.13; do \
+		for python in $$(command -v python$$version) $$HOME/.pyenv/versions/$$version.*/bin/python; do \
+			$$python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "'$$version'")' 2>/dev/null || continue; \
+			echo "== Python $$version"; \
+			$$python -m venv .venv-$$version && .venv-$$version/bin/python -m pip install --quiet --editable '.[test]' && \
+			.venv-$$version/bin/python -m pytest $(PYTEST_ARGS) || exit 1; \
+			found="$$found $$version"; break; \
+		done; \
+	done; echo "ran on:$${found:- none}"; test -n "$$found"
+
+lint: install ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## Check types
+	$(BIN)/mypy
+
+docs: install ## Build the documentation and run its examples
+	$(BIN)/sphinx-build -q -W -b doctest docs docs/_build/doctest
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+
+dist: install ## Build sdist and wheel
+	rm -rf dist build
+	$(BIN)/python -m build --quiet
+
+clean: ## Remove all that is made
+	rm -rf .venv .venv-* build dist docs/_build $(NODE)/node_modules $(NODE)/.stamp-npm .coverage *.egg-info
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
