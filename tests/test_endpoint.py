@@ -351,8 +351,14 @@ def test_handlers_run_on_the_events_thread_with_no_lock_held(make: Callable[...,
     @node.on("update")
     def update(id: str, key: str, value: Any) -> None:
         threads.append(threading.current_thread().name)
+
         # Another thread can use the node meanwhile, so no lock is held.
-        other = threading.Thread(target=lambda: (node.update("x", 1), node.peers(), done.set()))
+        def use() -> None:
+            node.update("x", 1)
+            node.peers()
+            done.set()
+
+        other = threading.Thread(target=use)
         other.start()
         other.join()
 
@@ -414,9 +420,7 @@ def test_errors_of_storage_and_transport_are_the_nodes(make: Callable[..., Gossi
     assert errors == [("error", lost), ("error", full)]
 
 
-def test_an_error_that_nobody_listens_for_goes_to_the_excepthook(
-    make: Callable[..., Gossipmonger], unheard: Unheard
-) -> None:
+def test_an_error_that_nobody_listens_for_goes_to_the_excepthook(make: Callable[..., Gossipmonger], unheard: Unheard) -> None:
     node = make()
     lost = OSError("lost")
     node.transport.emit("error", lost)
@@ -561,13 +565,16 @@ def test_close_waits_for_the_handler_that_runs(make: Callable[..., Gossipmonger]
     assert ended == [True]
 
 
-def test_close_ends_though_a_handler_never_returns(
-    make: Callable[..., Gossipmonger], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_close_ends_though_a_handler_never_returns(make: Callable[..., Gossipmonger], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gossipmonger.endpoint._CLOSE_TIMEOUT", 50)
     node = make(executor=None)
     begun, go_on = threading.Event(), threading.Event()
-    node.on("update", lambda *args: (begun.set(), go_on.wait(10)))
+
+    @node.on("update")
+    def stuck(*_: Any) -> None:
+        begun.set()
+        go_on.wait(10)
+
     node.transport.emit("deltas", B, [["b", "k", 1, 5]])
     assert begun.wait(10)
     with pytest.raises(Exception, match="did not return"):

@@ -46,13 +46,11 @@ def drawn(live: int, dead: int, seeds: tuple[str, ...] = (), rounds: int = 3_000
     lives, deads = [a_peer(f"live{n}") for n in range(live)], [a_peer(f"dead{n}", live=False) for n in range(dead)]
     given = Options.parse(None, {**options, "seeds": [RemotePeer(id, f"at {id}") for id in seeds]})
     chance = random.Random(5)
-    return [
-        [partner.id for partner in choose_partners(lives, deads, given.seeds, "a", given, chance)] for _ in range(rounds)
-    ]
+    return [[partner.id for partner in choose_partners(lives, deads, given.seeds, "a", given, chance)] for _ in range(rounds)]
 
 
 def test_each_round_goes_to_one_live_peer_drawn_evenly() -> None:
-    partners = [ids for ids in drawn(live=3, dead=0)]
+    partners = drawn(live=3, dead=0)
     assert all(len(ids) == 1 for ids in partners)
     for n in range(3):
         assert 900 < sum(ids == [f"live{n}"] for ids in partners) < 1100
@@ -189,7 +187,7 @@ def test_deltas_go_in_depth_order_cut_at_the_limit() -> None:
 
 def test_deltas_are_written_once_and_only_upwards() -> None:
     protocol, _, storage = a_protocol(a_peer("c"))
-    news = [["c", "x", "new", 5], ["c", "y", None, 6]]
+    news: list[list[Any]] = [["c", "x", "new", 5], ["c", "y", None, 6]]
     output = protocol.receive_deltas(NOW, B, news)
     assert events(output, "deltas receive") == [(B, news)]
     assert events(output, "update") == [("c", "x", "new"), ("c", "y", None)]

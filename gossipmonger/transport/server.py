@@ -145,7 +145,7 @@ class Server(socketserver.TCPServer):
                     elif key.fileobj is self._wakeup:
                         self._take_back()
                     else:
-                        self._hand_over(self._parked.pop(key.fileobj))  # type: ignore[arg-type]
+                        self._hand_over(self._parked.pop(key.data))
                 self._expire()
         finally:
             self._selector.close()
@@ -180,7 +180,9 @@ class Server(socketserver.TCPServer):
             crowded = self._open > self._max_connections
         if crowded:
             self._evict()
-        source = f"[{client_address[0]}]:{client_address[1]}" if ":" in client_address[0] else ":".join(map(str, client_address))
+        source = (
+            f"[{client_address[0]}]:{client_address[1]}" if ":" in client_address[0] else ":".join(map(str, client_address))
+        )
         self._pool.put(_Connection(request, source, monotonic() + self._receive_timeout)) or request.close()
 
     def _take_back(self) -> None:
@@ -192,7 +194,7 @@ class Server(socketserver.TCPServer):
         while self._returned:
             connection = self._returned.popleft()
             self._parked[connection.socket] = connection
-            self._selector.register(connection.socket, selectors.EVENT_READ)
+            self._selector.register(connection.socket, selectors.EVENT_READ, connection.socket)
 
     def _hand_over(self, connection: _Connection) -> None:
         self._selector.unregister(connection.socket)

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gossipmonger import values
 from gossipmonger.errors import ClosedError, MessageError, report
 from gossipmonger.options import check_number, unknown_option
 from gossipmonger.peer import RemotePeer
@@ -39,7 +40,9 @@ def is_address(transport: Any) -> bool:
     host, port = transport.get("host"), transport.get("port")
     if type(port) is str and port.isascii() and port.isdigit() and len(port) <= 5:
         port = int(port)
-    return type(host) is str and host != "" and type(port) is int and 1 <= port <= 65535 and messages.values.checked(transport)
+    if type(host) is not str or not host or type(port) is not int or not 1 <= port <= 65535:
+        return False
+    return values.checked(transport)
 
 
 class TcpTransport(Transport):
@@ -81,7 +84,7 @@ class TcpTransport(Transport):
         receive_timeout: float = 10_000,
     ) -> None:
         super().__init__()
-        given = {
+        given: dict[str, Any] = {
             "host": host, "port": port, "max_message_size": max_message_size, "max_connections": max_connections,
             "readers": readers, "senders": senders, "connect_timeout": connect_timeout, "send_timeout": send_timeout,
             "receive_timeout": receive_timeout,
@@ -136,7 +139,7 @@ class TcpTransport(Transport):
     def bound(self) -> tuple[str, int] | None:
         """The host and port that the socket is bound to, None when it is not."""
         server = self._server
-        return None if server is None else server.server_address[:2]
+        return None if server is None else (str(server.server_address[0]), server.server_address[1])
 
     def listen(
         self,
