@@ -10,8 +10,10 @@ failed, and goes to `threading.excepthook` otherwise.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -31,6 +33,10 @@ __all__ = ["Gossipmonger", "PeerView"]
 
 #: Milliseconds that `close` waits for the handler that runs, so that one that never returns does not keep it from ending.
 _CLOSE_TIMEOUT = 5_000
+
+#: Seconds that `wait` blocks at a time. Python runs a signal's handler between two steps of the main thread; one that comes as
+#: the thread is about to block would otherwise wait with it, for ever.
+_WAIT_SLICE = 0.5
 
 #: Events that carry what the transport handed over: worth a copy only if someone listens.
 _INTERNAL = frozenset({"digest receive", "digest send", "deltas receive", "deltas send"})
@@ -78,7 +84,7 @@ class Gossipmonger(EventEmitter):
         local_peer: The node's own peer. To be read only, and not while others write: `peer` gives a copy.
         storage: The storage in use.
         transport: The transport in use; it has to be told to `listen`.
-        seeds: Seeds, as `RemotePeer`s.
+        seeds: The seeds, each a `RemotePeer`.
         options: The options in use.
 
     Raises:
@@ -238,7 +244,11 @@ class Gossipmonger(EventEmitter):
         """Block until the endpoint is closed, at most `timeout` milliseconds; return whether it is."""
         if timeout is not None:
             check_number("timeout", timeout, float, 0)
-        return self._closed.wait(None if timeout is None else timeout / 1000)
+        deadline = math.inf if timeout is None else monotonic() + timeout / 1000
+        while not self._closed.wait(max(0.0, min(_WAIT_SLICE, deadline - monotonic()))):
+            if monotonic() >= deadline:
+                return self._closed.is_set()
+        return True
 
     # Own state
 
@@ -262,7 +272,7 @@ class Gossipmonger(EventEmitter):
             raise ValueError("key: '__proto__' is a name that a Node node can't keep a value under")
         value = values.copied(value)
         limit = getattr(self.transport, "max_message_size", None)
-        if limit is not None and not messages.fits({key: value} if len(key) > 512 else value, limit):
+        if limit is not None and not messages.fits({key: value} if len(key) > 128 else value, limit):
             raise ValueError(f"value: too large for a message of {limit} bytes")
         if self._closing:
             raise ClosedError("update: this endpoint has been closed")

@@ -26,6 +26,11 @@ __all__ = ["FATAL_IDS", "MAX_MESSAGE_SIZE", "Message", "decode", "encode", "fits
 #: Bytes. Far more than gossip needs, and little enough to hold a few dozen of in memory.
 MAX_MESSAGE_SIZE = 16 * 1024 * 1024
 
+#: Bytes, CR LF apart. A Node node decodes each chunk of TCP by itself, so a character that is cut between two is lost for good.
+#: A message this short is one segment, even at IPv6's least MTU of 1,280, and is not cut. In a longer one every character is
+#: ASCII, with escapes; for text beyond ASCII that is two to three times the bytes.
+_ONE_SEGMENT = 1024
+
 #: Ids that no peer may have: a Node node looks peers up in a plain object, finds these inherited, and ends.
 FATAL_IDS = frozenset(
     {"__proto__", "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString"}
@@ -64,10 +69,17 @@ def encode(sender: RemotePeer, *, deltas: list[list[Any]] | None = None, digest:
 
 def _dumps(value: Any) -> bytes:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    try:
+    if text.isascii():
         return text.encode()
+    try:
+        data = text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair: only an escape can carry it
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+        return _escaped(value)
+    return data if len(data) <= _ONE_SEGMENT else _escaped(value)
+
+
+def _escaped(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
 def split_deltas(sender: RemotePeer, deltas: list[list[Any]], limit: int) -> Iterator[bytes]:
@@ -87,9 +99,10 @@ def split_deltas(sender: RemotePeer, deltas: list[list[Any]], limit: int) -> Ite
 def fits(value: Any, limit: int) -> bool:
     """Whether a message of `limit` bytes has room for `value` beside ids and addresses of reasonable length."""
     room = limit - 4096
-    if isinstance(value, str) and 6 * len(value) < room:  # no character takes more than an escape, 6 bytes
+    if isinstance(value, str) and 12 * len(value) < room:  # no character takes more than a pair of escapes, 6 bytes each
         return True
-    return not isinstance(value, (str, list, dict)) or len(_dumps(value)) <= room
+    # Measured with escapes, since the message may be one that has them though the value by itself would not.
+    return not isinstance(value, (str, list, dict)) or len(_escaped(value)) <= room
 
 
 def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[Any], bool] = values.checked) -> Message:

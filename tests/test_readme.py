@@ -1,0 +1,155 @@
+"""The README: its examples run as they stand, and its tables say what the code says."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue
+import re
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from time import monotonic
+from typing import IO, Any
+
+import pytest
+
+import gossipmonger
+from gossipmonger import Gossipmonger, Options
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+#: The Python in it, by what tells one block from the other.
+PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+#: Seconds that an example may take, on a machine that does much else.
+LIMIT = 45
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading, without those of its head."""
+    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"}
+
+
+def free_ports(count: int) -> list[str]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [str(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Terminal:
+    """A program that runs, and the lines it has printed so far."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.lines: list[str] = []
+        self._new: queue.Queue[str] = queue.Queue()
+        assert self.process.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,))
+        self._reader.start()
+
+    def _read(self, output: IO[str]) -> None:
+        for line in output:
+            self._new.put(line.rstrip("\n"))
+        output.close()
+
+    def expect(self, line: str) -> None:
+        deadline = monotonic() + LIMIT
+        while line not in self.lines:
+            try:
+                self.lines.append(self._new.get(timeout=max(0.01, deadline - monotonic())))
+            except queue.Empty:
+                pytest.fail(f"{line!r} did not come, but {self.lines}")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(LIMIT)
+        self._reader.join(LIMIT)
+
+
+def test_there_are_two_examples() -> None:
+    assert len(PYTHON) == 2  # each has a test here
+    assert "sys.argv" in PYTHON[0]
+    assert "with Gossipmonger" in PYTHON[1]
+
+
+def test_the_usage_example_in_two_terminals(tmp_path: Path) -> None:
+    program = tmp_path / "node.py"
+    program.write_text(PYTHON[0], encoding="utf-8")
+    a_port, b_port = free_ports(2)
+    a = Terminal(str(program), "a", a_port, b_port)
+    terminals = [a]
+    try:
+        terminals.append(b := Terminal(str(program), "b", b_port, a_port))
+        a.expect("peer b updated key foo with bar of b")
+        b.expect("peer a updated key foo with bar of a")
+        assert f"found new peer b at {{'host': 'localhost', 'port': {b_port}}}" in a.lines
+        assert not [line for line in b.lines if "Traceback" in line]
+    finally:
+        for terminal in terminals:
+            terminal.end()
+
+
+def test_the_usage_example_ends_by_itself_and_needs_no_arguments(tmp_path: Path) -> None:
+    a_port, b_port = free_ports(2)
+    short = PYTHON[0].replace("9742", a_port).replace("9743", b_port).replace("60_000", "50")
+    assert short.count(a_port) == 1
+    assert short.count("node.wait(50)") == 1
+    program = tmp_path / "node.py"
+    program.write_text(short, encoding="utf-8")
+    done = subprocess.run([sys.executable, str(program)], env=environment(), capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_example_in_one_process() -> None:
+    done = subprocess.run([sys.executable, "-c", PYTHON[1]], env=environment(), capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["mail", "d live {}", "c live {'duty': 'mail'}"]
+
+
+def default(field: dataclasses.Field[Any]) -> str:
+    """How the table writes a default: as one would write it in Python, whatever the machine."""
+    made = field.default_factory is not dataclasses.MISSING
+    value: Any = field.default_factory if made else field.default
+    name = f"{value.__module__}.{value.__qualname__}" if callable(value) else repr(value)
+    return f"`{name}()`" if made else f"`{name}`"
+
+
+def test_the_options_table_has_every_option_and_its_default() -> None:
+    options = [[f"`{field.name}`", default(field)] for field in dataclasses.fields(Options)]
+    assert [row[:2] for row in table("Options")] == options
+
+
+def test_the_events_table_has_every_event() -> None:
+    listed = [row[0].strip("`") for row in table("Events")]
+    assert len(set(listed)) == len(listed)
+    documented = re.search(r"\* Events, through `on`:(.*?)\n\s*Args:", Gossipmonger.__doc__ or "", re.DOTALL)
+    assert documented
+    assert set(listed) == set(re.findall(r"`([a-z ]+)`", documented[1]))  # `RemotePeer` has capitals, `on` stands before
+    protocol = (Path(gossipmonger.__file__).parent / "protocol.py").read_text(encoding="utf-8")
+    assert set(listed) == {"error", *re.findall(r'Event\("([a-z ]+)"', protocol)}
+
+
+def test_the_make_targets_it_names_are_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = re.findall(r"make ([a-z-]+)", README)
+    assert {"demo", "test"} <= set(named) <= targets
+
+
+def test_the_files_it_names_are_there() -> None:
+    for name in ("docs", "CHANGELOG.md", "CONTRIBUTING.md"):
+        assert f"`{name}" in README
+        assert (ROOT / name).exists()
