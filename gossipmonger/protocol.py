@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from gossipmonger.options import Options
 from gossipmonger.peer import Peer, RemotePeer
 
-__all__ = ["Event", "Output", "Protocol", "Send"]
+__all__ = ["Event", "Output", "Protocol", "Send", "choose_deltas", "choose_partners"]
 
 
 class Event(NamedTuple):

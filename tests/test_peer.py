@@ -1,0 +1,164 @@
+"""The versioned map against a model of it that is too simple to be wrong."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossipmonger import Peer
+from gossipmonger.peer import MAX_VERSION
+
+KEYS = st.sampled_from("abcdefgh")
+VALUES = st.integers(0, 3) | st.booleans() | st.none()
+
+
+def deltas_of(model: dict[str, tuple[Any, int]], version: int) -> list[tuple[str, Any, int]]:
+    return sorted(((key, *pair) for key, pair in model.items() if pair[1] > version), key=lambda delta: delta[2])
+
+
+def agrees(peer: Peer, model: dict[str, tuple[Any, int]]) -> None:
+    assert peer.data == model
+    assert list(peer.data) == [key for key, _, _ in deltas_of(model, -1)]
+    for key in "abcdefgh":
+        assert peer.get(key, "nothing") == (model[key][0] if key in model else "nothing")
+    for version in {-1, 0, peer.max_version_seen, *(pair[1] for pair in model.values())}:
+        wanted = deltas_of(model, version)
+        assert peer.deltas_after_version(version) == wanted
+        assert peer.deltas_after_version(version, 2) == wanted[:2]
+        assert peer.count_after_version(version) == len(wanted)
+
+
+@given(st.lists(st.tuples(KEYS, VALUES), max_size=200))
+def test_the_owner_s_writes_are_the_model_s(writes: list[tuple[str, Any]]) -> None:
+    peer, model = Peer("a"), dict[str, tuple[Any, int]]()
+    for key, value in writes:
+        version = peer.max_version_seen
+        old = model.get(key)
+        if old is not None and old[0] == value and isinstance(old[0], bool) == isinstance(value, bool):
+            assert peer.update_local(key, value) is None
+            assert peer.max_version_seen == version
+        else:
+            assert peer.update_local(key, value) == key
+            assert peer.max_version_seen == version + 1
+            model[key] = (value, version + 1)
+    agrees(peer, model)
+
+
+@given(st.lists(st.tuples(KEYS, VALUES, st.integers(1, 60)), max_size=200))
+def test_a_replica_takes_a_delta_only_above_all_it_knows(deltas: list[tuple[str, Any, int]]) -> None:
+    peer, model, known = Peer("a"), dict[str, tuple[Any, int]](), 0
+    for key, value, version in deltas:
+        taken = peer.update_with_delta(key, value, version)
+        assert taken == (key if version > known else None)
+        if version > known:
+            model[key] = (value, version)
+            known = version
+        assert peer.max_version_seen == known
+    agrees(peer, model)
+
+
+@given(st.dictionaries(KEYS, st.tuples(VALUES, st.integers(1, 60))), st.integers(0, 80))
+def test_a_peer_made_of_data_has_it_in_order_of_versions(data: dict[str, tuple[Any, int]], version: int) -> None:
+    data = {key: (value, 10 * each + index) for index, (key, (value, each)) in enumerate(data.items())}
+    peer = Peer("a", data=data, max_version_seen=version)
+    agrees(peer, data)
+    assert peer.max_version_seen == max([version, *(pair[1] for pair in data.values())])
+
+
+@given(st.lists(st.sampled_from(["a", *"bcdefgh"]), min_size=300, max_size=600))
+def test_holes_never_outgrow_the_log(keys: list[str]) -> None:
+    peer = Peer("a")
+    for value, key in enumerate(keys):
+        peer.update_local(key, value)
+        assert len(peer._versions) <= 2 * len(peer.data) + 100
+    agrees(peer, {key: (value, value + 1) for value, key in enumerate(keys)})
+
+
+def test_a_key_that_gets_the_value_it_has_is_no_write_and_true_is_not_one() -> None:
+    peer = Peer("a")
+    assert peer.update_local("k", [1, {"x": True}]) == "k"
+    assert peer.update_local("k", [1.0, {"x": True}]) is None
+    assert peer.update_local("k", [1, {"x": 1}]) == "k"
+    assert peer.max_version_seen == 2
+
+
+def test_beyond_the_last_version_there_is_none() -> None:
+    peer = Peer("a", max_version_seen=MAX_VERSION - 1)
+    assert peer.update_local("k", 1) == "k"
+    with pytest.raises(OverflowError, match=str(MAX_VERSION)):
+        peer.update_local("k", 2)
+    assert peer.get("k") == 1
+
+
+def lines_run(call: Any) -> int:
+    """How many lines of Python `call` runs: work, counted instead of timed."""
+    count = 0
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_five_deltas_out_of_a_million_keys_cost_what_they_cost_out_of_ten() -> None:
+    large = Peer("a", data={f"k{n}": (n, n + 1) for n in range(1_000_000)})
+    small = Peer("a", data={f"k{n}": (n, n + 1) for n in range(10)})
+    for peer in (large, small):
+        for _ in range(20):  # holes in front of the five
+            peer.update_local("k7", object())
+    few = lines_run(lambda: small.deltas_after_version(3, 5))
+    for version in (0, 3, 500_000, 999_990):
+        assert lines_run(lambda version=version: large.deltas_after_version(version, 5)) <= few + 10
+    assert [delta[0] for delta in large.deltas_after_version(500_000, 5)] == [f"k{n}" for n in range(500_000, 500_005)]
+
+
+def test_a_long_run_of_holes_is_leapt() -> None:
+    peer = Peer("a", data={f"k{n}": (n, n + 1) for n in range(100_000)})
+    for n in range(20_000):
+        peer.update_local(f"k{n}", "again")
+    assert lines_run(lambda: peer.deltas_after_version(0, 1)) < 100
+    assert peer.deltas_after_version(0, 1) == [("k20000", 20000, 20001)]
+
+
+def test_the_first_contact_is_a_sample_of_750_ms_and_later_ones_of_their_distance() -> None:
+    peer = Peer("a")
+    assert (peer.intervals, peer.last_time, peer.live) == ([750], None, True)
+    peer.mark_contact(10_000)
+    peer.mark_contact(10_400)
+    assert peer.intervals == [750, 750, 400]
+    assert peer.intervals_mean == pytest.approx(1900 / 3)
+    assert peer.sum == 1900
+    assert peer.last_time == 10_400
+
+
+def test_only_the_last_intervals_are_kept() -> None:
+    peer = Peer("a", intervals=[1, 2, 3], last_time=0, max_intervals=3)
+    peer.mark_contact(10)
+    assert peer.intervals == [2, 3, 10]
+    assert peer.max_intervals == 3
+
+
+def test_phi_grows_with_the_silence() -> None:
+    peer = Peer("a", intervals=[1000], last_time=0)
+    assert peer.phi(0) == 0
+    assert peer.phi(18_420) < 8 < peer.phi(18_430)
+
+
+def test_it_is_marked_dead_and_live() -> None:
+    peer = Peer("a")
+    for mark, live, word in ((peer.mark_dead, False, "dead"), (peer.mark_live, True, "live")):
+        mark()
+        assert peer.live is live
+        assert word in repr(peer)
