@@ -1,0 +1,366 @@
+"""Opening and closing over real sockets, again and again and from everywhere: nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from gossipmonger import ClosedError, Gossipmonger, MemoryStorage, RemotePeer, SendError, TcpTransport
+
+from .virtual import Inline
+
+CYCLES = 100
+C = RemotePeer("c", {"host": "127.0.0.1", "port": 1})
+ENTRY_C = {"id": "c", "maxVersionSeen": 0, "transport": dict(C.transport)}
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """For what no event tells of."""
+    end, pause = monotonic() + 10, threading.Event()
+    while not condition():
+        assert monotonic() < end
+        pause.wait(0.002)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    before = (threading.active_count(), descriptors())
+    yield
+    # Who closed from a handler did not wait for the thread that it ran on.
+    until(lambda: (threading.active_count(), descriptors()) == before)
+
+
+def make(id: str, *seeds: Gossipmonger | int, **options: Any) -> Gossipmonger:
+    """Make an endpoint of loopback; a seed is another one that listens, or a port."""
+    ports = [seed if isinstance(seed, int) else seed.local_peer.transport["port"] for seed in seeds]
+    return Gossipmonger(
+        {"id": id, "transport": {"host": "127.0.0.1", "port": 0}},
+        seeds=[{"id": f"seed {port}", "transport": {"host": "127.0.0.1", "port": port}} for port in ports],
+        **{"gossip_interval": 20, **options},
+    )
+
+
+@pytest.fixture
+def node() -> Iterator[Gossipmonger]:
+    node, errors = make("a"), list[Exception]()
+    node.on("error", errors.append)
+    yield node
+    node.close()
+    assert [error for error in errors if not isinstance(error, SendError)] == []  # a peer may be gone when it is called
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """A port that refuses, and that nobody else gets meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.fixture
+def stuck() -> Iterator[int]:
+    """A port that does not answer: its backlog is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+# Again and again
+
+
+def test_a_hundred_pairs_that_open_gossip_and_close_leave_no_thread_and_no_descriptor() -> None:
+    counts = set()
+    for cycle in range(CYCLES):
+        with make("a") as a:
+            heard = threading.Event()
+            errors: list[Exception] = []
+            a.on("error", errors.append)
+            a.on("update", lambda *args, heard=heard: heard.set())
+            with make("b", a) as b:
+                b.on("error", errors.append)
+                b.update("cycle", cycle)
+                assert heard.wait(10)
+                assert a.get("b", "cycle") == cycle
+        assert [error for error in errors if not isinstance(error, SendError)] == []  # b may be gone when a calls it
+        counts.add((threading.active_count(), descriptors()))
+    assert len(counts) == 1
+
+
+def test_a_closed_nodes_port_is_free_for_the_next_at_once() -> None:
+    with make("a") as first:
+        port = first.local_peer.transport["port"]
+    for _ in range(10):
+        with Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": port}}) as again:
+            assert again.transport.bound == ("127.0.0.1", port)
+
+
+# From a handler
+
+
+NAMES = [
+    *("update", "new peer", "peer dead", "peer live", "unknown peer", "error"),
+    *("digest receive", "digest send", "deltas receive", "deltas send"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_close_from_a_handler_of_each_event_ends_all_and_is_the_last_call(refusing: int, name: str) -> None:
+    now = [1_700_000_000_000.0]
+    a = make("a", refusing, minimum_live_peers=5, clock=lambda: now[0])
+    calls: list[str] = []
+    dead = threading.Event()
+
+    def handle(*_: Any) -> None:
+        calls.append(threading.current_thread().name)
+        a.close()
+        a.close()
+
+    a.on(name, handle)
+    if name != "error":
+        a.on("error", lambda _: None)  # that the seed refuses is what happens throughout
+    if name != "peer dead":
+        a.on("peer dead", lambda _: dead.set())
+    a.update("k", "of a")
+    a.transport.listen()
+    a.gossip()
+    a.transport.emit("digest", C, [{**ENTRY_C, "id": "a"}, ENTRY_C])
+    a.transport.emit("deltas", C, [["c", "k", 1, 1], ["nobody", "k", 1, 1]])
+    if name in ("peer dead", "peer live"):
+        now[0] += 3_600_000
+    if name == "peer live":
+        assert dead.wait(10)
+        a.transport.emit("digest", C, [ENTRY_C])
+    assert a.wait(10_000)
+    assert calls == ["gossipmonger-events"]
+
+
+@pytest.mark.parametrize(
+    ("name", "thread"),
+    [
+        ("listening", "MainThread"),
+        ("digest", "gossipmonger-tcp-reader"),
+        ("deltas", "gossipmonger-tcp-reader"),
+        ("error", "gossipmonger-sender"),
+    ],
+)
+def test_close_from_a_handler_of_the_transport_ends_all(refusing: int, name: str, thread: str) -> None:
+    a = make("a")
+    a.on("error", lambda _: None)
+    called: list[str] = []
+
+    def handle(*_: Any) -> None:
+        a.close()
+        called.append(threading.current_thread().name)
+
+    a.transport.on(name, handle)
+    a.transport.listen()
+    if name == "error":
+        a.transport.digest(RemotePeer("b", {"host": "127.0.0.1", "port": refusing}), a.local_peer, [])
+    elif name != "listening":
+        with make("b") as b:
+            b.on("error", lambda _: None)
+            getattr(b.transport, name)(RemotePeer("a", a.local_peer.transport), b.local_peer, [])
+            assert a.wait(10_000)
+    assert a.wait(10_000)
+    until(lambda: called == [thread])
+
+
+def test_close_from_a_handler_that_runs_on_the_timer_ends_the_rounds(node: Gossipmonger) -> None:
+    node.transport.listen()
+    b = make("b", node, executor=Inline())
+    threads: list[str] = []
+
+    @b.on("digest send")
+    def sent(*_: Any) -> None:
+        threads.append(threading.current_thread().name)
+        if len(threads) == 3:
+            b.close()
+
+    b.transport.listen()
+    b.gossip()
+    assert b.wait(10_000)
+    assert threads == ["MainThread", "gossipmonger-timer", "gossipmonger-timer"]
+
+
+# At once, too early, in the middle, twice
+
+
+def together(*calls: Callable[[], object]) -> list[BaseException]:
+    """Do all of these at the same moment, each on a thread of its own; return what they raised."""
+    raised: list[BaseException] = []
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], object]) -> None:
+        barrier.wait(10)
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    return raised
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_close_from_several_threads_at_once_closes_once(attempt: int, node: Gossipmonger) -> None:
+    closed: list[MemoryStorage] = []
+
+    class Counting(MemoryStorage):
+        def close(self) -> None:
+            closed.append(self)
+
+    node.transport.listen()
+    other = make("b", node, storage=Counting())
+    other.on("error", lambda _: None)
+    other.transport.listen()
+    other.gossip()
+    node.gossip()
+    assert together(*[other.close] * 8) == []
+    assert other.wait(0)
+    assert len(closed) == 1
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_calls_of_other_threads_while_it_closes_work_or_are_refused_as_closed(attempt: int, node: Gossipmonger) -> None:
+    node.transport.listen()
+    other = make("b", node)
+    other.transport.listen()
+
+    def until_closed(call: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            while True:
+                call()
+
+        return run
+
+    def listen() -> None:
+        try:
+            other.transport.listen()
+        except RuntimeError:
+            pass  # it listens already
+
+    def update() -> None:
+        other.update("k", monotonic())
+
+    raised = together(until_closed(other.gossip), until_closed(update), until_closed(listen), other.close)
+    assert [type(error) for error in raised] == [ClosedError] * 3
+
+
+def test_close_cuts_short_a_connect_that_is_stuck(stuck: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+    connect = socket.socket.connect
+
+    def announced(self: socket.socket, address: Any) -> None:
+        begun.set()
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", announced)
+    # Far beyond the time in which a thread may be left at the end of a test.
+    transport = TcpTransport(host="127.0.0.1", port=0, connect_timeout=3_600_000)
+    node = make("a", stuck, transport=transport)
+    transport.listen()
+    node.gossip()
+    assert begun.wait(10)
+    node.close()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("gossipmonger")] == []
+
+
+def test_close_ends_the_silent_connections_of_others(node: Gossipmonger) -> None:
+    node.transport.listen()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(node.transport.bound, 10)) for _ in range(5)]
+        clients[0].sendall(b"half a mess")
+        node.close()
+        for client in clients:
+            try:
+                assert client.recv(1) == b""
+            except ConnectionResetError:
+                pass  # it was not accepted yet, or not read
+
+
+@pytest.mark.parametrize("gossips", [False, True])
+def test_close_before_listen_ends_all(refusing: int, gossips: bool) -> None:
+    node = make("a", refusing)
+    failed = threading.Event()
+    node.on("error", lambda _: failed.set())
+    if gossips:
+        node.gossip()
+        assert failed.wait(10)
+    node.close()
+    assert node.wait(0)
+    assert node.transport.bound is None
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("gossipmonger")] == []
+
+
+def test_close_twice_and_in_a_with_statement_is_one_close() -> None:
+    with make("a") as node:
+        node.close()
+        node.close()
+        node.stop()
+    assert node.wait(0)
+
+
+@pytest.mark.parametrize("listened", [False, True])
+@pytest.mark.parametrize(
+    "call",
+    [
+        Gossipmonger.gossip,
+        Gossipmonger.__enter__,
+        lambda node: node.update("k", 1),
+        lambda node: node.transport.listen(),
+    ],
+)
+def test_what_is_closed_refuses_to_begin_anew(
+    node: Gossipmonger, call: Callable[[Gossipmonger], object], listened: bool
+) -> None:
+    if listened:
+        node.transport.listen()
+    node.update("k", 0)
+    node.close()
+    with pytest.raises(ClosedError, match="closed"):
+        call(node)
+    assert node.get("a", "k") == 0
+
+
+def test_gossip_after_stop_goes_on_where_it_was(node: Gossipmonger) -> None:
+    rounds, heard = threading.Semaphore(0), threading.Semaphore(0)
+    node.transport.listen()
+    node.gossip()
+    with make("b", node) as b:
+        until(lambda: "a" in b.peers())
+        node.stop()  # from here on, the one timer is b's
+        node.on("digest receive", lambda *_: rounds.release())
+        b.on("update", lambda *_: heard.release())
+        for life in range(3):
+            b.stop()
+            assert "gossipmonger-timer" not in [thread.name for thread in threading.enumerate()]
+            node.update("life", life)
+            while rounds.acquire(blocking=False):
+                pass
+            b.gossip()
+            for _ in range(4):  # one of before may still have been on its way, one comes now, and the rest by the timer
+                assert rounds.acquire(timeout=10)
+            assert heard.acquire(timeout=10)
+            assert b.get("a", "life") == life

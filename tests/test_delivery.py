@@ -1,0 +1,399 @@
+"""Delivery: the order of events, what is collapsed and what dropped, and the thread that comes and goes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossipmonger import OverflowedError, RemotePeer
+from gossipmonger.delivery import Delivery
+from gossipmonger.protocol import Event
+
+from .virtual import Inline
+
+LONG = 10_000  # milliseconds that nothing here takes
+PEER_EVENTS = ["new peer", "peer dead", "peer live"]
+
+
+def update(id: str, key: str, value: Any) -> Event:
+    return Event("update", (id, key, value))
+
+
+def happened(name: str, id: str) -> Event:
+    return Event(name, (RemotePeer(id, "there"),))
+
+
+def other(number: int) -> Event:
+    return Event("unknown peer", (f"peer {number}",))
+
+
+class Later:
+    """An executor that runs what it was given when the test says so."""
+
+    def __init__(self) -> None:
+        self.given: list[Callable[[], None]] = []
+
+    def submit(self, function: Callable[[], None]) -> None:
+        self.given.append(function)
+
+    def run(self) -> None:
+        while self.given:
+            self.given.pop(0)()
+
+
+def delivered(*events: Event) -> list[Event]:
+    """Post these while nothing is delivered; return what then is."""
+    seen: list[Event] = []
+    later = Later()
+    delivery = Delivery(seen.append, later)
+    for event in events:
+        delivery.post(event)
+    assert seen == []
+    delivery.kick()
+    later.run()
+    return seen
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Delivery]]:
+    """Make deliveries, and close them."""
+    made: list[Delivery] = []
+
+    def make(emit: Callable[[Event], None], executor: Any = None) -> Delivery:
+        made.append(Delivery(emit, executor))
+        return made[-1]
+
+    yield make
+    for delivery in made:
+        assert delivery.close(LONG)
+
+
+class Handler:
+    """Keeps what it is called with, and waits in an event named "gate" until it is let through."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+        self.threads: list[threading.Thread] = []
+        self.begun, self.open, self.last = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self, event: Event) -> None:
+        self.seen.append(event)
+        self.threads.append(threading.current_thread())
+        if event.name == "gate":
+            self.begun.set()
+            assert self.open.wait(10)
+        elif event.name == "last":
+            self.last.set()
+
+
+GATE, LAST = Event("gate", ()), Event("last", ())
+
+
+def post(delivery: Delivery, *events: Event) -> None:
+    for event in events:
+        delivery.post(event)
+    delivery.kick()
+
+
+# Order
+
+
+def test_events_are_delivered_in_the_order_they_happened() -> None:
+    events = [other(1), update("b", "k", 1), happened("peer dead", "b"), other(2), update("c", "k", 1), update("c", "l", 1)]
+    assert delivered(*events) == events
+
+
+def test_what_several_threads_post_is_delivered_in_the_order_of_posting(make: Callable[..., Delivery]) -> None:
+    handler = Handler()
+    delivery = make(handler)
+    posted: list[Event] = []
+    lock = threading.Lock()
+
+    def work(first: int) -> None:
+        for number in range(first, first + 100):
+            with lock:
+                posted.append(other(number))
+                delivery.post(posted[-1])
+            delivery.kick()
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(0, 400, 100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    post(delivery, LAST)
+    assert handler.last.wait(10)
+    assert handler.seen == [*posted, LAST]
+    assert len(posted) == 400
+
+
+# Collapsing
+
+
+def test_a_waiting_update_takes_over_the_latest_value_in_its_place() -> None:
+    events = [update("b", "k", 1), other(1), update("b", "k", 2), other(2), update("b", "k", 3)]
+    assert delivered(*events) == [update("b", "k", 3), other(1), other(2)]
+
+
+def test_an_update_after_a_delivered_one_is_delivered_too() -> None:
+    seen: list[Event] = []
+    delivery = Delivery(seen.append, Inline())
+    for value in (1, 2, 2):
+        post(delivery, update("b", "k", value))
+    assert seen == [update("b", "k", 1), update("b", "k", 2), update("b", "k", 2)]
+
+
+@pytest.mark.parametrize("name", PEER_EVENTS)
+def test_an_update_stays_behind_an_event_of_its_peer(name: str) -> None:
+    between = happened(name, "b")
+    events = [update("b", "k", 1), between, update("b", "k", 2), update("b", "k", 3)]
+    assert delivered(*events) == [update("b", "k", 1), between, update("b", "k", 3)]
+
+
+@pytest.mark.parametrize("name", PEER_EVENTS)
+def test_an_update_does_not_mind_an_event_of_another_peer(name: str) -> None:
+    between = happened(name, "c")
+    assert delivered(update("b", "k", 1), between, update("b", "k", 2)) == [update("b", "k", 2), between]
+
+
+def test_delivering_the_update_before_a_peer_event_leaves_the_one_behind_it_open_for_collapsing() -> None:
+    seen: list[Event] = []
+    later = Later()
+
+    def emit(event: Event) -> None:
+        seen.append(event)
+        if event == update("b", "k", 1):
+            delivery.post(update("b", "k", 3))
+
+    delivery = Delivery(emit, later)
+    post(delivery, update("b", "k", 1), happened("peer dead", "b"), update("b", "k", 2))
+    later.run()
+    assert seen == [update("b", "k", 1), happened("peer dead", "b"), update("b", "k", 3)]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.builds(update, st.sampled_from("bc"), st.sampled_from("kl"), st.integers(0, 9)),
+            st.builds(happened, st.sampled_from(PEER_EVENTS), st.sampled_from("bc")),
+        ),
+        max_size=30,
+    )
+)
+def test_of_each_peer_the_latest_values_come_in_order_between_its_events(events: list[Event]) -> None:
+    seen = delivered(*events)
+    for id in "bc":
+        expected: list[Event] = []
+        since: dict[str, Event] = {}
+        for event in events:
+            if event.args[0] == id:
+                since[event.args[1]] = event  # a key that is there already keeps its place
+            elif event.args[0] == RemotePeer(id, "there"):
+                expected += [*since.values(), event]
+                since = {}
+        expected += since.values()
+        assert [event for event in seen if event.args[0] in (id, RemotePeer(id, "there"))] == expected
+
+
+# Overflow
+
+
+def test_beyond_the_limit_events_are_dropped_and_one_error_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossipmonger.delivery.MAX_WAITING", 3)
+    seen = delivered(*(other(number) for number in range(7)))
+    errors = [event.args[0] for event in seen if event.name == "error"]
+    assert [event for event in seen if event.name != "error"] == [other(0), other(1), other(2)]
+    assert [(type(error), error.dropped) for error in errors] == [(OverflowedError, 4)]
+
+
+def test_updates_are_never_dropped_and_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossipmonger.delivery.MAX_WAITING", 3)
+    updates = [update("b", f"k{number}", number) for number in range(10)]
+    others = [other(number) for number in range(3)]
+    assert delivered(*updates, *others) == [*updates, *others]
+    assert [event for event in delivered(*others, other(3), *updates) if event.name == "update"] == updates
+
+
+def test_after_an_overflow_events_are_taken_and_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossipmonger.delivery.MAX_WAITING", 2)
+    seen: list[Event] = []
+    later = Later()
+    delivery = Delivery(seen.append, later)
+    for dropped in (3, 1):
+        post(delivery, *(other(number) for number in range(2 + dropped)))
+        later.run()
+    assert [event.args[0].dropped for event in seen if event.name == "error"] == [3, 1]
+    assert [event for event in seen if event.name != "error"] == [other(0), other(1)] * 2
+
+
+# Handlers that raise
+
+
+@pytest.mark.parametrize("error", [ValueError("v"), SystemExit(1), KeyboardInterrupt()])
+def test_what_a_handler_raises_is_reported_and_the_thread_goes_on(
+    make: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    reported: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append((args.exc_value, args.thread)))
+    handler = Handler()
+
+    def emit(event: Event) -> None:
+        handler(event)
+        raise error
+
+    post(make(emit), update("b", "k", 1), LAST)
+    assert handler.last.wait(10)
+    assert handler.threads[0] is handler.threads[1]
+    handler.threads[0].join(10)
+    assert reported == [(error, handler.threads[0])] * 2
+
+
+# Close
+
+
+def test_close_waits_for_the_running_handler_and_drops_what_waits(make: Callable[..., Delivery]) -> None:
+    handler = Handler()
+    post(delivery := make(handler), GATE, other(1), update("b", "k", 1))
+    assert handler.begun.wait(10)
+    assert delivery.delivering is False  # another thread is
+    assert delivery.close(0) is False  # it has not returned
+    post(delivery, other(2), update("b", "l", 1))  # closed, so nobody is told
+    threading.Timer(0.05, handler.open.set).start()
+    assert delivery.close(LONG) is True
+    assert handler.seen == [GATE]
+    assert not handler.threads[0].is_alive()
+
+
+def test_close_from_a_handler_returns_at_once_and_that_one_is_the_last(make: Callable[..., Delivery]) -> None:
+    handler = Handler()
+    answers: list[bool] = []
+
+    def emit(event: Event) -> None:
+        answers.extend((delivery.delivering, delivery.close(3_600_000), delivery.close(3_600_000)))
+        handler(event)
+
+    delivery = make(emit)
+    post(delivery, LAST, other(1))
+    assert handler.last.wait(10)
+    handler.threads[0].join(10)
+    assert not handler.threads[0].is_alive()
+    assert answers == [True, True, True]
+    assert handler.seen == [LAST]
+
+
+# Who delivers
+
+
+def test_the_thread_ends_by_itself_and_another_comes_when_there_is_more(
+    make: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossipmonger.delivery._LINGER", 0.001)
+    handler = Handler()
+    delivery = make(handler)
+    for number in range(3):
+        handler.last.clear()
+        post(delivery, LAST)
+        assert handler.last.wait(10)
+        handler.threads[number].join(10)
+        assert not handler.threads[number].is_alive()
+    assert len(set(handler.threads)) == 3
+    # No daemon: a program that ends waits for the handler that runs.
+    assert {(thread.name, thread.daemon) for thread in handler.threads} == {("gossipmonger-events", False)}
+
+
+def test_the_thread_that_waits_for_more_takes_it_and_ends_at_close(
+    make: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossipmonger.delivery._LINGER", 3_600)
+    handler = Handler()
+    delivery = make(handler)
+    for _ in range(3):
+        handler.last.clear()
+        post(delivery, LAST)
+        assert handler.last.wait(10)
+    assert len(handler.threads) == 3
+    assert len(set(handler.threads)) == 1
+    assert delivery.close(LONG) is True
+    assert not handler.threads[0].is_alive()
+
+
+def test_a_thread_that_can_not_be_started_is_the_callers_error_and_is_tried_again(
+    make: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = Handler()
+    delivery = make(handler)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start")))
+        with pytest.raises(RuntimeError, match="can't start"):
+            post(delivery, other(1))
+    post(delivery, LAST)
+    assert handler.last.wait(10)
+    assert handler.seen == [other(1), LAST]
+
+
+# Executors
+
+
+def test_an_executor_is_asked_once_for_all_that_waits_and_not_for_nothing(make: Callable[..., Delivery]) -> None:
+    handler, later = Handler(), Later()
+    delivery = make(handler, later)
+    delivery.kick()
+    assert later.given == []
+    post(delivery, other(1))
+    post(delivery, other(2))
+    assert len(later.given) == 1
+    later.run()
+    assert handler.seen == [other(1), other(2)]
+    assert set(handler.threads) == {threading.current_thread()}
+
+
+def test_an_executor_of_many_threads_runs_one_handler_at_a_time(make: Callable[..., Delivery]) -> None:
+    handler, within, overlaps = Handler(), threading.Lock(), []
+
+    def emit(event: Event) -> None:
+        overlaps.append(not within.acquire(blocking=False))
+        handler(event)
+        within.release()
+
+    with ThreadPoolExecutor(4) as executor:
+        delivery = make(emit, executor)
+        events = [other(number) for number in range(300)]
+        for event in events:
+            post(delivery, event)
+        post(delivery, LAST)
+        assert handler.last.wait(10)
+        assert delivery.close(LONG)
+    assert handler.seen == [*events, LAST]
+    assert not any(overlaps)
+
+
+def test_an_event_that_happens_in_an_inline_handler_comes_after_it(make: Callable[..., Delivery]) -> None:
+    order: list[str] = []
+
+    def emit(event: Event) -> None:
+        order.append(f"{event.name} begins")
+        if event == other(1):
+            post(delivery, LAST)
+        order.append(f"{event.name} ends")
+
+    post(delivery := make(emit, Inline()), other(1))
+    assert order == ["unknown peer begins", "unknown peer ends", "last begins", "last ends"]
+
+
+def test_an_executor_that_refuses_is_the_callers_error_and_is_asked_again(make: Callable[..., Delivery]) -> None:
+    class Full(Inline):
+        def submit(self, function: Callable[[], None]) -> None:
+            raise RuntimeError("full")
+
+    handler, executor = Handler(), Full()
+    with pytest.raises(RuntimeError, match="full"):
+        post(delivery := make(handler, executor), other(1))
+    executor.submit = Inline().submit  # type: ignore[method-assign]
+    delivery.kick()
+    assert handler.seen == [other(1)]
