@@ -34,6 +34,9 @@ class PhiAccrual:
 
     Attributes:
         last_time: As above.
+
+    Raises:
+        ValueError: `max_intervals` is below 1.
     """
 
     __slots__ = ("_intervals", "_sum", "last_time")
@@ -41,6 +44,8 @@ class PhiAccrual:
     def __init__(
         self, intervals: Iterable[float] | None = None, last_time: float | None = None, max_intervals: int = 100
     ) -> None:
+        if max_intervals < 1:
+            raise ValueError(f"max_intervals: {max_intervals!r} is no room for an interval")
         self._intervals = deque((FIRST_INTERVAL,) if intervals is None else intervals, maxlen=max_intervals)
         self._sum = math.fsum(self._intervals)
         self.last_time = last_time
