@@ -136,13 +136,14 @@ class Simulation:
 
     # Nodes
 
-    def add(self, id: str, *, seeds: Iterable[str] = (), ahead: float = 0, **options: Any) -> Gossipmonger:
+    def add(self, id: str, *, seeds: Iterable[str] = (), ahead: float = 0, gossip: bool = True, **options: Any) -> Gossipmonger:
         """Add a node that listens, and gossips from a moment within its first interval that is drawn.
 
         Args:
             id: Its id, and its host's name.
             seeds: Ids of its seeds.
             ahead: Milliseconds that its clock is ahead of `now`.
+            gossip: Whether it gossips without being told to.
             **options: The endpoint's, but for those that the simulation brings: clock, timer, executor, transport.
 
         Raises:
@@ -151,9 +152,9 @@ class Simulation:
         if id in self._options:
             raise ValueError(f"id: there is a node {id!r} already")
         self._options[id] = {"seeds": list(seeds), **options}
-        return self._start(id, ahead)
+        return self._start(id, ahead, gossip)
 
-    def _start(self, id: str, ahead: float) -> Gossipmonger:
+    def _start(self, id: str, ahead: float, gossip: bool = True) -> Gossipmonger:
         options = dict(self._options[id])
         seeds = [{"id": seed, "transport": {"host": seed, "port": 9742}} for seed in options.pop("seeds")]
         life = _Life(self, id, next(self._births), ahead)
@@ -170,7 +171,8 @@ class Simulation:
         life.node = node
         self._lives[id] = life
         node.transport.listen()
-        self._later(self._phases.random() * node.options.gossip_interval, life, life.begin)
+        if gossip:
+            self._later(self._phases.random() * node.options.gossip_interval, life, life.begin)
         return node
 
     def node(self, id: str) -> Gossipmonger:

@@ -1,0 +1,446 @@
+"""The storage contract: what an endpoint relies on in a storage, one test for each promise, to run over your own.
+
+`RequiredStorageContract` asks for the four methods that an endpoint can't do without, `StorageContract` for all of
+`gossipmonger.Storage`. Both want pytest to collect them and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pyee.base import EventEmitter
+
+from gossipmonger.endpoint import Gossipmonger
+from gossipmonger.peer import MAX_VERSION, Peer, RemotePeer
+from gossipmonger.values import MAX_NESTING, same
+
+__all__ = ["RequiredStorageContract", "StorageContract"]
+
+#: Milliseconds since the epoch: a day in 2023.
+_NOW = 1_700_000_000_000.0
+
+#: Ids and keys that a peer may have, each another: a database that folds case, trims blanks, normalizes, reads an escape or
+#: encodes strictly would take two for one, or fail. All of them can come in from the network.
+_TEXTS = (
+    *("a", "A", "a ", " a", " ", "\t", "\n", "\0", "a\0", "a\0b", "0", "00", "null", "é", "e\u0301", "ß", "ss", "İ", "\u200b"),
+    *("\ufeff", "\uffff", "\U0001d49c", "😀", "👩‍👩‍👧", "\ud800", "\udfff", "\\ud800", "%", "_", "*", "?"),
+    *("'", '"', "`", "';--", "\\", "/", "..", "../a", "a/b", "CON", ".", "$a", "{}", "[]", "x" * 1_000),
+    *("__proto__", "constructor", "toString", "__class__"),
+)
+
+_VALUES: dict[str, Any] = {
+    "null": None,
+    "true": True,
+    "false": False,
+    "zero": 0,
+    "one": 1,
+    "a fraction": 0.1,
+    "the smallest": 5e-324,
+    "the largest": 1.7976931348623157e308,
+    "beyond 64 bits": 2**2000,
+    "far below zero": -(2**2000),
+    "no text": "",
+    "any text": list(_TEXTS),
+    "no list": [],
+    "no object": {},
+    "an object": {text: index for index, text in enumerate(_TEXTS)},
+    "mixed": [None, True, 1, "1", [1, [2, {"three": [4]}]], {"": {"": ""}}],
+}
+
+
+class RequiredStorageContract:
+    """The promises of `get`, `put`, `live_peers` and `dead_peers`, for a storage that has no more than these.
+
+    It is used as `StorageContract` is.
+    """
+
+    _opened: Any = None
+
+    def make_storage(self) -> Any:
+        """Return a new and empty storage. Each test calls it once, and closes what it returned if that has a `close`."""
+        raise NotImplementedError(f"{type(self).__name__} has to override make_storage()")
+
+    def teardown_method(self) -> None:
+        """Close the test's storage; pytest calls it. Whoever overrides it calls it too."""
+        storage, self._opened = self._opened, None
+        close = getattr(storage, "close", None)
+        if close is not None:
+            close()
+
+    def _storage(self) -> Any:
+        if self._opened is None:
+            self._opened = self.make_storage()
+        return self._opened
+
+    # One peer
+
+    def test_get_of_an_unknown_id_is_none(self) -> None:
+        """Where nothing was put there is nothing, in the empty storage and beside another peer."""
+        storage = self._storage()
+        assert storage.get("a") is None
+        assert storage.live_peers() == []
+        assert storage.dead_peers() == []
+        storage.put("b", Peer("b"))
+        assert storage.get("a") is None
+
+    def test_get_returns_what_was_put(self) -> None:
+        """All that a peer is comes back, and keeping it changes nothing of the peer that was put."""
+        storage = self._storage()
+        peer, twin = _a_peer("a"), _a_peer("a")
+        storage.put("a", peer)
+        _assert_equal(storage.get("a"), twin)
+        _assert_equal(peer, twin)
+
+    def test_a_peer_that_was_never_heard_of_comes_back_so(self) -> None:
+        """No data, no address, no sign of life, and no interval: none of these turns into something else."""
+        storage = self._storage()
+        storage.put("a", Peer("a", intervals=[]))
+        _assert_equal(storage.get("a"), Peer("a", intervals=[]))
+
+    def test_versions_come_back_up_to_the_last_one(self) -> None:
+        """A version is an integer below 2**53, and a peer may have seen more of them than its data shows."""
+        storage = self._storage()
+        for id, peer in {
+            "at the last": Peer("at the last", data={"k": ("v", MAX_VERSION)}),
+            "above its data": Peer("above its data", data={"k": ("v", 3)}, max_version_seen=MAX_VERSION - 1),
+            "at none": Peer("at none", data={"k": ("v", 0)}),
+        }.items():
+            storage.put(id, peer)
+            _assert_equal(storage.get(id), peer)
+
+    def test_every_json_value_comes_back(self) -> None:
+        """So do integers beyond 64 bits, halves of surrogate pairs and the deepest nesting there is."""
+        storage = self._storage()
+        deep: Any = "deep"
+        for _ in range(MAX_NESTING):
+            deep = [deep]
+        kept = {**_VALUES, "deep": deep}
+        peer = Peer("a", data={key: (value, version) for version, (key, value) in enumerate(kept.items())})
+        storage.put("a", peer)
+        _assert_equal(storage.get("a"), peer)
+
+    def test_a_kept_peer_is_as_good_as_the_one_put(self) -> None:
+        """It reconciles, suspects and takes writes just so."""
+        storage = self._storage()
+        peer = _a_peer("a")
+        storage.put("a", peer)
+        kept = storage.get("a")
+        assert kept.deltas_after_version(3) == peer.deltas_after_version(3)
+        assert kept.count_after_version(3) == peer.count_after_version(3)
+        assert math.isclose(kept.phi(_NOW + 5_000), peer.phi(_NOW + 5_000))
+        assert kept.update_with_delta("old", "stale", kept.max_version_seen) is None
+        assert kept.update_with_delta("new", "fresh", kept.max_version_seen + 1) == "new"
+
+    def test_put_replaces_what_was_there(self) -> None:
+        """Nothing of the former peer is left, and the peer is listed once."""
+        storage = self._storage()
+        storage.put("a", _a_peer("a"))
+        successor = Peer("a", data={"other": (1, 2)}, transport="moved", last_time=_NOW + 1)
+        storage.put("a", successor)
+        _assert_equal(storage.get("a"), successor)
+        assert _ids(storage.live_peers()) == ["a"]
+
+    def test_put_again_keeps_what_was_written_since(self) -> None:
+        """The endpoint's way to change a peer: get it, write to it, put it."""
+        storage = self._storage()
+        expected = _a_peer("a")
+        storage.put("a", _a_peer("a"))
+        for version in range(100, 110):
+            peer = storage.get("a")
+            for one in (peer, expected):
+                one.update_with_delta(f"k{version % 3}", {"at": version}, version)
+                one.mark_contact(_NOW + 10 * version)
+            storage.put("a", peer)
+        _assert_equal(storage.get("a"), expected)
+
+    def test_a_peer_of_ten_thousand_keys_comes_back(self) -> None:
+        """No limit on the length of a row or the number of parameters cuts it."""
+        storage = self._storage()
+        peer = Peer("a", data={f"key {n}": ({"n": n, "text": "x" * 20}, n + 1) for n in range(10_000)})
+        storage.put("a", peer)
+        _assert_equal(storage.get("a"), peer)
+
+    # Many peers
+
+    def test_live_and_dead_peers_follow_live_at_the_last_put(self) -> None:
+        """The lists change with a put and not before, so that a peer is in exactly one of them."""
+        storage = self._storage()
+        peers = {id: Peer(id, live=id != "c") for id in ("a", "b", "c")}
+        for id, peer in peers.items():
+            storage.put(id, peer)
+        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["a", "b"], ["c"])
+        peers["a"].mark_dead()
+        peers["c"].mark_live()
+        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["a", "b"], ["c"])
+        storage.put("a", peers["a"])
+        storage.put("c", peers["c"])
+        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["b", "c"], ["a"])
+        storage.put("c", peers["c"])
+        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["b", "c"], ["a"])
+
+    def test_listed_peers_are_whole(self) -> None:
+        """A list holds the same peers that `get` returns, with all that they are."""
+        storage = self._storage()
+        for id, live in (("a", True), ("b", False)):
+            storage.put(id, _a_peer(id, live=live))
+        _assert_equal(storage.live_peers()[0], _a_peer("a"))
+        _assert_equal(storage.dead_peers()[0], _a_peer("b", live=False))
+
+    def test_lists_are_the_callers_own(self) -> None:
+        """Whoever empties one changes nothing, and a put changes no list that was returned before it."""
+        storage = self._storage()
+        storage.put("a", Peer("a"))
+        storage.put("b", Peer("b", live=False))
+        live, dead = storage.live_peers(), storage.dead_peers()
+        storage.put("c", Peer("c"))
+        storage.put("d", Peer("d", live=False))
+        assert (_ids(live), _ids(dead)) == (["a"], ["b"])
+        live.clear()
+        dead.clear()
+        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["a", "c"], ["b", "d"])
+
+    def test_ids_may_be_any_text(self) -> None:
+        """Each is another peer, however alike two of them look."""
+        storage = self._storage()
+        for version, id in enumerate(_TEXTS):
+            storage.put(id, Peer(id, max_version_seen=version, live=version % 2 == 0))
+        for version, id in enumerate(_TEXTS):
+            _assert_equal(storage.get(id), Peer(id, max_version_seen=version, live=version % 2 == 0))
+        assert _ids(storage.live_peers()) == sorted(_TEXTS[::2])
+        assert _ids(storage.dead_peers()) == sorted(_TEXTS[1::2])
+
+    def test_keys_may_be_any_text(self) -> None:
+        """Each is another key, the empty one too."""
+        storage = self._storage()
+        peer = Peer("a", data={key: (key, version) for version, key in enumerate(("", *_TEXTS), 1)})
+        storage.put("a", peer)
+        _assert_equal(storage.get("a"), peer)
+
+    # In an endpoint
+
+    def test_an_endpoint_keeps_itself_and_others_in_it(self) -> None:
+        """What it writes and what it hears is what the storage has."""
+        node, transport, _, errors = self._endpoint()
+        node.update("own", {"v": [1]})
+        transport.emit("digest", _B, [{"id": "b", "maxVersionSeen": 0, "transport": "there"}])
+        transport.emit("deltas", _B, [["b", "k", {"v": [2]}, 5], ["b", "l", None, 6]])
+        assert (node.get("a", "own"), node.get("b", "k"), node.get("b", "l", "default")) == ({"v": [1]}, {"v": [2]}, None)
+        assert {id: dict(view.data) for id, view in node.peers().items()} == {
+            "a": {"own": {"v": [1]}},
+            "b": {"k": {"v": [2]}, "l": None},
+        }
+        storage = self._storage()
+        assert _ids(storage.live_peers()) == ["a", "b"]
+        assert storage.get("a").get("own") == {"v": [1]}
+        assert (storage.get("b").max_version_seen, storage.get("b").transport) == (6, "there")
+        assert errors == []
+
+    def test_an_endpoint_sees_death_and_life_through_it(self) -> None:
+        """A silent peer moves to the dead, and back when it is heard again."""
+        node, transport, round_after, errors = self._endpoint()
+        seen: list[str] = []
+        for name in ("new peer", "peer dead", "peer live"):
+            node.on(name, lambda peer, name=name: seen.append(f"{name} {peer.id}"))
+        storage = self._storage()
+        hello = [{"id": "b", "maxVersionSeen": 0, "transport": "there"}]
+        transport.emit("digest", _B, hello)
+        for _ in range(60):
+            round_after(1_000)
+        assert "b" in _ids(storage.dead_peers())
+        assert "b" not in _ids(storage.live_peers())
+        assert node.peers()["b"].state == "dead"
+        transport.emit("digest", _B, hello)
+        round_after(1_000)
+        assert "b" in _ids(storage.live_peers())
+        assert "b" not in _ids(storage.dead_peers())
+        assert node.peers()["b"].state == "live"
+        assert seen == ["new peer b", "peer dead b", "peer live b"]
+        assert errors == []
+
+    def test_an_endpoint_goes_on_where_the_stored_one_stopped(self) -> None:
+        """Its own peer is in the storage too, so a restart loses neither data nor version."""
+        self._storage().put("a", Peer("a", data={"k": ("kept", 3)}, max_version_seen=7, transport="here"))
+        node, _, _, errors = self._endpoint()
+        assert node.get("a", "k") == "kept"
+        assert node.local_peer.max_version_seen == 7
+        node.update("k", "new")
+        assert self._storage().get("a").data == {"k": ("new", 8)}
+        assert errors == []
+
+    def _endpoint(self) -> tuple[Gossipmonger, _Deaf, Callable[[float], None], list[Any]]:
+        """An endpoint on virtual time over the test's storage, its transport, what does a round some ms later, its errors."""
+        now = _NOW
+        transport = _Deaf()
+        node = Gossipmonger(
+            {"id": "a", "transport": "here"},
+            storage=self._storage(),
+            transport=transport,
+            clock=lambda: now,
+            timer=_Never,
+            executor=_Inline(),
+        )
+        errors: list[Any] = []
+        node.on("error", errors.append)
+
+        def round_after(milliseconds: float) -> None:
+            nonlocal now
+            now += milliseconds
+            node.gossip()
+
+        return node, transport, round_after, errors
+
+
+class StorageContract(RequiredStorageContract):
+    """The promises of a whole `gossipmonger.Storage`, `remove` and `close` too.
+
+    Subclass it under a name that pytest collects, and return a new and empty storage from `make_storage`:
+
+        import pytest
+
+        from gossipmonger.testing.storage import StorageContract
+        from my_storage import FileStorage
+
+
+        class TestFileStorage(StorageContract):
+            @pytest.fixture(autouse=True)
+            def _directory(self, tmp_path):
+                self.directory = tmp_path
+
+            def make_storage(self):
+                return FileStorage(self.directory)
+
+    The fixture is there only because this storage needs a directory. Each test makes one storage, and closes it at its end.
+    A storage without `remove` and `close` has `RequiredStorageContract`.
+    """
+
+    def test_remove_forgets_the_peer(self) -> None:
+        """Live or dead, it is in no list any more, and the others stay."""
+        storage = self._storage()
+        for id, live in (("a", True), ("b", True), ("c", False), ("d", False)):
+            storage.put(id, _a_peer(id, live=live))
+        storage.remove("a")
+        storage.remove("c")
+        assert (storage.get("a"), storage.get("c")) == (None, None)
+        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["b"], ["d"])
+        _assert_equal(storage.get("b"), _a_peer("b"))
+
+    def test_remove_of_an_unknown_id_changes_nothing(self) -> None:
+        """It raises nothing, the second time as little as the first."""
+        storage = self._storage()
+        storage.put("a", Peer("a"))
+        storage.remove("b")
+        assert _ids(storage.live_peers()) == ["a"]
+        storage.remove("a")
+        storage.remove("a")
+        assert storage.live_peers() == []
+
+    def test_a_removed_peer_comes_back_as_a_new_one(self) -> None:
+        """Nothing of its former life is left to come up again."""
+        storage = self._storage()
+        storage.put("a", _a_peer("a"))
+        storage.remove("a")
+        storage.put("a", Peer("a"))
+        _assert_equal(storage.get("a"), Peer("a"))
+
+    def test_remove_takes_any_text(self) -> None:
+        """Each id removes itself and no other."""
+        storage = self._storage()
+        for id in _TEXTS:
+            storage.put(id, Peer(id))
+        for index, id in enumerate(_TEXTS, 1):
+            storage.remove(id)
+            assert _ids(storage.live_peers()) == sorted(_TEXTS[index:])
+
+    def test_close_leaves_no_thread(self) -> None:
+        """Whatever ran for the storage has ended by the time that `close` returns."""
+        before = set(threading.enumerate())
+        storage = self._storage()
+        storage.put("a", _a_peer("a"))
+        self._opened = None
+        storage.close()
+        assert [thread.name for thread in threading.enumerate() if thread not in before] == []
+
+    def test_an_endpoint_closes_it(self) -> None:
+        """It can be closed by its endpoint, which calls `close` once, last of all."""
+        before = set(threading.enumerate())
+        node, transport, round_after, errors = self._endpoint()
+        transport.emit("digest", _B, [{"id": "b", "maxVersionSeen": 0, "transport": "there"}])
+        round_after(1_000)
+        self._opened = None
+        node.close()
+        assert [thread.name for thread in threading.enumerate() if thread not in before] == []
+        assert errors == []
+
+
+_B = RemotePeer("b", "there")
+
+
+class _Deaf(EventEmitter):
+    """A transport that reaches nobody; the test emits what it hears."""
+
+    def digest(self, remote_peer: Any, local_peer: Any, digest_to_send: Any) -> None:
+        """Drop it."""
+
+    def deltas(self, remote_peer: Any, local_peer: Any, deltas_to_send: Any) -> None:
+        """Drop them."""
+
+
+class _Never:
+    """A timer that never fires: the test does the rounds."""
+
+    def __init__(self, seconds: float, function: Callable[[], None]) -> None:
+        pass
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def cancel(self) -> None:
+        """Do nothing."""
+
+
+class _Inline:
+    """An executor that runs what it is given right here."""
+
+    def submit(self, function: Callable[[], None]) -> None:
+        """Run it."""
+        function()
+
+
+def _a_peer(id: str, live: bool = True) -> Peer:
+    """A peer with something unusual in each of its attributes."""
+    return Peer(
+        id,
+        data={"old": ("x", 2), "k": ({"nested": [1, 2.5, None, True, "é😀"]}, 5), "": ([], 9)},
+        intervals=[750.0, 0.1, 1e12, 1_000 / 3, 0.0],
+        last_time=_NOW + 0.125,
+        live=live,
+        max_version_seen=12,
+        transport={"host": "a.example", "port": 9742, "more": [1, {"two": None}]},
+    )
+
+
+def _facts(peer: Peer) -> dict[str, Any]:
+    return {
+        "id": peer.id,
+        "transport": peer.transport,
+        "live": peer.live,
+        "max_version_seen": peer.max_version_seen,
+        "data": [[key, value, version] for key, (value, version) in peer.data.items()],
+        "last_time": peer.last_time,
+        "intervals": peer.intervals,
+    }
+
+
+def _assert_equal(kept: Peer | None, put: Peer) -> None:
+    assert kept is not None, f"{put!r} was put, and None came back"
+    facts = _facts(kept)
+    for name, value in _facts(put).items():
+        assert same(facts[name], value), f"{name}: {reprlib.repr(value)} was put, {reprlib.repr(facts[name])} came back"
+
+
+def _ids(peers: Iterable[Peer]) -> list[str]:
+    return sorted(peer.id for peer in peers)
