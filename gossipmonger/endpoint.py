@@ -287,7 +287,7 @@ class Gossipmonger(EventEmitter):
         if self._closing:
             raise ClosedError("update: this endpoint has been closed")
         with self._state_lock:
-            return self._protocol.update(key, value)
+            return self._protocol.update(self.options.clock(), key, value)
 
     def delete(self, key: str) -> bool:
         """Delete a key of the local peer; gossip carries that to all others, however long they were away.
@@ -314,8 +314,11 @@ class Gossipmonger(EventEmitter):
         """Return a copy of what `key` is at a peer, the local one included; `default` if there is no such peer or key."""
         with self._state_lock:
             peer = self._find(peer_id)
-            value = default if peer is None else peer.get(key, _MISSING)
-        return default if peer is None or value is _MISSING else values.copied(value)
+            if peer is self.local_peer:
+                value = self._protocol.newest(key, _MISSING)
+            else:
+                value = _MISSING if peer is None else peer.get(key, _MISSING)
+        return default if value is _MISSING else values.copied(value)
 
     def peer(self, peer_id: str) -> PeerView | None:
         """Return a peer as it is now, None if there is none with this id."""
@@ -341,7 +344,9 @@ class Gossipmonger(EventEmitter):
         return found
 
     def _seen(self, peer: Peer) -> Snapshot:
-        return Snapshot(peer, 0.0 if peer is self.local_peer else peer.phi(self.options.clock()))
+        if peer is self.local_peer:
+            return Snapshot(peer, 0.0, self._protocol.waiting)
+        return Snapshot(peer, peer.phi(self.options.clock()))
 
     # What the transport brings
 

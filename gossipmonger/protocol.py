@@ -20,16 +20,18 @@ is to do, in order, and the caller's duties are few:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
 from gossipmonger.choice import choose_deltas, choose_partners, draw
 from gossipmonger.errors import DuplicateError
+from gossipmonger.flow import Flow
 from gossipmonger.membership import TELLING, Membership
 from gossipmonger.options import Options
 from gossipmonger.output import Event, Output, Send
 from gossipmonger.peer import Peer, RemotePeer
-from gossipmonger.values import same
+from gossipmonger.values import TOMBSTONE, is_tombstone, same
 
 __all__ = ["Protocol"]
 
@@ -74,6 +76,7 @@ class Protocol:
         self.membership = Membership(local, storage, options, now)
         self._heartbeat = max(int(now * 1000), (local.heartbeat or 0) + 1)  # so a new life is above the former one at once
         local.heartbeat = self._heartbeat
+        self._flow = Flow(options, now) if options.flow_control else None
         self._deleted = now  # when a key was deleted last
         self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
         self._exchanges_since = now
@@ -84,21 +87,44 @@ class Protocol:
 
     # Own state
 
-    def update(self, key: str, value: Any) -> bool:
+    def update(self, now: float, key: str, value: Any) -> bool:
         """Set a key of the local peer; return whether that changed anything."""
-        if self._local.update_local(key, value) is None:
+        old = self.newest(key, _NOTHING)
+        if old is not _NOTHING and same(old, value):
             return False
-        self._storage.put(self._local.id, self._local)
+        self._offer(now, key, value)
         return True
 
     def delete(self, now: float, key: str) -> bool:
         """Delete a key of the local peer; return whether it was there."""
-        if self._local.delete_local(key) is None:
+        if self.newest(key, _NOTHING) is _NOTHING:
             return False
-        self._deleted = now
-        self._compact(now)
-        self._storage.put(self._local.id, self._local)
+        self._offer(now, key, TOMBSTONE)
         return True
+
+    def newest(self, key: str, default: Any = None) -> Any:
+        """Return what a key of the local peer was set to last, whether gossip tells it yet or not."""
+        value = self.waiting.get(key, _NOTHING)
+        if value is _NOTHING:
+            return self._local.get(key, default)
+        return default if is_tombstone(value) else value
+
+    @property
+    def waiting(self) -> Mapping[str, Any]:
+        """What flow control has not admitted yet, key -> value, a tombstone for a key that is deleted."""
+        return {} if self._flow is None else self._flow.waiting
+
+    def _offer(self, now: float, key: str, value: Any) -> None:
+        if self._flow is None or self._flow.offer(now, key, value):
+            self._issue(now, key, value)
+
+    def _issue(self, now: float, key: str, value: Any) -> None:
+        if not is_tombstone(value):
+            self._local.update_local(key, value)
+        elif self._local.delete_local(key) is not None:
+            self._deleted = now
+            self._compact(now)
+        self._storage.put(self._local.id, self._local)
 
     def _compact(self, now: float) -> None:
         """Forget tombstones once they outnumber keys. A Node node can't read floors and must see the tombstones first."""
@@ -117,6 +143,9 @@ class Protocol:
         output: Output = []
         membership, options = self.membership, self._options
         membership.begin_round(now)
+        if self._flow is not None:
+            for key, value in self._flow.admit(now):
+                self._issue(now, key, value)
         self._compact(now)
         live, dead = membership.others()
         missing = membership.missing_seeds(live, dead) if len(live) >= options.minimum_live_peers else []
@@ -151,6 +180,8 @@ class Protocol:
         self._local.heartbeat = self._heartbeat
         self._storage.put(self._local.id, self._local)
         digest = self.digest(peers)
+        if self._flow is not None:
+            digest[-1]["flow"] = self._flow.entry()
         for partner in partners:
             output += [Event("digest send", (partner, digest)), Send(partner, None, digest)]
 
@@ -188,16 +219,21 @@ class Protocol:
             return output  # it has gone, and hears no answer
         deltas, cut = self._choose(lacking)
         reply = None
-        if peer is not None and peer.ours:
-            is_reply = bool(own and own.get("reply"))
+        if own is not None and peer is not None and peer.ours:
+            is_reply = bool(own.get("reply"))
             news = missing + [each for each in cut if each is not local]
             if not is_reply:
                 live, dead = self.membership.others()
                 later += [each for each in self.membership.told_of(now, live, dead) if each.id not in told]
                 news += [each for each in later if each not in missing and each not in cut]
-            if (news or cut) and self._may_reply(now, sender.id, is_reply):
+            grant = self._read_flow(own)
+            if (news or cut or grant) and self._may_reply(now, sender.id, is_reply):
                 reply = self.digest(news)
                 reply[-1]["reply"] = True
+                if self._flow is not None and grant is not None:
+                    reply[-1]["flow"] = self._flow.give(grant)
+            if self._flow is not None:
+                self._flow.gossiped(bool(cut) and reply is None)
         if deltas:
             output.append(Event("deltas send", (sender, deltas)))
         if reply is not None:
@@ -240,6 +276,18 @@ class Protocol:
         deltas, cut = choose_deltas(lacking, self._options.max_deltas_per_gossip, order, self._random)
         self._starved += bool(cut)
         return deltas, cut
+
+    def _read_flow(self, own: dict[str, Any]) -> float | None:
+        """Read the sender's rates; return what it is to be granted, None if it asks for nothing or for next to nothing."""
+        if self._flow is None or "flow" not in own:
+            return None
+        rho, tau, *grant = own["flow"]
+        self._flow.meet(tau)
+        if grant:
+            self._flow.take(grant[0])
+            return None
+        wanted = self._flow.grant_for(rho, tau)
+        return wanted if self._flow.worth_telling(wanted, tau) else None
 
     def _may_reply(self, now: float, id: str, is_reply: bool) -> bool:
         if not 0 <= now - self._exchanges_since < self._options.gossip_interval:

@@ -285,7 +285,7 @@ def test_a_former_life_s_heartbeats_are_no_second_process() -> None:
 def keys_and_deletes(keys: int, deletes: int, *peers: Peer) -> tuple[Any, Peer]:
     protocol, local, _ = a_protocol(*peers)
     for n in range(keys):
-        protocol.update(f"k{n}", n)
+        protocol.update(NOW, f"k{n}", n)
     protocol.round(NOW + 1_000)
     for n in range(deletes):
         assert protocol.delete(NOW + 1_000, f"k{n}")

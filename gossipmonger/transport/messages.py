@@ -13,6 +13,7 @@ The third goes to peers of ours only: a Node node reads the one and drops the ot
     floor       a version, at most maxVersionSeen: nothing of the peer exists at or below it
     left        true: it has said good-bye
     reply       true, in the sender's own entry: the digest answers another
+    flow        [rho, tau] or [rho, tau, grant], in the sender's own entry: see `gossipmonger.flow`
 
 A delta is `[peer id, key, value, version]` and optionally `after`, the version after which it comes. A Node node ignores what
 it does not know, and so do we: that is how a protocol grows. A message is taken whole or refused whole, so everything in it is
@@ -47,7 +48,7 @@ FATAL_IDS = frozenset(
 )
 
 #: All that an entry may hold which means something.
-_FIELDS = frozenset({"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left", "reply"})
+_FIELDS = frozenset({"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left", "reply", "flow"})
 
 
 class Message(NamedTuple):
@@ -234,8 +235,20 @@ def _check_entry(entry: Any, index: int, source: object, reachable: Callable[[An
         for name in ("left", "reply"):
             if type(entry.get(name, False)) is not bool:
                 raise MessageError(f"digest[{index}].{name} is {reprlib.repr(entry[name])}, neither true nor false", source)
+        if "flow" in entry and not _is_flow(entry["flow"]):
+            raise MessageError(f"digest[{index}].flow is {reprlib.repr(entry['flow'])}, no [rho, tau]", source)
         if not _FIELDS.issuperset(entry) and not values.checked(entry):
             raise MessageError(f"digest[{index}] holds an infinite number or is nested too deep", source)
     transport = entry.get("transport")
     if not reachable(transport):
         raise MessageError(f"digest[{index}].transport is {reprlib.repr(transport)}, out of reach", source)
+
+
+def _is_flow(flow: Any) -> bool:
+    return (
+        type(flow) is list
+        and 2 <= len(flow) <= 3
+        and all(type(rate) in (int, float) and abs(rate) < 1e15 for rate in flow)
+        and flow[0] >= 0
+        and flow[1] >= 0
+    )
