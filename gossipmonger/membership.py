@@ -46,6 +46,7 @@ class Membership:
         self._options = options
         self._last_round: float | None = None
         self._counted: set[str] = set()  # plain peers whose heartbeat was counted since the last round
+        self._unsettled: set[str] = set()  # peers with a floor to settle
         self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat
         self.plain = False
         for peer in self.others()[0]:
@@ -78,9 +79,15 @@ class Membership:
 
     # Signs of life
 
-    def begin_round(self, now: float) -> None:
+    def begin_round(self, now: float, output: Output) -> None:
         """Note that a round begins. If it is late by more than an interval, that lateness was ours and is nobody's silence."""
         self._counted.clear()
+        for id in sorted(self._unsettled):
+            unsettled = self._storage.get(id)
+            if unsettled is None:
+                self._unsettled.discard(id)
+            else:
+                self._settle(unsettled, output)
         interval = self._options.gossip_interval
         late = 0.0 if self._last_round is None else now - self._last_round - interval
         self._last_round = now
@@ -134,12 +141,17 @@ class Membership:
                     peer.mark_dead()
                     output.append(Event("peer left", (peer.remote,)))
             self._storage.put(id, peer)
-        floor = entry.get("floor")
-        if floor is not None and (floor > peer.floor or by_owner):
-            gone = peer.read_floor(floor, entry["maxVersionSeen"], by_owner)
-            output += [Event("delete", (id, key)) for key in gone]
-            self._storage.put(id, peer)
+        peer.hear_of(entry["maxVersionSeen"], entry.get("floor", 0), by_owner)
+        if peer.unsettled:
+            self._unsettled.add(id)
+            self._settle(peer, output)
         return peer
+
+    def _settle(self, peer: Peer, output: Output) -> None:
+        output += [Event("delete", (peer.id, key)) for key in peer.settle()]
+        if not peer.unsettled:
+            self._unsettled.discard(peer.id)
+        self._storage.put(peer.id, peer)
 
     def _is_news(self, id: str, heartbeat: int | None) -> bool:
         known = self._forgotten.get(id)

@@ -7,8 +7,8 @@ algorithm rests on: *whoever holds version n of a peer holds all that is still c
 
 `floor` is what that invariant needs to forget: a version at or below which nothing of the peer exists any more. The owner
 raises it, after a restart and when it compacts, and re-issues above it what is still current. A replica that is told of a
-floor may drop what lies below only when it has all that was re-issued; until then it keeps a *note* (floor, version) and
-drops at that version, so that a key that lives on never blinks out of sight. It passes a floor on only after that.
+floor may drop what lies below only when it has all that was re-issued; until then it keeps a *note*, so that a key that
+lives on does not blink out of sight. It passes a floor on only when it is *settled*, after that.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Peer:
     arguments.
 
     * State: `data`, `get`, `max_version_seen`, `floor`
-    * Writing: `update_local`, `delete_local`, `crowded`, `reissue` (the owner); `update_with_delta`, `read_floor` (a replica)
+    * Writing, the owner: `update_local`, `delete_local`, `crowded`, `reissue`
+    * Writing, a replica: `update_with_delta`, `hear_of`, `unsettled`, `settle`
     * Reconciliation: `deltas_after_version`, `count_after_version`, `entry`
     * Liveness: `live`, `left`, `state`, `mark_live`, `mark_dead`, `mark_contact`, `hear`, `phi`, and the window behind it:
       `intervals`, `intervals_mean`, `sum`, `last_time`, `max_intervals`
@@ -72,6 +73,7 @@ class Peer:
 
     __slots__ = (
         "_arrivals",
+        "_heard",
         "_log",
         "_note",
         "_tombstones",
@@ -106,7 +108,8 @@ class Peer:
         self.ours: bool | None = None
         self.floor = floor
         self.heartbeat = heartbeat
-        self._note: tuple[int, int] | None = None
+        self._note = 0  # a floor above `floor`, until it is settled
+        self._heard = 0  # the highest version that anyone was heard to know
         self._arrivals = PhiAccrual(intervals, last_time, max_intervals)
         self._log = Log()
         self._tombstones = 0
@@ -220,30 +223,35 @@ class Peer:
         self._write(key, value, version)
         return key
 
-    def read_floor(self, floor: int, version: int, by_owner: bool) -> list[str]:
-        """Read in a digest that who knows `version` of this peer knows nothing of it at or below `floor`.
+    def hear_of(self, version: int, floor: int, by_owner: bool) -> None:
+        """Note what someone told: that it knows `version` of this peer, and nothing of it at or below `floor`.
 
-        What the owner itself says of floors replaces what others said: that may be of a life that is gone with all its data.
+        What the owner itself says replaces what others said: that may be of a life that is gone with all its data.
+        """
+        if by_owner or version > self._heard:
+            self._heard = version
+        if by_owner or floor > self._note:
+            self._note = floor
+            if version == floor and floor > self.max_version_seen:
+                self.max_version_seen = floor  # there is nothing to be known up to there
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a floor is noted, and what lies below it not dropped yet."""
+        return self._note > self.floor
+
+    def settle(self) -> list[str]:
+        """Drop what lies at or below the noted floor, once all that anyone was heard to know is known here.
+
+        A key that was re-issued may have been written again since, so that knowing all up to some version above the floor
+        is not enough to tell it from one that is gone.
 
         Returns:
             Keys that are gone by that, without a newer value.
         """
-        if floor <= self.floor:
-            if by_owner:
-                self._note = None
+        if self._note <= self.floor or self.max_version_seen < max(self._note, self._heard):
             return []
-        if floor == version and self.max_version_seen <= floor:
-            self.max_version_seen = floor
-            self._note = (floor, floor)
-        elif by_owner or self._note is None or floor > self._note[0]:
-            self._note = (floor, version)
-        return self.settle()
-
-    def settle(self) -> list[str]:
-        """Drop what lies at or below the noted floor, if all that was re-issued above it is known; return the keys gone."""
-        if self._note is None or self.max_version_seen < self._note[1]:
-            return []
-        self.floor, self._note = self._note[0], None
+        self.floor = self._note
         gone = []
         for key, value in self._log.drop(self.floor):
             if values.is_tombstone(value):

@@ -142,7 +142,7 @@ class Protocol:
         """One round: send a digest to partners drawn at random, then judge who is dead and who is live again."""
         output: Output = []
         membership, options = self.membership, self._options
-        membership.begin_round(now)
+        membership.begin_round(now, output)
         if self._flow is not None:
             for key, value in self._flow.admit(now):
                 self._issue(now, key, value)
@@ -264,7 +264,6 @@ class Protocol:
                     output.append(Event("delete", (id, key)))
             elif old is _NOTHING or not same(old, new):
                 output.append(Event("update", (id, key, value)))
-            output += [Event("delete", (id, gone)) for gone in peer.settle()]
         for id, peer in changed.items():
             self._storage.put(id, peer)
         return output

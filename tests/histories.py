@@ -77,6 +77,13 @@ class History:
         node.on("update", lambda owner, key, value: self.saw_update(id, owner, key, value))
         node.on("delete", lambda owner, key: self.saw_delete(id, owner, key))
         node.on("error", lambda error: self.saw_error(id, error))
+        node.on("peer forgotten", lambda peer: self.forget(id, peer.id))
+
+    def forget(self, replica: str, owner: str | None) -> None:
+        """What a replica has forgotten, of one owner or of all, it may learn again from its beginning."""
+        for seen in [seen for seen in self.seen if seen[0] == replica and owner in (None, seen[1])]:
+            del self.seen[seen]
+            self.gone.discard(seen)
 
     def saw_error(self, replica: str, error: Exception) -> None:
         raise Wrong(f"{replica} had an error: {error!r}") from error
@@ -144,9 +151,7 @@ class History:
             if self.random.random() < 0.4:
                 options["ahead"] = -self.random.choice([10_000, 3_600_000])
                 self.exempt.add(id)
-            for seen in [seen for seen in self.seen if seen[0] == id]:
-                del self.seen[seen]
-                self.gone.discard(seen)
+            self.forget(id, None)
         self.watch(self.sim.restart(id, **options))
 
     def stored(self, id: str) -> dict[str, int]:
