@@ -128,12 +128,14 @@ class Membership:
         """Read an entry of a digest, all but its version; return the peer, None if the entry is to be ignored."""
         id, heartbeat = entry["id"], entry.get("heartbeat")
         peer: Peer | None = self._storage.get(id)
+        later = False
         if peer is None:
             if entry.get("left") or not self._is_news(id, heartbeat):
                 return None
             peer = self._meet(now, RemotePeer(id, entry.get("transport")), output)
             peer.heartbeat = heartbeat
         elif heartbeat is not None and peer.hear(heartbeat, now):
+            later = True
             peer.transport = entry.get("transport")
             if peer.left != bool(entry.get("left")):
                 peer.left = not peer.left
@@ -141,7 +143,8 @@ class Membership:
                     peer.mark_dead()
                     output.append(Event("peer left", (peer.remote,)))
             self._storage.put(id, peer)
-        peer.hear_of(entry["maxVersionSeen"], entry.get("floor", 0), by_owner)
+        # Of two messages of the owner that overtook each other, the later heartbeat tells which is its last word.
+        peer.hear_of(entry["maxVersionSeen"], entry.get("floor", 0), by_owner and later)
         if peer.unsettled:
             self._unsettled.add(id)
             self._settle(peer, output)

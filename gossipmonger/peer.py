@@ -314,9 +314,10 @@ class Peer:
     def hear(self, heartbeat: int, now: float) -> bool:
         """Note what someone told of its heartbeat. That it rises is the one sign of life.
 
-        A rise by k after t milliseconds is one sample of t / k, so the mean is the time between the peer's digests however
-        irregularly news of them come. It is no sample if the peer was thought dead in between, or if it rises faster than
-        one a millisecond, which is another life of the peer.
+        A rise by k after t milliseconds is k samples of t / k, so the mean is the time between the peer's digests however
+        irregularly news of them come. (As one sample of t / k, news that bring little for their time would weigh as much as
+        those that bring much, and the mean would be a fifth too high.) It is no sample if the peer was thought dead in
+        between, or if it rises faster than one a millisecond, which is another life of the peer.
 
         Returns:
             Whether it rose.
@@ -326,7 +327,7 @@ class Peer:
         rise = heartbeat - (self.heartbeat or 0)
         silence = FIRST_INTERVAL if self.last_time is None else now - self.last_time
         if self.live and self.heartbeat is not None and 0 < rise <= silence:
-            self._arrivals.add(silence / rise)
+            self._arrivals.add(silence / rise, rise)
         self.heartbeat = heartbeat
         self.last_time = now
         return True

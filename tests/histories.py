@@ -224,9 +224,20 @@ class History:
                 else:
                     peer = self.sim.node(replica).peer(owner)
                     view = {} if peer is None else dict(peer.data)
-                if view != truth:
+                if view != truth or not self.level(replica, owner):
                     different.append(f"{replica} has {owner} as {view} instead of {truth}")
         return different
+
+    def level(self, replica: str, owner: str) -> bool:
+        """Whether an equal view is more than a coincidence on the way."""
+        if replica in self.plain:
+            return True
+        seen = self.sim.node(replica).storage.get(owner)
+        if owner in self.plain:
+            return seen is not None and seen.max_version_seen == self.plain[owner].versions[owner]
+        local = self.sim.node(owner).local_peer
+        waits = self.sim.node(owner).peers()[owner].data != {key: value for key, (value, _) in local.data.items()}
+        return seen is not None and seen.max_version_seen == local.max_version_seen and not waits
 
 
 def run(seed: int) -> None:

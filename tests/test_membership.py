@@ -51,14 +51,14 @@ def test_the_first_interval_is_three_quarters_of_the_gossip_interval() -> None:
 # Signs of life
 
 
-def test_a_rising_heartbeat_is_a_sign_of_life_whoever_tells_of_it_and_a_sample_of_the_time_for_each() -> None:
+def test_a_rising_heartbeat_is_a_sign_of_life_whoever_tells_of_it_and_a_sample_for_each() -> None:
     peer = a_peer("c", heartbeat=10)
     protocol, _, _ = a_protocol(peer)
     tell(protocol, NOW + 3_000, entry("c", heartbeat=13))
-    assert (peer.heartbeat, peer.last_time, peer.intervals) == (13, NOW + 3_000, [750, 1_000])
+    assert (peer.heartbeat, peer.last_time, peer.intervals) == (13, NOW + 3_000, [750, 1_000, 1_000, 1_000])
     for old in (13, 12, 0):
         tell(protocol, NOW + 9_000, entry("c", heartbeat=old))
-    assert (peer.heartbeat, peer.last_time, peer.intervals) == (13, NOW + 3_000, [750, 1_000])
+    assert (peer.heartbeat, peer.last_time, peer.intervals) == (13, NOW + 3_000, [750, 1_000, 1_000, 1_000])
 
 
 def test_contact_with_one_of_ours_is_no_sign_of_life_by_itself() -> None:

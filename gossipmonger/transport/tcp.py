@@ -42,7 +42,7 @@ def is_address(transport: Any) -> bool:
         port = int(port)
     if type(host) is not str or not host or type(port) is not int or not 1 <= port <= 65535:
         return False
-    return values.checked(transport)
+    return len(transport) == 2 or values.checked(transport)
 
 
 class TcpTransport(Transport):
