@@ -234,6 +234,13 @@ class Protocol:
                     reply[-1]["flow"] = self._flow.give(grant)
             if self._flow is not None:
                 self._flow.gossiped(bool(cut) and reply is None)
+            if reply is None and cut:
+                # The last word for now. Whoever settles a floor has to know that of these it was told a part.
+                begun = {delta[0] for delta in deltas}
+                partly = [each for each in cut if each.id in begun]
+                if partly:
+                    reply = self.digest([each for each in partly if each is not local])
+                    reply[-1]["reply"] = True
         if deltas:
             output.append(Event("deltas send", (sender, deltas)))
         if reply is not None:

@@ -196,7 +196,9 @@ def test_one_exchange_is_the_textbook_s_three_messages() -> None:
     a.receive_deltas(NOW + 1_000, B, second.deltas)
     (third,) = sends(a.receive_digest(NOW + 1_000, B, second.digest))
     assert third.deltas is not None
-    assert third.digest is None
+    assert third.digest is not None  # only to say that there would be more
+    b.receive_deltas(NOW + 1_000, local.remote, third.deltas)
+    assert sends(b.receive_digest(NOW + 1_000, local.remote, third.digest)) == []
 
 
 def test_who_says_good_bye_is_not_answered() -> None:
