@@ -12,16 +12,18 @@ event loop.
 """
 
 from gossipmonger._version import __version__
-from gossipmonger.endpoint import Gossipmonger, PeerView
-from gossipmonger.errors import ClosedError, GossipmongerError, MessageError, OverflowedError, SendError
+from gossipmonger.endpoint import Gossipmonger
+from gossipmonger.errors import ClosedError, DuplicateError, GossipmongerError, MessageError, OverflowedError, SendError
 from gossipmonger.options import Options
 from gossipmonger.peer import Peer, RemotePeer
 from gossipmonger.phi import PhiAccrual
 from gossipmonger.storage import MemoryStorage, Storage
 from gossipmonger.transport import TcpTransport, Transport
+from gossipmonger.view import PeerView
 
 __all__ = [
     "ClosedError",
+    "DuplicateError",
     "Gossipmonger",
     "GossipmongerError",
     "MemoryStorage",

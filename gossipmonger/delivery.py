@@ -2,8 +2,8 @@
 
 Events wait in a queue. A slow handler therefore delays later events and nothing else. What bounds the queue:
 
-* a waiting `update` takes over a later value of the same key, so there is at most one for each key. It stays in its place,
-  unless something else has happened to that peer since, in which case the later one waits behind that;
+* a waiting `update` or `delete` of a key gives its place to a later one of the same key, so there is at most one for each key.
+  If something else has happened to that peer since, the later one waits behind that instead;
 * of the rest, which nothing collapses, at most `MAX_WAITING` wait. Beyond it they are dropped, and one `OverflowedError` says
   how many.
 
@@ -20,11 +20,11 @@ from time import monotonic
 from typing import Any
 
 from gossipmonger.errors import OverflowedError, report
-from gossipmonger.protocol import Event
+from gossipmonger.output import Event
 
 __all__ = ["MAX_WAITING", "Delivery"]
 
-#: Events other than `update` that may wait.
+#: Events other than `update` and `delete` that may wait.
 MAX_WAITING = 10_000
 
 #: Seconds that the thread waits for another event before it ends.
@@ -71,10 +71,10 @@ class Delivery:
         with self._queue_lock:
             if self._closed:
                 return
-            if event.name == "update":
-                self._post_update(event)
+            if event.name in ("update", "delete"):
+                self._post_change(event)
                 return
-            if event.name in ("peer dead", "peer live", "new peer"):
+            if event.name in ("new peer", "peer dead", "peer live", "peer left", "peer forgotten"):
                 self._updates.pop(event.args[0].id, None)  # later values of this peer's keys go behind this event
             if self._others >= MAX_WAITING:
                 self._dropped += 1
@@ -82,8 +82,8 @@ class Delivery:
             self._others += 1
             self._queue.append(_Waiting(event, None))
 
-    def _post_update(self, event: Event) -> None:
-        id, key, _ = event.args
+    def _post_change(self, event: Event) -> None:
+        id, key = event.args[:2]
         updates = self._updates.setdefault(id, {})
         waiting = updates.get(key)
         if waiting is None:

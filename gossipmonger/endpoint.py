@@ -14,8 +14,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyee.base import EventEmitter
 
@@ -23,13 +22,16 @@ from gossipmonger import values
 from gossipmonger.delivery import Delivery
 from gossipmonger.errors import ClosedError, GossipmongerError, report
 from gossipmonger.options import Options, check_number
-from gossipmonger.peer import MAX_VERSION, Peer, RemotePeer
-from gossipmonger.protocol import Event, Output, Protocol
+from gossipmonger.output import Event, Output, Send
+from gossipmonger.peer import Peer, RemotePeer
+from gossipmonger.peer_info import PeerInfo
+from gossipmonger.protocol import Protocol
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.transport import TcpTransport, messages
 from gossipmonger.transport.tcp import DEFAULT_PORT
+from gossipmonger.view import PeerView, Snapshot
 
-__all__ = ["Gossipmonger", "PeerView"]
+__all__ = ["Gossipmonger"]
 
 #: Milliseconds that `close` waits for the handler that runs, so that one that never returns does not keep it from ending.
 _CLOSE_TIMEOUT = 5_000
@@ -42,36 +44,19 @@ _WAIT_SLICE = 0.5
 _INTERNAL = frozenset({"digest receive", "digest send", "deltas receive", "deltas send"})
 
 
-class PeerView(NamedTuple):
-    """A peer at one moment; nothing in it changes any more.
-
-    Attributes:
-        id: The peer's id.
-        transport: Where it is reached.
-        state: "live" or "dead".
-        phi: How suspicious its silence is, 0 for the local peer.
-        data: key -> value.
-    """
-
-    id: str
-    transport: Any
-    state: str
-    phi: float
-    data: Mapping[str, Any]
-
-
 class Gossipmonger(EventEmitter):
     """A gossip endpoint: owns a map of keys and values, and knows those of all others.
 
     Every method may be called from any thread and from a handler. Handlers are called one at a time, in the order things
     happened, on the thread `gossipmonger-events` (or by the option `executor`); an exception in one becomes an `error` event.
 
-    * Life: `gossip`, `stop`, `close`, `wait`, and the `with` statement, which listens and gossips on entry, closes on exit
-    * Own state: `update`
+    * Life: `gossip`, `stop`, `leave`, `close`, `wait`, and the `with` statement, which listens and gossips on entry, closes on
+      exit
+    * Own state: `update`, `delete`
     * Others' state: `get`, `peer`, `peers`
-    * Events, through `on`: `update` (peer_id, key, value), `new peer`, `peer dead`, `peer live` (each a `RemotePeer`), `error`
-      (exception); and for those who look inside: `digest send`, `digest receive`, `deltas send`, `deltas receive` (remote_peer,
-      payload), `unknown peer` (peer_id)
+    * Events, through `on`: `update` (peer_id, key, value), `delete` (peer_id, key), `new peer`, `peer dead`, `peer live`, `peer
+      left`, `peer forgotten` (each a `RemotePeer`), `error` (exception); and for those who look inside: `digest send`, `digest
+      receive`, `deltas send`, `deltas receive` (remote_peer, payload), `unknown peer` (peer_id)
 
     Args:
         peer_info: `id`, and optionally `transport`, for TCP a mapping with `host` ("localhost") and `port` (9742; 0 for any);
@@ -99,17 +84,17 @@ class Gossipmonger(EventEmitter):
 
     def __init__(self, peer_info: Mapping[str, Any], options: Mapping[str, Any] | None = None, **keywords: Any) -> None:
         super().__init__()
-        info = _check_peer_info(peer_info)
+        info = PeerInfo.parse(peer_info)
         self.options = Options.parse(options, keywords)
         self.seeds = self.options.seeds
         self.storage = MemoryStorage() if self.options.storage is None else self.options.storage
         own_transport = self.options.transport is None
         if own_transport:
-            given = {} if info["transport"] is None else info["transport"]
+            given = {} if info.transport is None else info.transport
             if not isinstance(given, Mapping):
                 raise TypeError(f"peer_info.transport: {given!r} is no mapping with host and port")
-            info["transport"] = {"host": "localhost", "port": DEFAULT_PORT, **given}
-            self.transport = TcpTransport({name: info["transport"][name] for name in ("host", "port")})
+            info = info.at({"host": "localhost", "port": DEFAULT_PORT, **given})
+            self.transport = TcpTransport({name: info.transport[name] for name in ("host", "port")})
         else:
             self.transport = self.options.transport
         self._state_lock = threading.Lock()  # guards the storage, every Peer in it, and the protocol
@@ -120,8 +105,9 @@ class Gossipmonger(EventEmitter):
         self._closed = threading.Event()
         self._delivery = Delivery(self._deliver, self.options.executor)
         self._delivered_name = ""
-        self.local_peer = _local_peer(info, self.storage, self.options.clock())
-        self._protocol = Protocol(self.local_peer, self.storage, self.options)
+        now = self.options.clock()
+        self.local_peer = info.local_peer(self.storage, now)
+        self._protocol = Protocol(self.local_peer, self.storage, self.options, now)
         self._complete_transport()
         for emitter, handlers in (
             (self.storage, {"error": self._failed}),
@@ -161,9 +147,10 @@ class Gossipmonger(EventEmitter):
     def gossip(self) -> None:
         """Do one round now, on the caller's thread, and then one every GOSSIP_INTERVAL until `stop` or `close`.
 
-        A round, in this order: a digest to a random live peer; maybe one to a random dead peer; one to a random seed if live
-        peers are fewer than MINIMUM_LIVE_PEERS; then live peers whose phi is above DEAD_PEER_PHI are dead, and dead ones whose
-        phi is below it live; then the timer is set. Called again, it does a round at once and starts the interval anew.
+        A round, in this order: a digest to GOSSIP_FANOUT random live peers; maybe one to a random dead peer; one to a random
+        seed if live peers are fewer than MINIMUM_LIVE_PEERS; then live peers whose phi is above DEAD_PEER_PHI are dead, and
+        dead ones whose phi is below it live; then the timer is set. Called again, it does a round at once and starts the
+        interval anew. A node that has left is there again.
 
         Raises:
             ClosedError: The endpoint has been closed.
@@ -173,6 +160,8 @@ class Gossipmonger(EventEmitter):
             if self._closing:
                 raise ClosedError("gossip: this endpoint has been closed")
             self._gossiping = True
+        with self._state_lock:
+            self._protocol.join()
         self._round(self._raise)
 
     def _tick(self) -> None:
@@ -209,8 +198,26 @@ class Gossipmonger(EventEmitter):
         if isinstance(timer, threading.Thread) and timer is not threading.current_thread():
             timer.join(_CLOSE_TIMEOUT / 1000)
 
+    def leave(self) -> None:
+        """Say good-bye and stop: a few peers are told at once, and tell the others, that nobody need wait for our silence.
+
+        They emit `peer left`. It returns when the messages are handed to the transport. `gossip` brings the node back.
+
+        Raises:
+            ClosedError: The endpoint has been closed, and has left by that.
+        """
+        if self._closing:
+            raise ClosedError("leave: this endpoint has been closed")
+        self.stop()
+        self._farewell()
+
+    def _farewell(self) -> None:
+        with self._state_lock:
+            output = [] if self.local_peer.left else self._queued(self._protocol.leave())
+        self._send(output, self._failed)
+
     def close(self) -> None:
-        """Stop, close the transport, end every thread, close the storage. What is closed stays closed.
+        """Leave, close the transport, end every thread, close the storage. What is closed stays closed.
 
         Idempotent; from a handler too, which is then the last one to run. Events that were not delivered yet are dropped. A
         handler that runs in another thread is given 5 s to return.
@@ -223,7 +230,7 @@ class Gossipmonger(EventEmitter):
                 return
             self._closing = True
         failures: list[Exception] = []
-        for step in (self.stop, self._close(self.transport), self._close_delivery, self._close(self.storage)):
+        for step in (self.stop, self._farewell, self._close(self.transport), self._close_delivery, self._close(self.storage)):
             try:
                 step()
             except Exception as error:
@@ -239,6 +246,11 @@ class Gossipmonger(EventEmitter):
     def _close_delivery(self) -> None:
         if not self._delivery.close(_CLOSE_TIMEOUT):
             raise GossipmongerError(f"a handler did not return within {_CLOSE_TIMEOUT} ms of close()")
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._closing
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the endpoint is closed, at most `timeout` milliseconds; return whether it is."""
@@ -266,21 +278,35 @@ class Gossipmonger(EventEmitter):
             TypeError, ValueError: The key is no such string, or JSON can't carry the value.
             ClosedError: The endpoint has been closed.
         """
-        if not isinstance(key, str):
-            raise TypeError(f"key: {key!r} is no string")
-        if key == "__proto__":
-            raise ValueError("key: '__proto__' is a name that a Node node can't keep a value under")
-        value = values.copied(value)
+        key, value = _checked_key(key), values.copied(value)
+        if values.is_tombstone(value):
+            raise ValueError(f"value: {value!r} is what stands for a deleted key; use delete()")
         limit = getattr(self.transport, "max_message_size", None)
         if limit is not None and not messages.fits({key: value} if len(key) > 128 else value, limit):
             raise ValueError(f"value: too large for a message of {limit} bytes")
         if self._closing:
             raise ClosedError("update: this endpoint has been closed")
         with self._state_lock:
-            if self.local_peer.update_local(key, value) is None:
-                return False
-            self.storage.put(self.local_peer.id, self.local_peer)
-        return True
+            return self._protocol.update(self.options.clock(), key, value)
+
+    def delete(self, key: str) -> bool:
+        """Delete a key of the local peer; gossip carries that to all others, however long they were away.
+
+        Args:
+            key: The key.
+
+        Returns:
+            Whether it was there.
+
+        Raises:
+            TypeError, ValueError: It is nothing that can be a key.
+            ClosedError: The endpoint has been closed.
+        """
+        key = _checked_key(key)
+        if self._closing:
+            raise ClosedError("delete: this endpoint has been closed")
+        with self._state_lock:
+            return self._protocol.delete(self.options.clock(), key)
 
     # Others' state
 
@@ -288,22 +314,25 @@ class Gossipmonger(EventEmitter):
         """Return a copy of what `key` is at a peer, the local one included; `default` if there is no such peer or key."""
         with self._state_lock:
             peer = self._find(peer_id)
-            value = default if peer is None else peer.get(key, _MISSING)
-        return default if peer is None or value is _MISSING else values.copied(value)
+            if peer is self.local_peer:
+                value = self._protocol.newest(key, _MISSING)
+            else:
+                value = _MISSING if peer is None else peer.get(key, _MISSING)
+        return default if value is _MISSING else values.copied(value)
 
     def peer(self, peer_id: str) -> PeerView | None:
         """Return a peer as it is now, None if there is none with this id."""
         with self._state_lock:
             peer = self._find(peer_id)
             seen = None if peer is None else self._seen(peer)
-        return None if seen is None else _view(*seen)
+        return None if seen is None else seen.view()
 
     def peers(self) -> dict[str, PeerView]:
         """Return all peers as they are now, the local one first, by their ids. It copies: `peer` and `get` cost less."""
         with self._state_lock:
-            live, dead = self._protocol.others()
+            live, dead = self._protocol.membership.others()
             seen = [self._seen(peer) for peer in (self.local_peer, *live, *dead)]
-        return {peer.id: _view(peer, writes) for peer, writes in seen}
+        return {each.id: each.view() for each in seen}
 
     def digest(self, live_peers: Iterable[Peer] = ()) -> list[dict[str, Any]]:
         """Return the digest that a round sends: an entry for each of `live_peers`, then the local peer's."""
@@ -314,10 +343,10 @@ class Gossipmonger(EventEmitter):
         found: Peer | None = self.local_peer if id == self.local_peer.id else self.storage.get(id)
         return found
 
-    def _seen(self, peer: Peer) -> tuple[PeerView, list[tuple[str, Any, int]]]:
-        phi = 0.0 if peer is self.local_peer else peer.phi(self.options.clock())
-        view = PeerView(peer.id, peer.transport, "live" if peer.live else "dead", phi, {})
-        return view, peer.deltas_after_version(-1)
+    def _seen(self, peer: Peer) -> Snapshot:
+        if peer is self.local_peer:
+            return Snapshot(peer, 0.0, self._protocol.waiting)
+        return Snapshot(peer, peer.phi(self.options.clock()))
 
     # What the transport brings
 
@@ -357,7 +386,7 @@ class Gossipmonger(EventEmitter):
 
     # Output
 
-    def _queued(self, output: Output) -> list[Any]:
+    def _queued(self, output: Output) -> list[Send]:
         """Queue the events of `output`, under the lock so that they stay in order; return what is to be sent."""
         sends = []
         for item in output:
@@ -369,13 +398,23 @@ class Gossipmonger(EventEmitter):
                 self._delivery.post(item)
         return sends
 
-    def _send(self, sends: list[Any], failed: Callable[[Exception], None]) -> None:
-        for remote_peer, kind, payload in sends:
+    def _send(self, sends: list[Send], failed: Callable[[Exception], None]) -> None:
+        for send in sends:
             try:
-                getattr(self.transport, kind)(remote_peer, self.local_peer, payload)
+                self._hand_over(*send)
             except Exception as error:
                 failed(error)
         self._delivery.kick()
+
+    def _hand_over(self, remote_peer: RemotePeer, deltas: Any, digest: Any) -> None:
+        transport, local = self.transport, self.local_peer
+        if deltas is not None and digest is not None and hasattr(transport, "exchange"):
+            transport.exchange(remote_peer, local, deltas, digest)
+            return
+        if deltas is not None:
+            transport.deltas(remote_peer, local, deltas)
+        if digest is not None:
+            transport.digest(remote_peer, local, digest)
 
     def _deliver(self, event: Event) -> None:
         self._delivered_name = event.name
@@ -412,60 +451,9 @@ class Gossipmonger(EventEmitter):
 _MISSING = object()
 
 
-def _view(peer: PeerView, writes: list[tuple[str, Any, int]]) -> PeerView:
-    return peer._replace(
-        transport=values.copied(peer.transport, "transport") if isinstance(peer.transport, (dict, list)) else peer.transport,
-        data=MappingProxyType({key: values.copied(value) for key, value, _ in writes}),
-    )
-
-
-def _check_peer_info(given: Any) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"peer_info: {given!r} is no mapping")
-    info: dict[str, Any] = {"id": None, "transport": None, "data": None, "max_version_seen": None}
-    for name, value in given.items():
-        known = "max_version_seen" if name == "maxVersionSeen" else name
-        if known not in info:
-            raise TypeError(f"peer_info: unknown name {name!r}; there are id, transport, data and maxVersionSeen")
-        info[known] = value
-    if not isinstance(info["id"], str):
-        raise TypeError(f"peer_info.id: {info['id']!r} is no string")
-    if not info["id"] or info["id"] in messages.FATAL_IDS:
-        raise ValueError(f"peer_info.id: {info['id']!r} is no id that every peer can take")
-    if isinstance(info["transport"], Mapping):
-        info["transport"] = dict(info["transport"])
-    if info["max_version_seen"] is not None:
-        check_number("peer_info.maxVersionSeen", info["max_version_seen"], int, 0, MAX_VERSION)
-    info["data"] = _check_data({} if info["data"] is None else info["data"])
-    return info
-
-
-def _check_data(data: Any) -> dict[str, tuple[Any, int]]:
-    if not isinstance(data, Mapping):
-        raise TypeError(f"peer_info.data: {data!r} is no mapping")
-    checked = {}
-    for key, pair in data.items():
-        if not isinstance(key, str) or not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise TypeError(f"peer_info.data: {key!r}: {pair!r} is no key with [value, version]")
-        check_number(f"peer_info.data[{key!r}], version", pair[1], int, 0, MAX_VERSION)
-        checked[key] = (values.copied(pair[0], f"peer_info.data[{key!r}]"), pair[1])
-    return checked
-
-
-def _local_peer(info: dict[str, Any], storage: Any, now: float) -> Peer:
-    """Return the local peer, put into the storage: the stored one, or one whose versions no former life has had."""
-    id, data, version = info["id"], info["data"], info["max_version_seen"]
-    stored: Peer | None = storage.get(id)
-    if stored is not None and version is None:
-        local = stored
-        local.transport = info["transport"] or stored.transport
-    elif version is not None:
-        local = Peer(id, data=data, max_version_seen=version, transport=info["transport"])
-        data = {}
-    else:
-        local = Peer(id, max_version_seen=int(now * 1000), transport=info["transport"])
-    for key, (value, _) in sorted(data.items(), key=lambda item: item[1][1]):
-        local.update_local(key, value)  # without a version to go by, as new as this life
-    local.mark_live()
-    storage.put(id, local)
-    return local
+def _checked_key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"key: {key!r} is no string")
+    if key == "__proto__":
+        raise ValueError("key: '__proto__' is a name that a Node node can't keep a value under")
+    return str(values.copied(key))

@@ -5,6 +5,7 @@ GossipmongerError
 ├── MessageError      something from the network was malformed, too large or too slow
 ├── SendError         a message could not be handed to a peer
 ├── OverflowedError   handlers are slower than events come; some were dropped
+├── DuplicateError    another live process has this node's id
 └── ClosedError       the endpoint or transport was closed before it was used
 ```
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import threading
 
-__all__ = ["ClosedError", "GossipmongerError", "MessageError", "OverflowedError", "SendError", "report"]
+__all__ = ["ClosedError", "DuplicateError", "GossipmongerError", "MessageError", "OverflowedError", "SendError", "report"]
 
 
 class GossipmongerError(Exception):
@@ -54,12 +55,26 @@ class OverflowedError(GossipmongerError):
     """Handlers were slower than the events that came, for so long that some were dropped.
 
     Attributes:
-        dropped: How many. Never an `update`: those wait, one for each key.
+        dropped: How many. Never an `update` or a `delete`: those wait, one for each key.
     """
 
     def __init__(self, dropped: int) -> None:
         super().__init__(f"{dropped} events were dropped: handlers are slower than the events that come")
         self.dropped = dropped
+
+
+class DuplicateError(GossipmongerError):
+    """Another live process has this node's id: others hear two nodes as one, and each sees the other's state for its own.
+
+    Emitted at most once a minute, for as long as it is so.
+
+    Attributes:
+        id: The id that both have.
+    """
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"another live process has the id {id!r} too: ids belong to one process at a time")
+        self.id = id
 
 
 class ClosedError(GossipmongerError):

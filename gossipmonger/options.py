@@ -13,7 +13,11 @@ from typing import Any
 from gossipmonger.clock import monotonic_clock
 from gossipmonger.peer import RemotePeer
 
-__all__ = ["Options", "check_number", "unknown_option"]
+__all__ = ["DELTA_ORDERS", "Options", "check_number", "unknown_option"]
+
+
+#: What DELTA_ORDER may be.
+DELTA_ORDERS = ("depth", "breadth")
 
 
 def unknown_option(name: object, known: Iterable[str]) -> TypeError:
@@ -45,6 +49,16 @@ class Options:
     gossip_interval: float = 1000
     #: Deltas in one message. The Node package's; raise it where peers own many keys.
     max_deltas_per_gossip: int = 5
+    #: Live peers that a round sends a digest to. Each has its cost in messages; 3 see a death in a third of the time.
+    gossip_fanout: int = 1
+    #: Replies between two nodes within one interval: enough for a newcomer to be level with a large cluster in a few rounds.
+    max_exchanges_per_gossip: int = 64
+    #: Which deltas go first where there is no room for all: "depth", those of the peer with most of them, or "breadth".
+    delta_order: str = "depth"
+    #: Milliseconds that a peer has been dead for before it is forgotten. A day: most that come back do so before.
+    forget_dead_peers_after: float = 86_400_000
+    #: Whether updates wait in their owner when they are more than the cluster can carry.
+    flow_control: bool = False
     #: With fewer live peers than this, each round asks a seed too.
     minimum_live_peers: int = 1
     #: Where to find the cluster at first, and peers of last resort.
@@ -85,12 +99,21 @@ class Options:
         check_number("GOSSIP_INTERVAL", options.gossip_interval, float, 1, 86_400_000)
         check_number("MAX_DELTAS_PER_GOSSIP", options.max_deltas_per_gossip, int, 1)
         check_number("MINIMUM_LIVE_PEERS", options.minimum_live_peers, int, 0)
+        check_number("GOSSIP_FANOUT", options.gossip_fanout, int, 1, 1000)
+        check_number("MAX_EXCHANGES_PER_GOSSIP", options.max_exchanges_per_gossip, int, 0)
+        check_number("FORGET_DEAD_PEERS_AFTER", options.forget_dead_peers_after, float, 1)
+        if options.delta_order not in DELTA_ORDERS:
+            raise ValueError(f"DELTA_ORDER: {options.delta_order!r} is none of {', '.join(map(repr, DELTA_ORDERS))}")
+        if not isinstance(options.flow_control, bool):
+            raise TypeError(f"FLOW_CONTROL: {options.flow_control!r} is neither True nor False")
         for name in ("clock", "timer"):
             if not callable(getattr(options, name)):
                 raise TypeError(f"{name}: {getattr(options, name)!r} can't be called")
         _check_methods("storage", options.storage, "get", "put", "live_peers", "dead_peers")
         _check_methods("transport", options.transport, "digest", "deltas", "on")
         _check_methods("executor", options.executor, "submit")
+        if options.random is None:
+            raise TypeError("random: None has no method random()")
         _check_methods("random", options.random, "random")
         return options
 
@@ -109,6 +132,8 @@ def _seed(index: int, seed: Any) -> RemotePeer:
     for name in ("id", "transport"):
         if name not in seed:
             raise ValueError(f"seeds[{index}]: {seed!r} has no {name}")
+    if not isinstance(seed["id"], str):
+        raise TypeError(f"seeds[{index}].id: {seed['id']!r} is no string")
     return RemotePeer(seed["id"], seed["transport"])
 
 

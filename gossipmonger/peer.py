@@ -5,38 +5,28 @@ Anti-Entropy Protocols", LADIS 2008, section 2): key -> (value, version), where 
 write a version above every version before it. A replica takes deltas in ascending version. Hence what the whole
 algorithm rests on: *whoever holds version n of a peer holds all that is still current at or below n*.
 
-How versions are kept in order. Every write, here or at a replica, has a version above all before it, so the writes can
-be appended to a log that is sorted by construction:
-
-    versions   3     5     6     9     12          array of 64-bit integers, bisected
-    keys       a     -     c     b     d           "-" is a hole: b was written again
-    values     1           x     y     z
-    slots      {a: 0, c: 2, b: 3, d: 4}            where each key's one current write is
-    holes      1                                   sorted
-
-The deltas after version v are a bisection and a walk; a run of holes is leapt by a second bisection. The log is rebuilt
-without its holes once they are more than a quarter of it, so a write costs O(1) amortized, and a key costs one entry of a
-dict and three slots of an array, whatever its history.
+`floor` is what that invariant needs to forget: a version at or below which nothing of the peer exists any more. The owner
+raises it, after a restart and when it compacts, and re-issues above it what is still current. A replica that is told of a
+floor may drop what lies below only when it has all that was re-issued; until then it keeps a *note*, so that a key that
+lives on does not blink out of sight. It passes a floor on only when it is *settled*, after that.
 """
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
 from gossipmonger import values
-from gossipmonger.phi import PhiAccrual
+from gossipmonger.log import Log
+from gossipmonger.phi import FIRST_INTERVAL, PhiAccrual
 
 __all__ = ["MAX_VERSION", "Peer", "RemotePeer"]
 
 #: The greatest version: beyond it a Node node, which reads numbers as doubles, could not tell two of them apart.
 MAX_VERSION = 2**53 - 1
 
-#: Holes that a log may have whatever its length, so that small maps are not rebuilt at every other write.
-_FEW_HOLES = 32
+_NOTHING = object()
 
 
 class RemotePeer(NamedTuple):
@@ -57,11 +47,12 @@ class Peer:
     A peer does not lock: the endpoint calls it under its own lock. Times are milliseconds since the epoch and always
     arguments.
 
-    * State: `data`, `get`, `max_version_seen`
-    * Writing: `update_local` (the owner), `update_with_delta` (a replica)
-    * Reconciliation: `deltas_after_version`, `count_after_version`
-    * Liveness: `live`, `mark_live`, `mark_dead`, `mark_contact`, `phi`, and the window behind it: `intervals`,
-      `intervals_mean`, `sum`, `last_time`, `max_intervals`
+    * State: `data`, `get`, `max_version_seen`, `floor`
+    * Writing, the owner: `update_local`, `delete_local`, `crowded`, `reissue`
+    * Writing, a replica: `update_with_delta`, `hear_of`, `unsettled`, `settle`
+    * Reconciliation: `deltas_after_version`, `count_after_version`, `entry`
+    * Liveness: `live`, `left`, `state`, `mark_live`, `mark_dead`, `mark_contact`, `hear`, `phi`, and the window behind it:
+      `intervals`, `intervals_mean`, `sum`, `last_time`, `max_intervals`
 
     Args:
         id: The peer's id.
@@ -72,18 +63,27 @@ class Peer:
         max_version_seen: The highest version known of it; at least the highest in `data`.
         max_intervals: How many intervals are kept.
         transport: What the transport needs to reach it.
+        floor: A version at or below which nothing of it exists.
+        heartbeat: How many digests it has sent, as far as known; None if nobody has counted.
+
+    Attributes:
+        left: Whether it has said good-bye.
+        ours: Whether it speaks what this package adds to the Node package's protocol; None before it has shown it.
     """
 
     __slots__ = (
         "_arrivals",
-        "_holes",
-        "_keys",
-        "_slots",
-        "_values",
-        "_versions",
+        "_heard",
+        "_log",
+        "_note",
+        "_tombstones",
+        "floor",
+        "heartbeat",
         "id",
+        "left",
         "live",
         "max_version_seen",
+        "ours",
         "transport",
     )
 
@@ -98,39 +98,47 @@ class Peer:
         max_version_seen: int = 0,
         max_intervals: int = 100,
         transport: Any = None,
+        floor: int = 0,
+        heartbeat: int | None = None,
     ) -> None:
         self.id = id
         self.transport = transport
         self.live = live
-        self.max_version_seen = max_version_seen
+        self.left = False
+        self.ours: bool | None = None
+        self.floor = floor
+        self.heartbeat = heartbeat
+        self._note = 0  # a floor above `floor`, until it is settled
+        self._heard = 0  # the highest version that anyone was heard to know
         self._arrivals = PhiAccrual(intervals, last_time, max_intervals)
-        self._versions = array("q")
-        self._keys: list[str | None] = []
-        self._values: list[Any] = []
-        self._slots: dict[str, int] = {}
-        self._holes = array("l")
+        self._log = Log()
+        self._tombstones = 0
         writes = [(key, *pair) for key, pair in (data or {}).items()]
         for key, value, version in sorted(writes, key=lambda write: write[2]):
             self._write(key, value, version)
-        if self._versions:
-            self.max_version_seen = max(max_version_seen, self._versions[-1])
+        self.max_version_seen = max(max_version_seen, self._log.last)
 
     def __repr__(self) -> str:
-        return f"Peer({self.id!r}, {'live' if self.live else 'dead'}, {len(self._slots)} keys to {self.max_version_seen})"
+        return f"Peer({self.id!r}, {self.state}, {len(self._log) - self._tombstones} keys to {self.max_version_seen})"
 
     # State
 
     @property
+    def remote(self) -> RemotePeer:
+        """Who and where, as events and transports are told."""
+        return RemotePeer(self.id, self.transport)
+
+    @property
     def data(self) -> dict[str, tuple[Any, int]]:
         """A copy of the map, key -> (value, version), oldest version first. The values themselves are not copied."""
-        return {key: (value, version) for key, value, version in self._writes(-1)}
+        return {key: (value, version) for key, value, version in self._log.after(-1) if not values.is_tombstone(value)}
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, not copied, or `default`."""
-        slot = self._slots.get(key)
-        return default if slot is None else self._values[slot]
+        value = self._log.get(key, default)
+        return default if values.is_tombstone(value) else value
 
-    # Writing
+    # Writing, as the owner
 
     def update_local(self, key: str, value: Any) -> str | None:
         """Write as the owner: give `value` the next version, unless `key` has that very JSON value already.
@@ -145,52 +153,121 @@ class Peer:
         Raises:
             OverflowError: The versions are used up (`MAX_VERSION`).
         """
-        slot = self._slots.get(key)
-        if slot is not None and values.same(self._values[slot], value):
+        old = self._log.get(key, _NOTHING)
+        if old is not _NOTHING and values.same(old, value):
             return None
+        self._issue(key, value)
+        return key
+
+    def delete_local(self, key: str) -> str | None:
+        """Delete as the owner: put a tombstone in the key's place.
+
+        Returns:
+            The key if it was there, otherwise None.
+
+        Raises:
+            OverflowError: The versions are used up.
+        """
+        if self.get(key, _NOTHING) is _NOTHING:
+            return None
+        self._issue(key, values.TOMBSTONE)
+        return key
+
+    def _issue(self, key: str, value: Any) -> None:
         if self.max_version_seen >= MAX_VERSION:
             raise OverflowError(f"peer {self.id!r} is at version {self.max_version_seen}, the last one there is")
         self.max_version_seen += 1
         self._write(key, value, self.max_version_seen)
-        return key
 
-    def update_with_delta(self, key: str, value: Any, version: int) -> str | None:
-        """Write as a replica: take the delta if its version is above all known ones.
+    @property
+    def crowded(self) -> bool:
+        """Whether tombstones outnumber keys, so that it is time to `reissue` these."""
+        return self._tombstones > len(self._log) - self._tombstones
+
+    def reissue(self, floor: int) -> None:
+        """Give each key a new version above `floor`, oldest first, and forget the tombstones: nothing at or below it is left.
+
+        Args:
+            floor: The new floor, at least `max_version_seen`.
+
+        Raises:
+            OverflowError: There are not enough versions left.
+        """
+        keys = list(self.data.items())
+        if floor + len(keys) > MAX_VERSION:
+            raise OverflowError(f"peer {self.id!r} can't re-issue {len(keys)} keys above version {floor}")
+        self._log = Log()
+        self._tombstones = 0
+        for version, (key, (value, _)) in enumerate(keys, floor + 1):
+            self._log.write(key, value, version)
+        self.floor = floor
+        self.max_version_seen = floor + len(keys)
+
+    # Writing, as a replica
+
+    def update_with_delta(self, key: str, value: Any, version: int, after: int | None = None) -> str | None:
+        """Write as a replica: take the delta if its version is above all known ones, and no gap lies between.
+
+        Args:
+            key: The key.
+            value: A JSON value that nobody else will change.
+            version: Its version.
+            after: The version above which the delta is the next one; None if its sender does not say.
 
         Returns:
             The key if it was written, otherwise None.
         """
-        if version <= self.max_version_seen:
+        if version <= self.max_version_seen or (after is not None and after > self.max_version_seen):
             return None
         self.max_version_seen = version
         self._write(key, value, version)
         return key
 
-    def _write(self, key: str, value: Any, version: int) -> None:
-        old = self._slots.get(key)
-        if old is not None:
-            self._keys[old] = None
-            self._values[old] = None
-            insort(self._holes, old)
-        self._slots[key] = len(self._versions)
-        self._versions.append(version)
-        self._keys.append(key)
-        self._values.append(value)
-        if len(self._holes) > _FEW_HOLES + len(self._versions) // 4:
-            self._rebuild()
+    def hear_of(self, version: int, floor: int, by_owner: bool) -> None:
+        """Note what someone told: that it knows `version` of this peer, and nothing of it at or below `floor`.
 
-    def _rebuild(self) -> None:
-        writes = list(self._writes(-1))
-        self._keys = [key for key, _, _ in writes]
-        self._values = [value for _, value, _ in writes]
-        self._versions = array("q", [version for _, _, version in writes])
-        self._slots = {key: slot for slot, (key, _, _) in enumerate(writes)}
-        self._holes = array("l")
+        What the owner itself says replaces what others said: that may be of a life that is gone with all its data.
+        """
+        if by_owner or version > self._heard:
+            self._heard = version
+        if by_owner or floor > self._note:
+            self._note = floor
+            if version == floor and floor > self.max_version_seen:
+                self.max_version_seen = floor  # there is nothing to be known up to there
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a floor is noted, and what lies below it not dropped yet."""
+        return self._note > self.floor
+
+    def settle(self) -> list[str]:
+        """Drop what lies at or below the noted floor, once all that anyone was heard to know is known here.
+
+        A key that was re-issued may have been written again since, so that knowing all up to some version above the floor
+        is not enough to tell it from one that is gone.
+
+        Returns:
+            Keys that are gone by that, without a newer value.
+        """
+        if self._note <= self.floor or self.max_version_seen < max(self._note, self._heard):
+            return []
+        self.floor = self._note
+        gone = []
+        for key, value in self._log.drop(self.floor):
+            if values.is_tombstone(value):
+                self._tombstones -= 1
+            else:
+                gone.append(key)
+        return gone
+
+    def _write(self, key: str, value: Any, version: int) -> None:
+        self._tombstones += values.is_tombstone(value) - values.is_tombstone(self._log.get(key))
+        self._log.write(key, value, version)
 
     # Reconciliation
 
     def deltas_after_version(self, version: int, limit: int | None = None) -> list[tuple[str, Any, int]]:
-        """Return the writes above `version`, as (key, value, version) in ascending version.
+        """Return the writes above `version`, as (key, value, version) in ascending version, tombstones among them.
 
         Costs O(log keys + deltas returned), not a scan.
 
@@ -198,27 +275,29 @@ class Peer:
             version: What the other side knows.
             limit: At most so many deltas, the oldest ones; None for all.
         """
-        return list(islice(self._writes(version), limit))
+        return list(islice(self._log.after(version), limit))
 
     def count_after_version(self, version: int) -> int:
         """Return how many deltas there are above `version`, without making them."""
-        first = bisect_right(self._versions, version)
-        return len(self._versions) - first - (len(self._holes) - bisect_left(self._holes, first))
+        return self._log.count_after(version)
 
-    def _writes(self, version: int) -> Iterator[tuple[str, Any, int]]:
-        slot = bisect_right(self._versions, version)
-        hole = bisect_left(self._holes, slot)
-        holes, keys, written, versions = self._holes, self._keys, self._values, self._versions
-        while slot < len(versions):
-            if hole < len(holes) and holes[hole] == slot:
-                # In a run of neighbouring holes, position minus index stays the same; behind it, it is higher.
-                end = bisect_right(range(len(holes)), slot - hole, lo=hole, key=lambda index: holes[index] - index)
-                slot, hole = slot + end - hole, end
-                continue
-            yield keys[slot], written[slot], versions[slot]  # type: ignore[misc]  # no hole, so it has a key
-            slot += 1
+    def entry(self) -> dict[str, Any]:
+        """Return what a digest says of this peer."""
+        entry: dict[str, Any] = {"id": self.id, "maxVersionSeen": self.max_version_seen, "transport": self.transport}
+        if self.heartbeat is not None:
+            entry["heartbeat"] = self.heartbeat
+        if self.floor:
+            entry["floor"] = self.floor
+        if self.left:
+            entry["left"] = True
+        return entry
 
     # Liveness
+
+    @property
+    def state(self) -> str:
+        """What is thought of it: "live", "dead" or "left"."""
+        return "left" if self.left else "live" if self.live else "dead"
 
     def mark_live(self) -> None:
         """Think of it as alive."""
@@ -231,6 +310,27 @@ class Peer:
     def mark_contact(self, now: float) -> None:
         """Note a sign of life at `now`; the time since the one before it becomes a sample."""
         self._arrivals.contact(now)
+
+    def hear(self, heartbeat: int, now: float) -> bool:
+        """Note what someone told of its heartbeat. That it rises is the one sign of life.
+
+        A rise by k after t milliseconds is k samples of t / k, so the mean is the time between the peer's digests however
+        irregularly news of them come. (As one sample of t / k, news that bring little for their time would weigh as much as
+        those that bring much, and the mean would be a fifth too high.) It is no sample if the peer was thought dead in
+        between, or if it rises faster than one a millisecond, which is another life of the peer.
+
+        Returns:
+            Whether it rose.
+        """
+        if self.heartbeat is not None and heartbeat <= self.heartbeat:
+            return False
+        rise = heartbeat - (self.heartbeat or 0)
+        silence = FIRST_INTERVAL if self.last_time is None else now - self.last_time
+        if self.live and self.heartbeat is not None and 0 < rise <= silence:
+            self._arrivals.add(silence / rise, rise)
+        self.heartbeat = heartbeat
+        self.last_time = now
+        return True
 
     def phi(self, now: float) -> float:
         """Return how far its silence at `now` is from what is usual: see `PhiAccrual.phi`."""

@@ -34,6 +34,9 @@ class PhiAccrual:
 
     Attributes:
         last_time: As above.
+
+    Raises:
+        ValueError: `max_intervals` is below 1.
     """
 
     __slots__ = ("_intervals", "_sum", "last_time")
@@ -41,6 +44,8 @@ class PhiAccrual:
     def __init__(
         self, intervals: Iterable[float] | None = None, last_time: float | None = None, max_intervals: int = 100
     ) -> None:
+        if max_intervals < 1:
+            raise ValueError(f"max_intervals: {max_intervals!r} is no room for an interval")
         self._intervals = deque((FIRST_INTERVAL,) if intervals is None else intervals, maxlen=max_intervals)
         self._sum = math.fsum(self._intervals)
         self.last_time = last_time
@@ -65,12 +70,14 @@ class PhiAccrual:
         """Milliseconds: the mean sample, 0 where there is none."""
         return self._sum / (len(self._intervals) or 1)
 
-    def add(self, interval: float) -> None:
-        """Add one sample of `interval` milliseconds."""
-        if len(self._intervals) == self.max_intervals:
-            self._sum -= self._intervals[0]
-        self._intervals.append(interval)
-        self._sum += interval
+    def add(self, interval: float, times: int = 1) -> None:
+        """Add a sample of `interval` milliseconds, so many times."""
+        window, most = self._intervals, self.max_intervals
+        for _ in range(min(times, most)):
+            if len(window) == most:
+                self._sum -= window[0]
+            window.append(interval)
+            self._sum += interval
 
     def contact(self, now: float) -> None:
         """Note a sign of life at `now`; the time since the one before it (750 ms for the first) is a sample."""

@@ -1,184 +1,330 @@
 """The protocol: one message in, or a moment of time, and out come messages to send and events that happened.
 
-Scuttlebutt's anti-entropy. In each round a node sends a *digest*, the highest version it knows of each live peer, to a
-partner drawn at random. Whoever gets a digest answers with *deltas*, the writes that the digest shows the sender to lack.
+Scuttlebutt's anti-entropy. In each round a node sends a *digest*, the highest version it knows of each live peer, to partners
+drawn at random. Whoever gets a digest answers with *deltas*, the writes that the digest shows the sender to lack, and with a
+*reply*, a digest of just those peers of which the sender knows more. A reply is answered in the same way, so two nodes go on,
+one message in flight, until both know the same.
+
 What keeps it right is one rule, from section 2 of van Renesse et al. (LADIS 2008): the deltas of one peer go in ascending
-version, and if one is left out, so are all above it. Then a digest needs a single number for each peer.
+version, and if one is left out, so are all above it. Then a digest needs a single number for each peer. That holds between two
+messages too: a delta says after which version it comes, and one that would leave a gap is not applied.
 
 Nothing here touches a socket, a thread, a clock or a source of randomness. `now`, in milliseconds since the epoch, comes with
-each call, the generator with the constructor; the same calls with the same arguments give the same output. It returns what
-there is to do, in order, and the caller's duties are few:
+each call, the generator with the options; the same calls with the same arguments give the same output. It returns what there
+is to do, in order, and the caller's duties are few:
 
 1. calls come one at a time (the endpoint holds its lock);
 2. `Send`s are handed to the transport, `Event`s to the handlers, in their order, after the lock is let go;
-3. messages have been through `messages.validate`.
+3. messages have been through `messages.validate`; of one with deltas and a digest, the deltas come first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
+from gossipmonger.choice import choose_deltas, choose_partners, draw
+from gossipmonger.errors import DuplicateError
+from gossipmonger.flow import Flow
+from gossipmonger.membership import TELLING, Membership
 from gossipmonger.options import Options
+from gossipmonger.output import Event, Output, Send
 from gossipmonger.peer import Peer, RemotePeer
+from gossipmonger.values import TOMBSTONE, is_tombstone, same
 
-__all__ = ["Event", "Output", "Protocol", "Send", "choose_deltas", "choose_partners"]
+__all__ = ["Protocol"]
 
+_NOTHING = object()
 
-class Event(NamedTuple):
-    """Something happened: the event's name and arguments, as handlers get them."""
+#: Gap above versions and heartbeats of our id that we never issued, to which as much again is added at random: a gap of one
+#: would meet others that the former life issued and we have not heard of, and two lives that heard of the same would meet.
+_LEAP = 2**20
 
-    name: str
-    args: tuple[Any, ...]
+#: Heartbeats met under our id, each after we had gone above the one before it, until that is another process at work.
+_ENCOUNTERS = 3
 
+#: Milliseconds between two errors that say so.
+_REPORT_EVERY = 60_000
 
-class Send(NamedTuple):
-    """Something is to be sent: `kind` is "digest" or "deltas"."""
+#: Of the messages that had to cut deltas short in depth's order, one in so many tells of peers in an order that is drawn, so
+#: that a peer with a backlog that never ends does not shut out the others for good.
+_FAIR = 8
 
-    remote_peer: RemotePeer
-    kind: str
-    payload: list[Any]
-
-
-Output = list[Event | Send]
+#: Live peers that a node that leaves tells so itself; they tell the others.
+_FAREWELLS = 5
 
 
 class Protocol:
     """The state machine of one node.
 
     Args:
-        local_peer: The node's own peer, already in the storage.
+        local: The node's own peer, already in the storage.
         storage: Where all peers are kept.
         options: The endpoint's.
+        now: When this life begins.
+
+    Attributes:
+        membership: Who is there.
     """
 
-    def __init__(self, local_peer: Peer, storage: Any, options: Options) -> None:
-        self._local = local_peer
+    def __init__(self, local: Peer, storage: Any, options: Options, now: float) -> None:
+        self._local = local
         self._storage = storage
         self._options = options
         self._random: Random = options.random
+        self.membership = Membership(local, storage, options, now)
+        self._heartbeat = max(int(now * 1000), (local.heartbeat or 0) + 1)  # so a new life is above the former one at once
+        local.heartbeat = self._heartbeat
+        self._flow = Flow(options, now) if options.flow_control else None
+        self._deleted = now  # when a key was deleted last
+        self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
+        self._exchanges_since = now
+        self._starved = 0
+        self._encounters = 0
+        self._reported: float | None = None
+        storage.put(local.id, local)
+
+    # Own state
+
+    def update(self, now: float, key: str, value: Any) -> bool:
+        """Set a key of the local peer; return whether that changed anything."""
+        old = self.newest(key, _NOTHING)
+        if old is not _NOTHING and same(old, value):
+            return False
+        self._offer(now, key, value)
+        return True
+
+    def delete(self, now: float, key: str) -> bool:
+        """Delete a key of the local peer; return whether it was there."""
+        if self.newest(key, _NOTHING) is _NOTHING:
+            return False
+        self._offer(now, key, TOMBSTONE)
+        return True
+
+    def newest(self, key: str, default: Any = None) -> Any:
+        """Return what a key of the local peer was set to last, whether gossip tells it yet or not."""
+        value = self.waiting.get(key, _NOTHING)
+        if value is _NOTHING:
+            return self._local.get(key, default)
+        return default if is_tombstone(value) else value
+
+    @property
+    def waiting(self) -> Mapping[str, Any]:
+        """What flow control has not admitted yet, key -> value, a tombstone for a key that is deleted."""
+        return {} if self._flow is None else self._flow.waiting
+
+    def _offer(self, now: float, key: str, value: Any) -> None:
+        if self._flow is None or self._flow.offer(now, key, value):
+            self._issue(now, key, value)
+
+    def _issue(self, now: float, key: str, value: Any) -> None:
+        if not is_tombstone(value):
+            self._local.update_local(key, value)
+        elif self._local.delete_local(key) is not None:
+            self._deleted = now
+            self._compact(now)
+        self._storage.put(self._local.id, self._local)
+
+    def _compact(self, now: float) -> None:
+        """Forget tombstones once they outnumber keys. A Node node can't read floors and must see the tombstones first."""
+        local = self._local
+        if local.crowded and not (self.membership.plain and now - self._deleted < TELLING * self._options.gossip_interval):
+            local.reissue(local.max_version_seen)
+
+    # Rounds
 
     def digest(self, peers: list[Peer]) -> list[dict[str, Any]]:
         """Return an entry for each of these peers, then the local one's."""
-        return [
-            {"id": peer.id, "maxVersionSeen": peer.max_version_seen, "transport": peer.transport}
-            for peer in (*peers, self._local)
-        ]
-
-    def others(self) -> tuple[list[Peer], list[Peer]]:
-        """Return the live and the dead peers, without the local one."""
-        return (
-            [peer for peer in self._storage.live_peers() if peer.id != self._local.id],
-            [peer for peer in self._storage.dead_peers() if peer.id != self._local.id],
-        )
+        return [peer.entry() for peer in (*peers, self._local)]
 
     def round(self, now: float) -> Output:
-        """One round: choose partners, then judge who is dead and who is live again."""
-        live, dead = self.others()
+        """One round: send a digest to partners drawn at random, then judge who is dead and who is live again."""
         output: Output = []
-        partners = choose_partners(live, dead, self._options.seeds, self._local.id, self._options, self._random)
-        if partners:
-            digest = self.digest(live)
-            for partner in partners:
-                output += [Event("digest send", (partner, digest)), Send(partner, "digest", digest)]
-        for peer in live:
-            if peer.phi(now) > self._options.dead_peer_phi:
-                peer.mark_dead()
-                self._storage.put(peer.id, peer)
-                output.append(Event("peer dead", (_remote(peer),)))
-        for peer in dead:
-            if peer.phi(now) < self._options.dead_peer_phi:
-                peer.mark_live()
-                self._storage.put(peer.id, peer)
-                output.append(Event("peer live", (_remote(peer),)))
+        membership, options = self.membership, self._options
+        membership.begin_round(now, output)
+        if self._flow is not None:
+            for key, value in self._flow.admit(now):
+                self._issue(now, key, value)
+        self._compact(now)
+        live, dead = membership.others()
+        missing = membership.missing_seeds(live, dead) if len(live) >= options.minimum_live_peers else []
+        partners = choose_partners(
+            [peer.remote for peer in live],
+            [peer.remote for peer in dead if not peer.left] + missing,
+            membership.seeds(),
+            options.gossip_fanout,
+            options.minimum_live_peers,
+            self._random,
+        )
+        self._tell(partners, membership.told_of(now, live, dead), output)
+        membership.judge(now, live, dead, output)
         return output
 
+    def leave(self) -> Output:
+        """Say good-bye: others are told that the node's silence from now on is meant."""
+        output: Output = []
+        self._local.left = True
+        partners = [peer.remote for peer in draw(self.membership.others()[0], _FAREWELLS, self._random)]
+        self._tell(partners, [], output)
+        return output
+
+    def join(self) -> None:
+        """Be there again after `leave`."""
+        self._local.left = False
+
+    def _tell(self, partners: list[RemotePeer], peers: list[Peer], output: Output) -> None:
+        if not partners:
+            return
+        self._heartbeat += len(partners)  # it counts digests, so that intervals are what lies between two of them
+        self._local.heartbeat = self._heartbeat
+        self._storage.put(self._local.id, self._local)
+        digest = self.digest(peers)
+        if self._flow is not None:
+            digest[-1]["flow"] = self._flow.entry()
+        for partner in partners:
+            output += [Event("digest send", (partner, digest)), Send(partner, None, digest)]
+
+    # Messages
+
     def receive_digest(self, now: float, sender: RemotePeer, digest: list[dict[str, Any]]) -> Output:
-        """Take a digest; answer with the deltas that its sender lacks, if there are any."""
+        """Take a digest; answer with what its sender lacks, and with a reply where there is more to be said."""
         output: Output = [Event("digest receive", (sender, digest))]
-        self._contact(now, sender, output)
-        lacking: list[tuple[Peer, int]] = []
+        local = self._local
+        own = next((entry for entry in digest if entry["id"] == sender.id), None)
+        peer = self.membership.contact(now, sender, own, output)
+        lacking: list[tuple[Peer, int]] = []  # peers of which the sender knows less, with what it knows
+        missing: list[Peer] = []  # peers of which we know less
+        later: list[Peer] = []  # peers of which we know a later heartbeat
+        told = set()
         for entry in digest:
             id, version = entry["id"], entry["maxVersionSeen"]
-            peer = self._local if id == self._local.id else self._storage.get(id)
-            if peer is None:
-                # We know none of its data, whatever version the digest knows.
-                self._meet(Peer(id, last_time=now, transport=entry.get("transport")), output)
-            elif peer.max_version_seen > version:
-                lacking.append((peer, version))
-        deltas = choose_deltas(lacking, self._options.max_deltas_per_gossip)
+            told.add(id)
+            if id == local.id:
+                self._read_own(now, entry, output)
+                known = local
+            else:
+                read = self.membership.read(now, entry, id == sender.id, output)
+                if read is None:
+                    continue
+                known = read
+                heartbeat = entry.get("heartbeat")
+                if known.heartbeat is not None and (heartbeat is None or heartbeat < known.heartbeat):
+                    later.append(known)
+            if known.max_version_seen > version:
+                lacking.append((known, version))
+            elif known.max_version_seen < version:
+                missing.append(known)
+        if own is not None and own.get("left"):
+            return output  # it has gone, and hears no answer
+        deltas, cut = self._choose(lacking)
+        reply = None
+        if own is not None and peer is not None and peer.ours:
+            is_reply = bool(own.get("reply"))
+            news = missing + [each for each in cut if each is not local]
+            if not is_reply:
+                live, dead = self.membership.others()
+                later += [each for each in self.membership.told_of(now, live, dead) if each.id not in told]
+                news += [each for each in later if each not in missing and each not in cut]
+            grant = self._read_flow(own)
+            if (news or cut or grant) and self._may_reply(now, sender.id, is_reply):
+                reply = self.digest(news)
+                reply[-1]["reply"] = True
+                if self._flow is not None and grant is not None:
+                    reply[-1]["flow"] = self._flow.give(grant)
+            if self._flow is not None:
+                self._flow.gossiped(bool(cut) and reply is None)
+            if reply is None and cut:
+                # The last word for now. Whoever settles a floor has to know that of these it was told a part.
+                begun = {delta[0] for delta in deltas}
+                partly = [each for each in cut if each.id in begun]
+                if partly:
+                    reply = self.digest([each for each in partly if each is not local])
+                    reply[-1]["reply"] = True
         if deltas:
-            output += [Event("deltas send", (sender, deltas)), Send(sender, "deltas", deltas)]
+            output.append(Event("deltas send", (sender, deltas)))
+        if reply is not None:
+            output.append(Event("digest send", (sender, reply)))
+        if deltas or reply is not None:
+            output.append(Send(sender, deltas or None, reply))
         return output
 
     def receive_deltas(self, now: float, sender: RemotePeer, deltas: list[list[Any]]) -> Output:
-        """Take deltas; write those that are news."""
+        """Take deltas; write those that are news and leave no gap."""
         output: Output = [Event("deltas receive", (sender, deltas))]
-        self._contact(now, sender, output)
-        for id, key, value, version, *_ in deltas:
+        self.membership.contact(now, sender, None, output)
+        changed: dict[str, Peer] = {}
+        for id, key, value, version, *rest in deltas:
             if id == self._local.id:
                 continue  # nobody but the owner writes its state
-            peer = self._storage.get(id)
+            peer = changed.get(id) or self._storage.get(id)
             if peer is None:
                 output.append(Event("unknown peer", (id,)))
-            elif peer.update_with_delta(key, value, version) is not None:
-                self._storage.put(id, peer)
+                continue
+            old = peer.get(key, _NOTHING)
+            if peer.update_with_delta(key, value, version, rest[0] if rest else None) is None:
+                continue
+            changed[id] = peer
+            new = peer.get(key, _NOTHING)
+            if new is _NOTHING:
+                if old is not _NOTHING:
+                    output.append(Event("delete", (id, key)))
+            elif old is _NOTHING or not same(old, new):
                 output.append(Event("update", (id, key, value)))
+        for id, peer in changed.items():
+            self._storage.put(id, peer)
         return output
 
-    def _contact(self, now: float, sender: RemotePeer, output: Output) -> None:
-        if sender.id == self._local.id:
-            return
-        peer = self._storage.get(sender.id)
-        if peer is None:
-            self._meet(Peer(sender.id, last_time=now, transport=sender.transport), output)
-            return
-        peer.mark_contact(now)
-        self._storage.put(peer.id, peer)
+    def _choose(self, lacking: list[tuple[Peer, int]]) -> tuple[list[list[Any]], list[Peer]]:
+        order = self._options.delta_order
+        if order == "depth" and self._starved % _FAIR == _FAIR - 1:
+            order = "drawn"
+        deltas, cut = choose_deltas(lacking, self._options.max_deltas_per_gossip, order, self._random)
+        self._starved += bool(cut)
+        return deltas, cut
 
-    def _meet(self, peer: Peer, output: Output) -> None:
-        self._storage.put(peer.id, peer)
-        output.append(Event("new peer", (_remote(peer),)))
+    def _read_flow(self, own: dict[str, Any]) -> float | None:
+        """Read the sender's rates; return what it is to be granted, None if it asks for nothing or for next to nothing."""
+        if self._flow is None or "flow" not in own:
+            return None
+        rho, tau, *grant = own["flow"]
+        self._flow.meet(tau)
+        if grant:
+            self._flow.take(grant[0])
+            return None
+        wanted = self._flow.grant_for(rho, tau)
+        return wanted if self._flow.worth_telling(wanted, tau) else None
 
+    def _may_reply(self, now: float, id: str, is_reply: bool) -> bool:
+        if not 0 <= now - self._exchanges_since < self._options.gossip_interval:
+            self._exchanges_since = now
+            self._exchanges.clear()
+        exchanges = self._exchanges.get(id, 0) + is_reply
+        allowed = exchanges < self._options.max_exchanges_per_gossip
+        self._exchanges[id] = exchanges + allowed
+        return allowed
 
-def _remote(peer: Peer) -> RemotePeer:
-    return RemotePeer(peer.id, peer.transport)
+    # What others say of us
 
+    def _read_own(self, now: float, entry: dict[str, Any], output: Output) -> None:
+        """Go above whatever others know of our id that we never said: a former life's, by a clock or a disk set back."""
+        local = self._local
+        heartbeat, version, floor = entry.get("heartbeat"), entry["maxVersionSeen"], entry.get("floor", 0)
+        try:
+            if heartbeat is not None and heartbeat > self._heartbeat:
+                self._heartbeat = local.heartbeat = self._above(heartbeat)
+                self._encounter(now, output)
+            if version > local.max_version_seen or floor > local.floor:
+                local.reissue(self._above(max(version, local.max_version_seen)))
+        except OverflowError as error:
+            output.append(Event("error", (error,)))
+        self._storage.put(local.id, local)
 
-def choose_partners(
-    live: list[Peer], dead: list[Peer], seeds: tuple[RemotePeer, ...], local_id: str, options: Options, random: Random
-) -> list[RemotePeer]:
-    """Return whom to send a digest to in this round, never the local peer itself.
+    def _above(self, number: int) -> int:
+        return number + _LEAP + int(self._random.random() * _LEAP)
 
-    One live peer; one dead peer with probability dead / (live + 1), or surely if none is live, so that a partition heals; one
-    seed if fewer than MINIMUM_LIVE_PEERS are live. Each drawn evenly.
-    """
-    partners = []
-    if live:
-        partners.append(_remote(_choose(live, random)))
-    if dead and (not live or random.random() < len(dead) / (len(live) + 1)):
-        partners.append(_remote(_choose(dead, random)))
-    if seeds and len(live) < options.minimum_live_peers:
-        seed = _choose(seeds, random)
-        if seed.id != local_id:
-            partners.append(seed)
-    return partners
-
-
-def _choose(items: Any, random: Random) -> Any:
-    return items[int(random.random() * len(items))]
-
-
-def choose_deltas(lacking: list[tuple[Peer, int]], limit: int) -> list[list[Any]]:
-    """Return at most `limit` deltas in scuttle-depth order: the peer with the most first, each peer's oldest first.
-
-    Args:
-        lacking: Peers, each with the version above which the other side lacks its deltas.
-        limit: MAX_DELTAS_PER_GOSSIP.
-    """
-    deltas: list[list[Any]] = []
-    for peer, version in sorted(lacking, key=lambda pair: pair[0].count_after_version(pair[1]), reverse=True):
-        deltas += ([peer.id, *delta] for delta in peer.deltas_after_version(version, limit - len(deltas)))
-        if len(deltas) == limit:
-            break
-    return deltas
+    def _encounter(self, now: float, output: Output) -> None:
+        self._encounters += 1
+        if self._encounters > _ENCOUNTERS and (self._reported is None or now - self._reported >= _REPORT_EVERY):
+            self._reported = now
+            output.append(Event("error", (DuplicateError(self._local.id),)))

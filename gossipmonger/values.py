@@ -12,10 +12,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["MAX_NESTING", "checked", "copied", "same"]
+__all__ = ["MAX_NESTING", "TOMBSTONE", "checked", "copied", "is_tombstone", "same"]
 
 #: Lists and objects inside each other. Far below the depth at which any JSON parser of a peer gives up.
 MAX_NESTING = 100
+
+_TOMBSTONE_KEY = "gossipmonger:deleted"
+
+#: What a deleted key holds until its owner has forgotten it: an ordinary value, so that it survives a Node node's relay.
+TOMBSTONE: dict[str, Any] = {_TOMBSTONE_KEY: True}
+
+
+def is_tombstone(value: Any) -> bool:
+    """Whether `value` is `TOMBSTONE`, or a copy of it."""
+    return type(value) is dict and len(value) == 1 and value.get(_TOMBSTONE_KEY) is True
 
 
 def copied(value: Any, name: str = "value") -> Any:
@@ -34,10 +44,10 @@ def copied(value: Any, name: str = "value") -> Any:
 
 def _copied(value: Any, name: str, depth: int) -> Any:
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind is bool or value is None:
         return value
     if isinstance(value, str):
-        return str.__str__(value)
+        return _text(value)
     if isinstance(value, int):
         number = int(value)
         if number.bit_length() > 2048:
@@ -55,8 +65,17 @@ def _copied(value: Any, name: str, depth: int) -> Any:
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"{name}: the key {key!r} of type {type(key).__name__} is no string, as JSON wants it")
-        return {str.__str__(key): _copied(item, name, depth - 1) for key, item in value.items()}
+        return {_text(key): _copied(item, name, depth - 1) for key, item in value.items()}
     return [_copied(item, name, depth - 1) for item in value]
+
+
+def _text(text: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # surrogates: in JSON two that make a pair are one character
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return str.__str__(text)
 
 
 def checked(value: Any, depth: int = MAX_NESTING) -> bool:

@@ -12,10 +12,16 @@ from pyee.base import EventEmitter
 
 from gossipmonger import ClosedError, Gossipmonger, MemoryStorage, Peer, RemotePeer, TcpTransport
 from gossipmonger.peer import MAX_VERSION
-
-from .virtual import Inline, Network, Time
+from gossipmonger.simulation import Simulation
 
 Unheard = list[BaseException]
+
+
+class Inline:
+    """An executor that runs what it is given right here."""
+
+    def submit(self, function: Callable[[], None]) -> None:
+        function()
 
 
 class Deaf(EventEmitter):
@@ -86,13 +92,12 @@ B = RemotePeer("b", "there")
 
 
 def test_what_one_node_sets_all_nodes_know() -> None:
-    network = Network(seed=1)
-    nodes = [network.add(f"n{index}", seeds=("n0",)) for index in range(5)]
+    sim = Simulation(seed=1)
+    nodes = [sim.add(f"n{index}", seeds=["n0"]) for index in range(5)]
     updates = heard(nodes[4], "update")
     for node in nodes:
         node.update("hello", {"from": node.local_peer.id})
-        node.gossip()
-    network.time.run(30_000)
+    sim.run(10_000)
     for node in nodes:
         peers = node.peers()
         assert sorted(peers) == [f"n{index}" for index in range(5)]
@@ -103,59 +108,99 @@ def test_what_one_node_sets_all_nodes_know() -> None:
 
 
 def test_a_node_that_ends_is_seen_dead_and_seen_live_when_it_is_back() -> None:
-    network = Network(seed=2)
-    a, b = network.add("a"), network.add("b", seeds=("a",))
+    sim = Simulation(seed=2)
+    a = sim.add("a")
+    sim.add("b", seeds=["a"])
     seen = heard(a, "new peer", "peer dead", "peer live")
-    a.gossip()
-    b.gossip()
-    network.time.run(20_000)
-    b.close()
-    network.time.run(60_000)
+    sim.run(20_000)
+    sim.crash("b")
+    sim.run(60_000)
     assert a.peers()["b"].state == "dead"
-    again = network.add("b", seeds=("a",))
-    again.update("life", 2)
-    again.gossip()
-    network.time.run(30_000)
+    sim.restart("b").update("life", 2)
+    sim.run(30_000)
     assert [name for name, *_ in seen] == ["new peer", "peer dead", "peer live"]
-    assert seen[-1] == ("peer live", RemotePeer("b", "b"))
+    assert seen[-1] == ("peer live", RemotePeer("b", {"host": "b", "port": 9742}))
     assert a.get("b", "life") == 2
 
 
-def test_an_update_of_a_restarted_node_is_heard_though_its_data_is_gone() -> None:
-    network = Network(seed=3)
-    a, b = network.add("a"), network.add("b", seeds=("a",))
+def test_an_update_of_a_restarted_node_is_heard_and_what_it_does_not_say_again_is_gone() -> None:
+    sim = Simulation(seed=3)
+    a, b = sim.add("a"), sim.add("b", seeds=["a"])
     for key in range(50):
         b.update(f"key{key}", key)
-    a.gossip()
-    b.gossip()
-    network.time.run(20_000)
+    sim.run(20_000)
     assert a.get("b", "key49") == 49
-    b.close()
-    b = network.add("b", seeds=("a",))
-    b.update("key0", "after")
+    sim.restart("b").update("key0", "after")
+    sim.run(3_000)
+    assert a.peers()["b"].data == {"key0": "after"}
+
+
+def test_a_deleted_key_is_deleted_everywhere_and_its_deletion_an_event() -> None:
+    sim = Simulation(seed=4)
+    a, b, c = sim.add("a"), sim.add("b", seeds=["a"]), sim.add("c", seeds=["a"])
+    seen = [heard(node, "delete") for node in (a, b, c)]
+    assert a.delete("k") is False
+    a.update("k", 1)
+    a.update("l", 2)
+    sim.run(5_000)
+    assert c.get("a", "k") == 1
+    assert a.delete("k") is True
+    assert a.delete("k") is False
+    assert a.get("a", "k") is None
+    sim.run(5_000)
+    for node in (a, b, c):
+        assert node.peers()["a"].data == {"l": 2}
+    assert seen == [[], [("delete", "a", "k")], [("delete", "a", "k")]]
+    a.update("k", "again")
+    sim.run(5_000)
+    assert c.get("a", "k") == "again"
+
+
+@pytest.mark.parametrize("call", ["leave", "close"])
+def test_who_leaves_is_seen_to_have_left_and_not_to_be_dead(call: str) -> None:
+    sim = Simulation(seed=5)
+    nodes = [sim.add(f"n{index}", seeds=["n0"]) for index in range(6)]
+    sim.run(10_000)
+    seen = [heard(node, "peer left", "peer dead", "peer live") for node in nodes[1:]]
+    getattr(nodes[0], call)()
+    sim.run(5_000)
+    gone = ("peer left", RemotePeer("n0", {"host": "n0", "port": 9742}))
+    assert seen == [[gone]] * 5
+    assert {node.peers()["n0"].state for node in nodes[1:]} == {"left"}
+    assert nodes[0].peers()["n0"].state == "left"
+    sim.run(60_000)
+    assert seen == [[gone]] * 5
+
+
+def test_who_has_left_is_back_once_it_gossips_again() -> None:
+    sim = Simulation(seed=6)
+    a, b = sim.add("a"), sim.add("b", seeds=["a"])
+    sim.run(5_000)
+    seen = heard(a, "peer left", "peer live")
+    b.leave()
+    sim.run(5_000)
     b.gossip()
-    network.time.run(3_000)
-    assert a.get("b", "key0") == "after"
+    sim.run(5_000)
+    assert [name for name, _ in seen] == ["peer left", "peer live"]
+    assert b.peers()["b"].state == "live"
 
 
 def test_rounds_follow_each_other_at_the_interval_until_stop() -> None:
-    network = Network()
-    network.add("b")
-    node = network.add("a", seeds=("b",), GOSSIP_INTERVAL=200)
-    sent = network.transports["a"].sent
+    sim = Simulation()
+    node = sim.add("a", seeds=["b"], gossip=False, GOSSIP_INTERVAL=200)  # nobody is there to answer
     node.gossip()
-    assert len(sent) == 1
-    network.time.run(1_000)
-    assert len(sent) == 6
+    assert sim.messages == 1
+    sim.run(1_000)
+    assert sim.messages == 6
     node.gossip()  # once more now, and no second series of rounds
-    network.time.run(1_000)
-    assert len(sent) == 12
+    sim.run(1_000)
+    assert sim.messages == 12
     node.stop()
-    network.time.run(1_000)
-    assert len(sent) == 12
+    sim.run(1_000)
+    assert sim.messages == 12
     node.gossip()
-    network.time.run(200)
-    assert len(sent) == 14
+    sim.run(200)
+    assert sim.messages == 14
 
 
 # Own state
@@ -279,10 +324,10 @@ def test_a_bad_peer_info_is_named(info: Any, words: str) -> None:
 
 
 def test_views_are_snapshots_with_the_local_peer_first(make: Callable[..., Gossipmonger]) -> None:
-    time = Time()
-    node = make(clock=lambda: time.now)
+    now = 1_700_000_000_000.0
+    node = make(clock=lambda: now)
     node.transport.emit("deltas", B, [["b", "k", 1, 5]])
-    time.now += 750
+    now += 750
     before = node.peers()
     assert list(before) == ["a", "b"]
     assert before["a"] == ("a", "here", "live", 0.0, {})
@@ -307,7 +352,7 @@ def test_get_falls_back_to_the_default(make: Callable[..., Gossipmonger]) -> Non
 
 def test_digest_has_the_given_peers_and_the_local_one(make: Callable[..., Gossipmonger]) -> None:
     node = make(info={"maxVersionSeen": 4})
-    own = {"id": "a", "maxVersionSeen": 4, "transport": "here"}
+    own = {"id": "a", "maxVersionSeen": 4, "transport": "here", "heartbeat": node.local_peer.heartbeat}
     assert node.digest() == [own]
     assert node.digest([Peer("b", transport="there")]) == [ENTRY_B, own]
 
@@ -325,8 +370,12 @@ def test_events_have_the_seeds_arguments(make: Callable[..., Gossipmonger]) -> N
     node.transport.emit("digest", B, digest)
     node.transport.emit("deltas", B, deltas)
     node.gossip()
-    answer = [["a", "own", 1, 1]]
-    ours = [{"id": "b", "maxVersionSeen": 1, "transport": "there"}, {"id": "a", "maxVersionSeen": 1, "transport": "here"}]
+    answer = [["a", "own", 1, 1, 0]]
+    beat = node.local_peer.heartbeat
+    ours = [
+        {"id": "b", "maxVersionSeen": 1, "transport": "there", "heartbeat": 1},  # counted by us, since it does not count
+        {"id": "a", "maxVersionSeen": 1, "transport": "here", "heartbeat": beat},
+    ]
     assert seen == [
         ("digest receive", B, digest),
         ("new peer", B),
@@ -428,29 +477,29 @@ def test_an_error_that_nobody_listens_for_goes_to_the_excepthook(make: Callable[
 
 
 def test_what_breaks_in_the_first_round_is_raised_to_its_caller_if_nobody_listens(unheard: Unheard) -> None:
-    network = Network()
+    sim = Simulation()
     storage = Broken()
-    node = network.add("a", storage=storage)
+    node = sim.add("a", storage=storage, gossip=False)
     storage.error = OSError("full")
     with pytest.raises(OSError, match="full"):
         node.gossip()
-    network.time.run(2_500)  # armed all the same
+    sim.run(2_500)  # armed all the same
     assert unheard == [storage.error] * 2
     errors = heard(node, "error")
     node.gossip()
     assert errors == [("error", storage.error)]
     storage.error = None
-    network.time.run(5_000)
+    sim.run(5_000)
     assert len(errors) == 1
 
 
 def test_a_transport_that_raises_spoils_neither_the_round_nor_the_next() -> None:
-    network = Network()
-    node = network.add("a", seeds=("b",))
+    sim = Simulation()
+    node = sim.add("a", seeds=["b"], gossip=False)
     errors = heard(node, "error")
-    network.transports["a"].digest = lambda *args: 1 / 0  # type: ignore[method-assign, assignment]
+    node.transport.digest = lambda *args: 1 / 0
     node.gossip()
-    network.time.run(3_000)
+    sim.run(3_000)
     assert [type(error) for _, error in errors] == [ZeroDivisionError] * 4
 
 

@@ -17,8 +17,8 @@ from gossipmonger.transport import messages
 
 A = RemotePeer("a", {"host": "10.0.0.1", "port": 9742})
 SENDER = {"id": "a", "transport": {"host": "10.0.0.1", "port": 9742}}
-ENTRY = {"id": "b", "maxVersionSeen": 7, "transport": {"host": "10.0.0.2", "port": 9743}}
-DELTA = ["b", "foo", "bar", 1732]
+ENTRY: dict[str, Any] = {"id": "b", "maxVersionSeen": 7, "transport": {"host": "10.0.0.2", "port": 9743}}
+DELTA: list[Any] = ["b", "foo", "bar", 1732]
 
 # Half of a surrogate pair is text; both halves side by side are one character to every JSON parser.
 TEXTS = st.text(st.characters()).map(lambda text: text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))
@@ -172,12 +172,17 @@ BAD_IDS: list[Any] = ["", None, 5, True, 1.5, ["b"], {"id": "b"}]
 BAD_VERSIONS: list[Any] = [-1, MAX_VERSION + 1, 10**30, 5.0, 5.5, "1e999", "5", True, None, [5], {}]
 BAD_TRANSPORTS: list[Any] = ["1e999", {"port": "1e999"}, [["1e999"]], deep(values.MAX_NESTING + 1)]
 
+NO_BOOLS: list[Any] = [None, 0, 1, "true", []]
+
 #: What a digest's entry may not hold: the field, what is wrong in it, what the error says of it.
 BAD_FIELDS: list[tuple[str, Any, str]] = [
     *[("id", bad, "no id") for bad in BAD_IDS],
     *[("id", bad, "which ends Node nodes") for bad in sorted(messages.FATAL_IDS)],
     *[("maxVersionSeen", bad, "no version") for bad in BAD_VERSIONS],
     *[("transport", bad, "out of reach") for bad in BAD_TRANSPORTS],
+    *[("heartbeat", bad, "not from 0 to") for bad in BAD_VERSIONS],
+    *[("floor", bad, "not from 0 to") for bad in [*BAD_VERSIONS, ENTRY["maxVersionSeen"] + 1]],
+    *[(name, bad, "neither true nor false") for name in ("left", "reply") for bad in NO_BOOLS],
 ]
 
 #: The same for the places in a delta.
@@ -187,6 +192,7 @@ BAD_PLACES: list[tuple[int, Any, str]] = [
     *[(1, bad, "no key") for bad in BAD_KEYS],
     *[(2, bad, "holds an infinite number or is nested too deep") for bad in BAD_TRANSPORTS],
     *[(3, bad, "no version") for bad in BAD_VERSIONS],
+    *[(4, bad, "no version below") for bad in [*BAD_VERSIONS, DELTA[3]]],
 ]
 
 
@@ -361,8 +367,8 @@ def test_one_part_exchanged_for_any_json_is_decoded_or_refused(data: st.DataObje
 @given(
     st.lists(st.tuples(IDS, TEXTS, st.text(max_size=200), VERSIONS).map(list), min_size=1, max_size=12), st.integers(1, 1_500)
 )
-def test_split_deltas_keeps_their_order_and_the_limit(deltas: list[list[Any]], limit: int) -> None:
-    split = list(messages.split_deltas(A, deltas, limit))
+def test_split_keeps_their_order_and_the_limit(deltas: list[list[Any]], limit: int) -> None:
+    split = list(messages.split(A, deltas, None, limit))
     carried = [messages.decode(data).deltas or [] for data in split]
     assert [delta for part in carried for delta in part] == deltas
     assert all(len(data) <= limit or len(part) == 1 for data, part in zip(split, carried, strict=True))
@@ -370,11 +376,24 @@ def test_split_deltas_keeps_their_order_and_the_limit(deltas: list[list[Any]], l
         assert len(split) == 1
 
 
-def test_split_deltas_fills_the_limit_and_not_a_byte_more() -> None:
+def test_split_fills_the_limit_and_not_a_byte_more() -> None:
     deltas = [["b", f"k{n}", "v", n] for n in range(8)]
     size = len(messages.encode(A, deltas=deltas))
-    assert len(list(messages.split_deltas(A, deltas, size))) == 1
-    assert [len(messages.decode(data).deltas or []) for data in messages.split_deltas(A, deltas, size - 1)] == [4, 4]
+    assert len(list(messages.split(A, deltas, None, size))) == 1
+    assert [len(messages.decode(data).deltas or []) for data in messages.split(A, deltas, None, size - 1)] == [4, 4]
+
+
+def test_deltas_and_a_digest_go_in_one_message_if_there_is_room_and_the_digest_last_if_not() -> None:
+    deltas = [["b", f"k{n}", "v", n + 1] for n in range(8)]
+    size = len(messages.encode(A, deltas=deltas, digest=[ENTRY]))
+    (whole,) = messages.split(A, deltas, [ENTRY], size)
+    assert messages.decode(whole) == (A, deltas, [ENTRY])
+    parts = [messages.decode(data) for data in messages.split(A, deltas, [ENTRY], size - 1)]
+    assert parts == [(A, deltas, None), (A, None, [ENTRY])]
+
+
+def test_no_deltas_at_all_are_one_message_whatever_the_limit() -> None:
+    assert len(list(messages.split(A, [], None, 1))) == 1
 
 
 @given(VALUES | st.text(max_size=2_000), st.integers(4_096, 12_000))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gossipmonger import Peer
 from gossipmonger.peer import MAX_VERSION
+from gossipmonger.values import TOMBSTONE
 
 KEYS = st.sampled_from("abcdefgh")
 VALUES = st.integers(0, 3) | st.booleans() | st.none()
@@ -74,7 +75,7 @@ def test_holes_never_outgrow_the_log(keys: list[str]) -> None:
     peer = Peer("a")
     for value, key in enumerate(keys):
         peer.update_local(key, value)
-        assert len(peer._versions) <= 2 * len(peer.data) + 100
+        assert len(peer._log._versions) <= 2 * len(peer.data) + 100
     agrees(peer, {key: (value, value + 1) for value, key in enumerate(keys)})
 
 
@@ -162,3 +163,138 @@ def test_it_is_marked_dead_and_live() -> None:
         mark()
         assert peer.live is live
         assert word in repr(peer)
+
+
+# Deletes and floors
+
+
+def test_a_deleted_key_is_a_tombstone_that_others_hear_of_and_nobody_sees() -> None:
+    peer = Peer("a", data={"k": (1, 1), "l": (2, 2), "m": (3, 3)})
+    assert peer.delete_local("k") == "k"
+    assert peer.delete_local("k") is None
+    assert peer.delete_local("no such key") is None
+    assert peer.data == {"l": (2, 2), "m": (3, 3)}
+    assert peer.get("k", "nothing") == "nothing"
+    assert peer.deltas_after_version(3) == [("k", TOMBSTONE, 4)]
+    crowded = [peer.crowded]
+    peer.delete_local("l")
+    crowded.append(peer.crowded)
+    peer.update_local("k", "again")
+    crowded.append(peer.crowded)
+    assert crowded == [False, True, False]
+
+
+def test_keys_that_are_issued_again_stay_in_order_and_nothing_is_left_below() -> None:
+    peer = Peer("a", data={"k": (1, 1), "l": (2, 2), "m": (TOMBSTONE, 3), "n": (4, 4)})
+    peer.reissue(10)
+    assert (peer.floor, peer.max_version_seen) == (10, 13)
+    assert peer.deltas_after_version(0) == [("k", 1, 11), ("l", 2, 12), ("n", 4, 13)]
+    assert not peer.crowded
+
+
+def test_without_versions_for_all_keys_none_is_issued_again() -> None:
+    peer = Peer("a", data={"k": (1, 1), "l": (2, 2)})
+    with pytest.raises(OverflowError, match="'a'"):
+        peer.reissue(MAX_VERSION - 1)
+    assert (peer.floor, peer.data) == (0, {"k": (1, 1), "l": (2, 2)})
+
+
+def a_replica() -> Peer:
+    return Peer("a", data={"old": (1, 3), "kept": (2, 5), "dead": (TOMBSTONE, 6)})
+
+
+def test_of_an_owner_that_has_nothing_everything_is_dropped_at_once() -> None:
+    peer = a_replica()
+    peer.hear_of(20, 20, by_owner=True)
+    assert peer.settle() == ["old", "kept"]
+    assert (peer.floor, peer.max_version_seen, peer.data) == (20, 20, {})
+    assert not peer.crowded
+
+
+def test_what_lies_below_a_floor_is_dropped_when_all_that_was_issued_again_is_known_and_not_before() -> None:
+    peer = a_replica()
+    peer.hear_of(22, 20, by_owner=False)
+    assert peer.unsettled
+    assert peer.settle() == []
+    peer.update_with_delta("kept", 2, 21, after=6)
+    assert peer.settle() == []
+    assert peer.get("old") == 1
+    assert peer.entry().get("floor") is None  # it is passed on only when it is settled
+    peer.update_with_delta("new", 3, 22, after=21)
+    assert peer.settle() == ["old"]
+    assert peer.data == {"kept": (2, 21), "new": (3, 22)}
+    assert peer.entry()["floor"] == 20
+    assert not peer.unsettled
+
+
+def test_a_key_that_was_written_again_after_it_was_issued_again_does_not_blink() -> None:
+    peer = a_replica()
+    peer.hear_of(22, 20, by_owner=False)
+    peer.hear_of(30, 20, by_owner=False)  # "kept" is at 30 now
+    peer.update_with_delta("new", 3, 22, after=6)
+    assert peer.settle() == []
+    assert peer.get("kept") == 2
+    peer.update_with_delta("kept", 4, 30, after=22)
+    assert peer.settle() == ["old"]
+
+
+def test_the_higher_floor_counts_unless_the_owner_says_otherwise() -> None:
+    peer = a_replica()
+    peer.hear_of(40, 30, by_owner=False)
+    peer.hear_of(25, 20, by_owner=False)
+    peer.update_with_delta("x", 1, 25, after=6)
+    assert peer.settle() == []
+    peer.hear_of(25, 20, by_owner=True)
+    assert peer.settle() == ["old", "kept"]
+    assert peer.floor == 20
+
+
+def test_a_floor_that_the_owner_does_not_know_of_is_no_floor() -> None:
+    peer = a_replica()
+    peer.hear_of(40, 30, by_owner=False)
+    peer.hear_of(6, 0, by_owner=True)
+    assert not peer.unsettled
+    assert peer.settle() == []
+    assert set(peer.data) == {"old", "kept"}
+
+
+def test_floors_only_rise() -> None:
+    peer = a_replica()
+    peer.hear_of(20, 20, by_owner=True)
+    peer.settle()
+    peer.hear_of(20, 10, by_owner=True)
+    assert not peer.unsettled
+    assert peer.floor == 20
+
+
+def test_an_entry_has_only_what_there_is_to_say() -> None:
+    peer = Peer("a", transport="there")
+    assert peer.entry() == {"id": "a", "maxVersionSeen": 0, "transport": "there"}
+    peer.heartbeat, peer.floor, peer.left = 5, 7, True
+    assert peer.entry().keys() == {"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left"}
+
+
+@given(st.lists(st.tuples(KEYS, st.sampled_from(["update", "delete", "compact"])), max_size=60), st.integers(0, 60))
+def test_who_is_told_of_an_owner_late_has_in_the_end_what_the_owner_has(steps: list[tuple[str, str]], first: int) -> None:
+    owner, replica = Peer("a"), Peer("a")
+
+    def tell() -> None:
+        replica.hear_of(owner.max_version_seen, owner.floor, by_owner=True)
+        after = replica.max_version_seen
+        for key, value, version in owner.deltas_after_version(after):
+            replica.update_with_delta(key, value, version, after)
+            after = version
+        replica.settle()
+
+    for number, (key, step) in enumerate(steps):
+        if number == first:
+            tell()
+        if step == "update":
+            owner.update_local(key, number)
+        elif step == "delete":
+            owner.delete_local(key)
+        else:
+            owner.reissue(owner.max_version_seen)
+    tell()
+    assert replica.data == owner.data
+    assert replica.floor == owner.floor

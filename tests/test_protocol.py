@@ -1,185 +1,91 @@
-"""The seed's own behaviours, asked of the protocol room alone: no thread, no socket, no clock."""
+"""The protocol room alone, one message at a time: the Node package's behaviours first, then what is ours."""
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
 
-from gossipmonger import MemoryStorage, Options, Peer, RemotePeer
-from gossipmonger.protocol import Event, Output, Protocol, Send, choose_deltas, choose_partners
+from gossipmonger import DuplicateError, Peer, RemotePeer
+from gossipmonger.output import Event, Output, Send
+from gossipmonger.values import TOMBSTONE
 
-NOW = 1_700_000_000_000.0
-B = RemotePeer("b", "at b")
+from .protocols import NOW, B, a_peer, a_protocol, entry, events, reply_to, sends
 
-
-def a_protocol(*peers: Peer, seed: int = 0, **options: Any) -> tuple[Protocol, Peer, MemoryStorage]:
-    storage = MemoryStorage()
-    local = Peer("a", transport="at a")
-    for peer in (local, *peers):
-        storage.put(peer.id, peer)
-    options.setdefault("random", random.Random(seed))
-    return Protocol(local, storage, Options.parse(None, options)), local, storage
+#: A sender's own entry that shows it to be one of ours.
+OURS = entry("b", heartbeat=1)
 
 
-def a_peer(id: str, silent: float = 0, **attributes: Any) -> Peer:
-    return Peer(id, transport=f"at {id}", last_time=NOW - silent, **attributes)
-
-
-def entry(id: str, version: int) -> dict[str, Any]:
-    return {"id": id, "maxVersionSeen": version, "transport": f"at {id}"}
-
-
-def events(output: Output, name: str) -> list[tuple[Any, ...]]:
-    return [item.args for item in output if isinstance(item, Event) and item.name == name]
-
-
-def sends(output: Output) -> list[Send]:
-    return [item for item in output if isinstance(item, Send)]
-
-
-# Partners
-
-
-def drawn(live: int, dead: int, seeds: tuple[str, ...] = (), rounds: int = 3_000, **options: Any) -> list[list[str]]:
-    lives, deads = [a_peer(f"live{n}") for n in range(live)], [a_peer(f"dead{n}", live=False) for n in range(dead)]
-    given = Options.parse(None, {**options, "seeds": [RemotePeer(id, f"at {id}") for id in seeds]})
-    chance = random.Random(5)
-    return [[partner.id for partner in choose_partners(lives, deads, given.seeds, "a", given, chance)] for _ in range(rounds)]
-
-
-def test_each_round_goes_to_one_live_peer_drawn_evenly() -> None:
-    partners = drawn(live=3, dead=0)
-    assert all(len(ids) == 1 for ids in partners)
-    for n in range(3):
-        assert 900 < sum(ids == [f"live{n}"] for ids in partners) < 1100
-
-
-@pytest.mark.parametrize(("live", "dead"), [(1, 1), (3, 1), (9, 2), (1, 5)])
-def test_a_dead_peer_is_tried_with_the_probability_dead_over_live_and_one(live: int, dead: int) -> None:
-    share = sum(any(id.startswith("dead") for id in ids) for ids in drawn(live, dead)) / 3_000
-    assert share == pytest.approx(min(1, dead / (live + 1)), abs=0.04)
-
-
-def test_a_dead_peer_is_tried_for_sure_when_none_is_live() -> None:
-    assert all(len(ids) == 1 and ids[0].startswith("dead") for ids in drawn(live=0, dead=2))
-
-
-def test_a_seed_is_asked_when_live_peers_are_below_the_minimum() -> None:
-    assert all(ids[-1] in ("s", "t") for ids in drawn(live=1, dead=0, seeds=("s", "t"), minimum_live_peers=2))
-    assert not any("s" in ids for ids in drawn(live=2, dead=0, seeds=("s",), minimum_live_peers=2))
-
-
-def test_no_partner_is_the_node_itself() -> None:
-    assert drawn(live=0, dead=0, seeds=("a",), rounds=1) == [[]]
-    protocol, _, _ = a_protocol(seeds=[RemotePeer("a", "at a")])
-    assert all(protocol.round(NOW) == [] for _ in range(50))  # it stands in the storage, among the live
-
-
-# The round
+# Rounds
 
 
 def test_a_round_sends_one_digest_of_the_live_and_of_itself() -> None:
-    protocol, local, _ = a_protocol(a_peer("b", max_version_seen=7), a_peer("c", live=False, silent=10**9))
+    protocol, local, _ = a_protocol(a_peer("b", max_version_seen=7), a_peer("c", live=False, silent=10**6))
     local.update_local("key", 1)
     output = protocol.round(NOW)
-    digest = [entry("b", 7), entry("a", 1)]
-    assert Send(B, "digest", digest) in output
+    digest = [entry("b", 7), entry("a", 1, heartbeat=local.heartbeat)]
+    assert Send(B, None, digest) in output
     assert events(output, "digest send")[0] == (B, digest)
-    assert output.index(Event("digest send", (B, digest))) < output.index(Send(B, "digest", digest))
+    assert output.index(Event("digest send", (B, digest))) < output.index(Send(B, None, digest))
 
 
-def test_a_silent_peer_dies_and_is_live_again_after_contact() -> None:
-    peer = a_peer("b", silent=0)
-    protocol, _, storage = a_protocol(peer)
-    assert events(protocol.round(NOW + 13_800), "peer dead") == []  # 18.4 intervals of 750 ms
-    assert events(protocol.round(NOW + 13_900), "peer dead") == [(B,)]
-    assert [dead.id for dead in storage.dead_peers()] == ["b"]
-    assert events(protocol.round(NOW + 14_000), "peer dead") == []
-    protocol.receive_digest(NOW + 14_100, B, [])
-    assert [dead.id for dead in storage.dead_peers()] == ["b"]  # judged in rounds only
-    assert events(protocol.round(NOW + 14_200), "peer live") == [(B,)]
-    assert "b" in [live.id for live in storage.live_peers()]
+def test_heartbeats_start_at_the_clock_and_count_digests_of_rounds() -> None:
+    protocol, local, _ = a_protocol(*(a_peer(f"p{n}") for n in range(5)), gossip_fanout=3)
+    assert local.heartbeat == NOW * 1000
+    protocol.round(NOW)
+    assert local.heartbeat == NOW * 1000 + 3
+    protocol.receive_digest(NOW, B, [entry("b", 5, heartbeat=1)])  # a reply is no digest of a round
+    assert local.heartbeat == NOW * 1000 + 3
 
 
-def test_liveness_comes_from_deltas_too() -> None:
-    peer = a_peer("b", silent=20_000)
-    protocol, _, _ = a_protocol(peer)
-    protocol.receive_deltas(NOW, B, [])
-    assert events(protocol.round(NOW), "peer dead") == []
-    assert peer.last_time == NOW
-    assert peer.intervals == [750, 20_000]
+def test_a_new_life_on_an_old_storage_counts_on() -> None:
+    _, local, _ = a_protocol(local=Peer("a", heartbeat=10**17))
+    assert local.heartbeat == 10**17 + 1
 
 
-def test_a_peer_never_met_is_judged_from_when_it_was_heard_of() -> None:
-    protocol, _, _ = a_protocol()
-    protocol.receive_digest(NOW, B, [entry("c", 5)])
-    dead = events(protocol.round(NOW + 60_000), "peer dead")
-    assert sorted(peer.id for (peer,) in dead) == ["b", "c"]
+def test_no_partner_is_the_node_itself() -> None:
+    for seed in (RemotePeer("a", "elsewhere"), RemotePeer("seed", "at a")):
+        protocol, _, _ = a_protocol(seeds=[seed])
+        assert all(protocol.round(NOW + n) == [] for n in range(50))  # it stands in the storage, among the live
+
+
+def test_a_seed_that_nobody_is_is_tried_like_a_dead_peer() -> None:
+    protocol, _, _ = a_protocol(*(a_peer(f"p{n}") for n in range(3)), seeds=[RemotePeer("s", "at s")])
+    tried = sum(any(send.remote_peer.id == "s" for send in sends(protocol.round(NOW))) for _ in range(2_000))
+    assert tried / 2_000 == pytest.approx(1 / 4, abs=0.04)
+    protocol, _, _ = a_protocol(a_peer("p"), seeds=[RemotePeer("s", "at p")])
+    assert all([send.remote_peer.id for send in sends(protocol.round(NOW))] == ["p"] for _ in range(50))
 
 
 # Digests
-
-
-def test_peers_are_learned_from_senders_and_from_digests_with_version_0() -> None:
-    protocol, _, storage = a_protocol()
-    output = protocol.receive_digest(NOW, B, [entry("c", 99), entry("b", 12)])
-    assert events(output, "new peer") == [(B,), (RemotePeer("c", "at c"),)]
-    for id in "bc":
-        peer = storage.get(id)
-        assert peer is not None
-        assert (peer.max_version_seen, peer.live, peer.transport) == (0, True, f"at {id}")
-    assert events(protocol.receive_digest(NOW, B, [entry("c", 99)]), "new peer") == []
-
-
-def test_a_sender_of_deltas_is_learned() -> None:
-    protocol, _, storage = a_protocol()
-    assert events(protocol.receive_deltas(NOW, B, []), "new peer") == [(B,)]
-    assert storage.get("b") is not None
-
-
-def test_it_is_never_a_peer_of_its_own() -> None:
-    protocol, local, storage = a_protocol()
-    me = RemotePeer("a", "at a")
-    for output in (
-        protocol.receive_digest(NOW, me, [entry("a", 10**6)]),
-        protocol.receive_deltas(NOW, me, [["a", "key", "forged", 10**6]]),
-    ):
-        assert events(output, "new peer") == []
-        assert events(output, "update") == []
-    assert storage.live_peers() == [local]
-    assert local.data == {}
 
 
 def test_a_digest_is_answered_with_what_its_sender_lacks() -> None:
     protocol, local, _ = a_protocol(a_peer("c", data={"x": (1, 4), "y": (2, 6)}))
     local.update_local("own", "news")
     output = protocol.receive_digest(NOW, B, [entry("c", 4), entry("a", 0)])
-    assert sends(output) == [Send(B, "deltas", [["c", "y", 2, 6], ["a", "own", "news", 1]])]
+    assert sends(output) == [Send(B, [["c", "y", 2, 6, 4], ["a", "own", "news", 1, 0]], None)]
     assert len(events(output, "deltas send")) == 1
 
 
-def test_a_digest_in_sync_or_ahead_is_not_answered() -> None:
+def test_a_node_node_s_digest_in_sync_or_ahead_is_not_answered() -> None:
     protocol, local, _ = a_protocol(a_peer("c", data={"x": (1, 4)}))
     local.update_local("own", 1)
-    assert sends(protocol.receive_digest(NOW, B, [entry("c", 4), entry("a", 1)])) == []
-    assert sends(protocol.receive_digest(NOW, B, [entry("c", 9)])) == []
+    assert sends(protocol.receive_digest(NOW, B, [entry("c", 4), entry("a", 1), entry("b")])) == []
+    assert sends(protocol.receive_digest(NOW, B, [entry("c", 9), entry("b")])) == []
 
 
-def test_deltas_go_in_depth_order_cut_at_the_limit() -> None:
-    many = Peer("many", data={f"k{n}": (n, n + 1) for n in range(4)})
-    few = Peer("few", data={"x": (0, 8), "y": (0, 9)})
-    assert choose_deltas([(few, 0), (many, 1)], 10) == [
-        ["many", "k1", 1, 2],
-        ["many", "k2", 2, 3],
-        ["many", "k3", 3, 4],
-        ["few", "x", 0, 8],
-        ["few", "y", 0, 9],
-    ]
-    assert choose_deltas([(few, 0), (many, 1)], 4)[3:] == [["few", "x", 0, 8]]
-    protocol, _, _ = a_protocol(many, max_deltas_per_gossip=2)
-    assert sends(protocol.receive_digest(NOW, B, [entry("many", 0)]))[0].payload == [["many", "k0", 0, 1], ["many", "k1", 1, 2]]
+def test_it_is_never_a_peer_of_its_own() -> None:
+    protocol, local, storage = a_protocol()
+    me = RemotePeer("a", "at a")
+    for output in (
+        protocol.receive_digest(NOW, me, [entry("a", 0)]),
+        protocol.receive_deltas(NOW, me, [["a", "key", "forged", 10**6]]),
+    ):
+        assert events(output, "new peer") == []
+        assert events(output, "update") == []
+    assert storage.live_peers() == [local]
+    assert local.data == {}
 
 
 # Deltas
@@ -197,12 +103,214 @@ def test_deltas_are_written_once_and_only_upwards() -> None:
     assert peer.data == {"x": ("new", 5), "y": (None, 6)}
 
 
+def test_a_delta_behind_a_gap_is_not_written() -> None:
+    peer = a_peer("c", data={"x": (1, 4)})
+    protocol, _, _ = a_protocol(peer)
+    assert events(protocol.receive_deltas(NOW, B, [["c", "y", 2, 9, 5], ["c", "z", 3, 10, 9]]), "update") == []
+    assert peer.max_version_seen == 4
+    assert len(events(protocol.receive_deltas(NOW, B, [["c", "y", 2, 9, 4], ["c", "z", 3, 10, 9]]), "update")) == 2
+
+
+def test_a_value_that_is_issued_again_is_no_update() -> None:
+    protocol, _, _ = a_protocol(a_peer("c", data={"x": ([1], 4)}))
+    assert events(protocol.receive_deltas(NOW, B, [["c", "x", [1], 9, 4]]), "update") == []
+    assert events(protocol.receive_deltas(NOW, B, [["c", "x", [True], 10, 9]]), "update") == [("c", "x", [True])]
+
+
+def test_a_tombstone_is_a_delete_of_a_key_that_was_there_and_no_update() -> None:
+    peer = a_peer("c", data={"x": (1, 4)})
+    protocol, _, _ = a_protocol(peer)
+    output = protocol.receive_deltas(NOW, B, [["c", "x", TOMBSTONE, 5, 4], ["c", "never there", TOMBSTONE, 6, 5]])
+    assert events(output, "delete") == [("c", "x")]
+    assert events(output, "update") == []
+    assert peer.data == {}
+    assert peer.count_after_version(4) == 2  # others have to hear of it
+
+
 def test_deltas_of_an_unknown_peer_are_told_and_nothing_more() -> None:
     protocol, _, storage = a_protocol()
     output = protocol.receive_deltas(NOW, B, [["who", "x", 1, 5], ["b", "x", 1, 5]])
     assert events(output, "unknown peer") == [("who",)]
     assert events(output, "update") == [("b", "x", 1)]
     assert storage.get("who") is None
+
+
+# Conversations
+
+
+def test_a_reply_has_the_peers_of_which_versions_are_missing_and_goes_with_the_deltas() -> None:
+    protocol, local, _ = a_protocol(a_peer("c", data={"x": (1, 4)}), a_peer("d", max_version_seen=2), a_peer("e"))
+    local.update_local("own", 1)
+    output = protocol.receive_digest(NOW, B, [entry("c", 3), entry("d", 9), entry("e"), OURS])
+    (send,) = sends(output)
+    assert send.deltas == [["c", "x", 1, 4, 3]]
+    assert reply_to(output).keys() == {"d", "a"}
+    assert [each["id"] for _, digest in events(output, "digest send") for each in digest] == ["d", "a"]
+
+
+def test_a_reply_has_the_peers_whose_deltas_were_cut_short() -> None:
+    protocol, _, _ = a_protocol(a_peer("c", data={"x": (1, 4), "y": (1, 5)}), max_deltas_per_gossip=1)
+    output = protocol.receive_digest(NOW, B, [entry("c", 3), entry("a"), OURS])
+    assert reply_to(output).keys() == {"c", "a"}
+
+
+def test_later_heartbeats_and_peers_unheard_of_are_told_in_a_first_reply_only() -> None:
+    for reply in (False, True):
+        protocol, local, _ = a_protocol(a_peer("c", heartbeat=9), a_peer("d", heartbeat=4), a_peer("e", heartbeat=1))
+        digest = [entry("c", heartbeat=8), entry("d", heartbeat=4), entry("a", heartbeat=local.heartbeat)]
+        output = protocol.receive_digest(NOW, B, [*digest, {**OURS, "reply": reply}])
+        assert reply_to(output).keys() == (set() if reply else {"c", "e", "a"})
+
+
+def test_in_sync_there_is_nothing_to_reply() -> None:
+    protocol, local, _ = a_protocol(a_peer("c", heartbeat=9))
+    digest = [entry("c", heartbeat=9), entry("a", heartbeat=local.heartbeat), OURS]
+    assert sends(protocol.receive_digest(NOW, B, digest)) == []
+
+
+def test_replies_end_at_the_limit_and_begin_again_in_the_next_interval() -> None:
+    protocol, _, _ = a_protocol(max_exchanges_per_gossip=5)
+
+    def replies(now: float, ask: dict[str, Any]) -> int:
+        return sum(bool(reply_to(protocol.receive_digest(now, B, [{**ask, "maxVersionSeen": n + 1}]))) for n in range(9))
+
+    assert replies(NOW, OURS) == 5
+    assert replies(NOW + 999, OURS) == 0
+    assert replies(NOW + 1_000, {**OURS, "reply": True}) == 2  # each was one of theirs, answered by one of ours
+    c = RemotePeer("c", "at c")
+    assert reply_to(protocol.receive_digest(NOW + 1_000, c, [entry("c", 5, heartbeat=1)]))
+
+
+def test_one_exchange_is_the_textbook_s_three_messages() -> None:
+    a, local, _ = a_protocol(max_exchanges_per_gossip=1, max_deltas_per_gossip=1)
+    b, remote, _ = a_protocol(local=Peer("b", transport="at b"), max_exchanges_per_gossip=1, max_deltas_per_gossip=1)
+    for n in range(5):
+        local.update_local(f"k{n}", n)
+        remote.update_local(f"k{n}", n)
+    a.receive_digest(NOW, B, b.digest([]))
+    digest = sends(a.round(NOW + 1_000))[0].digest
+    assert digest is not None
+    (second,) = sends(b.receive_digest(NOW + 1_000, local.remote, digest))
+    assert second.deltas is not None
+    assert second.digest is not None
+    a.receive_deltas(NOW + 1_000, B, second.deltas)
+    (third,) = sends(a.receive_digest(NOW + 1_000, B, second.digest))
+    assert third.deltas is not None
+    assert third.digest is not None  # only to say that there would be more
+    b.receive_deltas(NOW + 1_000, local.remote, third.deltas)
+    assert sends(b.receive_digest(NOW + 1_000, local.remote, third.digest)) == []
+
+
+def test_who_says_good_bye_is_not_answered() -> None:
+    protocol, local, _ = a_protocol(a_peer("b"))
+    local.update_local("own", 1)
+    output = protocol.receive_digest(NOW, B, [{**OURS, "left": True}])
+    assert sends(output) == []
+    assert events(output, "peer left") == [(B,)]
+
+
+@pytest.mark.parametrize("order", ["depth", "breadth"])
+def test_a_backlog_that_never_ends_does_not_shut_out_the_others(order: str) -> None:
+    flood = a_peer("flood", data={f"k{n}": (n, n + 1) for n in range(1_000)})
+    protocol, _, _ = a_protocol(flood, a_peer("small", data={"x": (1, 1)}), delta_order=order)
+    told = set()
+    for _ in range(60):
+        (send,) = sends(protocol.receive_digest(NOW, B, [entry("flood"), entry("small")]))
+        told |= {delta[0] for delta in send.deltas or []}
+    assert told == {"flood", "small"}
+
+
+# What others say of us
+
+
+def test_a_version_under_our_id_that_we_never_issued_is_left_far_below() -> None:
+    protocol, local, _ = a_protocol(a_peer("b"))
+    local.update_local("x", 1)
+    local.update_local("y", 2)
+    output = protocol.receive_digest(NOW, B, [entry("a", 1_000), OURS])
+    floor = local.floor
+    assert 1_000 + 2**20 <= floor < 1_000 + 2**21
+    assert local.data == {"x": (1, floor + 1), "y": (2, floor + 2)}
+    assert (sends(output)[0].deltas or [])[0] == ["a", "x", 1, floor + 1, 1_000]
+
+
+def test_two_lives_that_hear_of_the_same_version_do_not_meet() -> None:
+    floors = set()
+    for seed in range(20):
+        protocol, local, _ = a_protocol(a_peer("b"), seed=seed)
+        protocol.receive_digest(NOW, B, [entry("a", 1_000), OURS])
+        floors.add(local.floor)
+    assert len(floors) == 20
+
+
+def test_a_floor_under_our_id_that_we_never_set_is_left_below_too() -> None:
+    protocol, local, _ = a_protocol(a_peer("b"), local=Peer("a", max_version_seen=500, data={"x": (1, 400)}))
+    protocol.receive_digest(NOW, B, [entry("a", 450, floor=450), OURS])
+    assert local.floor >= 500 + 2**20
+    assert local.data == {"x": (1, local.floor + 1)}
+
+
+def test_a_version_that_leaves_no_room_above_it_is_an_error_and_changes_nothing() -> None:
+    protocol, local, _ = a_protocol(a_peer("b"))
+    local.update_local("x", 1)
+    output = protocol.receive_digest(NOW, B, [entry("a", 2**53 - 1), OURS])
+    ((error,),) = events(output, "error")
+    assert isinstance(error, OverflowError)
+    assert local.data == {"x": (1, 1)}
+
+
+def test_two_live_processes_with_one_id_are_told_so_once_a_minute() -> None:
+    protocol, local, _ = a_protocol(a_peer("b"))
+    errors = []
+    for second in range(150):
+        assert local.heartbeat is not None
+        other = entry("a", heartbeat=local.heartbeat + 1)  # each goes above the other, again and again
+        errors += events(protocol.receive_digest(NOW + second * 1_000, B, [other, OURS]), "error")
+    assert len(errors) == 3
+    assert isinstance(errors[0][0], DuplicateError)
+    assert errors[0][0].id == "a"
+
+
+def test_a_former_life_s_heartbeats_are_no_second_process() -> None:
+    protocol, local, _ = a_protocol(a_peer("b"))
+    assert local.heartbeat is not None
+    before = local.heartbeat
+    for step in range(100):  # a clock set back, and replicas that know more and more of what was before
+        output = protocol.receive_digest(NOW, B, [entry("a", heartbeat=before + 10_000 + step), OURS])
+        assert events(output, "error") == []
+    assert local.heartbeat > before + 10_000
+
+
+# Compaction
+
+
+def keys_and_deletes(keys: int, deletes: int, *peers: Peer) -> tuple[Any, Peer]:
+    protocol, local, _ = a_protocol(*peers)
+    for n in range(keys):
+        protocol.update(NOW, f"k{n}", n)
+    protocol.round(NOW + 1_000)
+    for n in range(deletes):
+        assert protocol.delete(NOW + 1_000, f"k{n}")
+    return protocol, local
+
+
+def test_once_tombstones_outnumber_keys_the_keys_are_issued_again_and_the_tombstones_gone() -> None:
+    _, local = keys_and_deletes(6, 3)
+    assert (local.floor, local.max_version_seen, local.count_after_version(0)) == (0, 9, 6)
+    _, local = keys_and_deletes(6, 4)
+    assert (local.floor, local.max_version_seen) == (10, 12)
+    assert local.deltas_after_version(0) == [("k4", 4, 11), ("k5", 5, 12)]
+
+
+def test_while_a_node_node_is_there_tombstones_are_kept_until_it_must_have_seen_them() -> None:
+    protocol, local = keys_and_deletes(4, 4, a_peer("b", ours=False))
+    assert (local.floor, local.count_after_version(0)) == (0, 4)
+    for second in range(30):
+        protocol.receive_digest(NOW + second * 1_000, B, [entry("b")])
+        protocol.round(NOW + second * 1_000)
+    assert local.floor == 0
+    protocol.round(NOW + 31_000)
+    assert (local.floor, local.count_after_version(0)) == (8, 0)
 
 
 def test_the_same_calls_give_the_same_output() -> None:

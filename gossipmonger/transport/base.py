@@ -48,6 +48,17 @@ class Transport(EventEmitter, ABC):
     def deltas(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas_to_send: list[list[Any]]) -> None:
         """Send deltas, as `digest` sends a digest. They may be split over messages, in their order."""
 
+    def exchange(
+        self,
+        remote_peer: RemotePeer,
+        local_peer: RemotePeer,
+        deltas_to_send: list[list[Any]],
+        digest_to_send: list[dict[str, Any]],
+    ) -> None:
+        """Send deltas, then a digest, to a peer that reads both out of one message. Optional: by default they go in two."""
+        self.deltas(remote_peer, local_peer, deltas_to_send)
+        self.digest(remote_peer, local_peer, digest_to_send)
+
     @property
     def address(self) -> Mapping[str, Any] | None:
         """What peers need to reach this transport, once that is known; it completes what `peer_info` left open."""

@@ -3,11 +3,21 @@
 One message is one JSON object in UTF-8, ended by CR LF:
 
     {"digest": [entry, ...], "sender": {"id": "a", "transport": {"host": "10.0.0.1", "port": 9742}}}
-    {"deltas": [["a", "foo", "bar", 1732], ...], "sender": {...}}
+    {"deltas": [["a", "foo", "bar", 1732, 1731], ...], "sender": {...}}
+    {"deltas": [...], "digest": [...], "sender": {...}}
 
-An entry is `{"id", "maxVersionSeen", "transport"}`; a delta is `[peer id, key, value, version]`. A message is taken whole
-or refused whole, so everything in it is checked before anything of it is used. Fields beyond these are ignored: that is
-how a protocol grows.
+The third goes to peers of ours only: a Node node reads the one and drops the other. An entry is
+`{"id", "maxVersionSeen", "transport"}`, and optionally
+
+    heartbeat   an integer: how many digests the peer has sent
+    floor       a version, at most maxVersionSeen: nothing of the peer exists at or below it
+    left        true: it has said good-bye
+    reply       true, in the sender's own entry: the digest answers another
+    flow        [rho, tau] or [rho, tau, grant], in the sender's own entry: see `gossipmonger.flow`
+
+A delta is `[peer id, key, value, version]` and optionally `after`, the version after which it comes. A Node node ignores what
+it does not know, and so do we: that is how a protocol grows. A message is taken whole or refused whole, so everything in it is
+checked before anything of it is used.
 """
 
 from __future__ import annotations
@@ -21,7 +31,7 @@ from gossipmonger import values
 from gossipmonger.errors import MessageError
 from gossipmonger.peer import MAX_VERSION, RemotePeer
 
-__all__ = ["FATAL_IDS", "MAX_MESSAGE_SIZE", "Message", "decode", "encode", "fits", "split_deltas", "validate"]
+__all__ = ["FATAL_IDS", "MAX_MESSAGE_SIZE", "Message", "decode", "encode", "fits", "split", "validate"]
 
 #: Bytes. Far more than gossip needs, and little enough to hold a few dozen of in memory.
 MAX_MESSAGE_SIZE = 16 * 1024 * 1024
@@ -37,14 +47,17 @@ FATAL_IDS = frozenset(
     | {"toString", "valueOf", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"}
 )
 
+#: All that an entry may hold which means something.
+_FIELDS = frozenset({"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left", "reply", "flow"})
+
 
 class Message(NamedTuple):
     """One message, checked.
 
     Attributes:
         sender: Who sent it, by its own word.
-        deltas: What it told, each `[peer id, key, value, version]`; None if it had none.
-        digest: What it knows, each `{"id", "maxVersionSeen", "transport"}`; None if it had none.
+        deltas: What it told, each `[peer id, key, value, version]` and maybe `after`; None if it had none.
+        digest: What it knows, an entry for each peer; None if it had none.
     """
 
     sender: RemotePeer
@@ -82,18 +95,21 @@ def _escaped(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
-def split_deltas(sender: RemotePeer, deltas: list[list[Any]], limit: int) -> Iterator[bytes]:
-    """Yield the messages that carry these deltas in their order, as few as keep each within `limit` bytes.
+def split(sender: RemotePeer, deltas: list[list[Any]], digest: list[dict[str, Any]] | None, limit: int) -> Iterator[bytes]:
+    """Yield the messages that carry these deltas in their order, then the digest, halved until each is within `limit` bytes.
 
     A delta that is larger by itself makes a message that is too large, and the receiver's to refuse.
     """
-    encoded = encode(sender, deltas=deltas)
-    if len(encoded) <= limit or len(deltas) == 1:
+    encoded = encode(sender, deltas=deltas, digest=digest)
+    if len(encoded) <= limit or (len(deltas) <= 1 and digest is None):
         yield encoded
-        return
-    half = len(deltas) // 2
-    yield from split_deltas(sender, deltas[:half], limit)
-    yield from split_deltas(sender, deltas[half:], limit)
+    elif digest is not None:
+        yield from split(sender, deltas, None, limit)
+        yield encode(sender, digest=digest)
+    else:
+        half = len(deltas) // 2
+        yield from split(sender, deltas[:half], None, limit)
+        yield from split(sender, deltas[half:], None, limit)
 
 
 def fits(value: Any, limit: int) -> bool:
@@ -124,8 +140,9 @@ def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[
         raise MessageError(f"no JSON in UTF-8: {error}", source) from None
     if type(message) is not dict:
         raise MessageError(f"{reprlib.repr(message)} is no object", source)
-    if "deltas" not in message and "digest" not in message:
-        raise MessageError("neither deltas nor digest", source)
+    for name in ("deltas", "digest"):
+        if name in message:
+            _check_list(message[name], name, source)
     return validate(message.get("sender"), message.get("deltas"), message.get("digest"), source, reachable)
 
 
@@ -161,6 +178,8 @@ def validate(
     if not reachable(transport):
         raise MessageError(f"sender.transport is {reprlib.repr(transport)}, out of reach", source)
     checked = RemotePeer(str(id), transport)
+    if deltas is None and digest is None:
+        raise MessageError("neither deltas nor digest", source)
     if deltas is not None:
         _check_list(deltas, "deltas", source)
         for index, delta in enumerate(deltas):
@@ -195,6 +214,10 @@ def _check_delta(delta: Any, index: int, source: object) -> None:
         raise MessageError(f"deltas[{index}][2] holds an infinite number or is nested too deep", source)
     if type(version) is not int or not 0 <= version <= MAX_VERSION:
         raise MessageError(f"deltas[{index}][3] is {reprlib.repr(version)}, no version", source)
+    if len(delta) > 5 and not values.checked(delta):
+        raise MessageError(f"deltas[{index}] holds an infinite number or is nested too deep", source)
+    if len(delta) > 4 and (type(delta[4]) is not int or not 0 <= delta[4] < version):
+        raise MessageError(f"deltas[{index}][4] is {reprlib.repr(delta[4])}, no version below {version}", source)
 
 
 def _check_entry(entry: Any, index: int, source: object, reachable: Callable[[Any], bool]) -> None:
@@ -204,6 +227,28 @@ def _check_entry(entry: Any, index: int, source: object, reachable: Callable[[An
     version = entry.get("maxVersionSeen")
     if type(version) is not int or not 0 <= version <= MAX_VERSION:
         raise MessageError(f"digest[{index}].maxVersionSeen is {reprlib.repr(version)}, no version", source)
+    if len(entry) > 3:
+        for name, most in (("heartbeat", MAX_VERSION), ("floor", version)):
+            number = entry.get(name, 0)
+            if type(number) is not int or not 0 <= number <= most:
+                raise MessageError(f"digest[{index}].{name} is {reprlib.repr(number)}, not from 0 to {most}", source)
+        for name in ("left", "reply"):
+            if type(entry.get(name, False)) is not bool:
+                raise MessageError(f"digest[{index}].{name} is {reprlib.repr(entry[name])}, neither true nor false", source)
+        if "flow" in entry and not _is_flow(entry["flow"]):
+            raise MessageError(f"digest[{index}].flow is {reprlib.repr(entry['flow'])}, no [rho, tau]", source)
+        if not _FIELDS.issuperset(entry) and not values.checked(entry):
+            raise MessageError(f"digest[{index}] holds an infinite number or is nested too deep", source)
     transport = entry.get("transport")
     if not reachable(transport):
         raise MessageError(f"digest[{index}].transport is {reprlib.repr(transport)}, out of reach", source)
+
+
+def _is_flow(flow: Any) -> bool:
+    return (
+        type(flow) is list
+        and 2 <= len(flow) <= 3
+        and all(type(rate) in (int, float) and abs(rate) < 1e15 for rate in flow)
+        and flow[0] >= 0
+        and flow[1] >= 0
+    )

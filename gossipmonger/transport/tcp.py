@@ -42,7 +42,7 @@ def is_address(transport: Any) -> bool:
         port = int(port)
     if type(host) is not str or not host or type(port) is not int or not 1 <= port <= 65535:
         return False
-    return values.checked(transport)
+    return len(transport) == 2 or values.checked(transport)
 
 
 class TcpTransport(Transport):
@@ -119,7 +119,19 @@ class TcpTransport(Transport):
         """Send deltas: see `Transport.deltas`. What would be too large for one message goes in several."""
         sender = RemotePeer(local_peer.id, local_peer.transport)
         limit = self.max_message_size
-        self._send(remote_peer, "deltas", lambda: messages.split_deltas(sender, deltas_to_send, limit))
+        self._send(remote_peer, "deltas", lambda: messages.split(sender, deltas_to_send, None, limit))
+
+    def exchange(
+        self,
+        remote_peer: RemotePeer,
+        local_peer: RemotePeer,
+        deltas_to_send: list[list[Any]],
+        digest_to_send: list[dict[str, Any]],
+    ) -> None:
+        """Send deltas and a digest: see `Transport.exchange`. What would be too large for one message goes in several."""
+        sender = RemotePeer(local_peer.id, local_peer.transport)
+        limit = self.max_message_size
+        self._send(remote_peer, "deltas", lambda: messages.split(sender, deltas_to_send, digest_to_send, limit))
 
     def _send(self, remote_peer: RemotePeer, kind: str, encode: Callable[[], Any]) -> None:
         if is_address(remote_peer.transport):
@@ -192,7 +204,7 @@ class TcpTransport(Transport):
         try:
             if message.deltas is not None:
                 self.emit("deltas", message.sender, message.deltas)
-            elif message.digest is not None:
+            if message.digest is not None:
                 self.emit("digest", message.sender, message.digest)
         except Exception as error:
             self._failed(error)

@@ -1,0 +1,119 @@
+"""Choices: whom to gossip with, and which deltas to tell when there is no room for all.
+
+Each is a function of what it is given, chance included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from random import Random
+from typing import Any, TypeVar
+
+from gossipmonger.peer import Peer, RemotePeer
+
+__all__ = ["choose_deltas", "choose_partners", "draw"]
+
+T = TypeVar("T")
+
+
+def draw(items: Sequence[T], count: int, random: Random) -> list[T]:
+    """Return `count` of the items, or all if there are fewer, each as likely as any, in an order drawn too."""
+    left = list(items)
+    drawn = []
+    for _ in range(min(count, len(left))):
+        index = int(random.random() * len(left))
+        left[index], left[-1] = left[-1], left[index]
+        drawn.append(left.pop())
+    return drawn
+
+
+def choose_partners(
+    live: Sequence[RemotePeer],
+    dead: Sequence[RemotePeer],
+    seeds: Sequence[RemotePeer],
+    fanout: int,
+    minimum_live_peers: int,
+    random: Random,
+) -> list[RemotePeer]:
+    """Return whom to send a digest to in this round, each drawn evenly.
+
+    `fanout` live peers; one of the dead with probability dead / (live + 1), or surely if none is live, so that a partition
+    heals; one seed if fewer than `minimum_live_peers` are live.
+
+    Args:
+        live: The live peers.
+        dead: The dead peers, and the seeds that have not been met.
+        seeds: The seeds, without the node itself.
+        fanout: GOSSIP_FANOUT.
+        minimum_live_peers: MINIMUM_LIVE_PEERS.
+        random: Draws.
+    """
+    partners = draw(live, fanout, random)
+    if dead and (not live or random.random() < len(dead) / (len(live) + 1)):
+        partners += draw(dead, 1, random)
+    if len(live) < minimum_live_peers:
+        partners += draw(seeds, 1, random)
+    return partners
+
+
+def choose_deltas(
+    lacking: Sequence[tuple[Peer, int]], limit: int, order: str, random: Random
+) -> tuple[list[list[Any]], list[Peer]]:
+    """Return at most `limit` deltas, `[peer id, key, value, version, after]`, and the peers that have more to tell.
+
+    Those of one peer go in ascending version, whatever the order; without that a digest's one number would not do. The
+    orders of van Renesse et al., section 3.1: scuttle-depth tells the peer with most deltas first, as long as there is room;
+    scuttle-breadth tells the first delta of every peer, then the second of every peer, and so on, in an order of peers that
+    is drawn for each message. "drawn" tells as depth does, in such an order.
+
+    Args:
+        lacking: Peers, each with the version above which the other side lacks its deltas; that is the first one's `after`.
+        limit: MAX_DELTAS_PER_GOSSIP.
+        order: "depth", "breadth" or "drawn".
+        random: Draws the order, unless it is depth.
+    """
+    counts = [(peer.count_after_version(version), peer, version) for peer, version in lacking]
+    if order == "depth":
+        counts.sort(key=lambda item: item[0], reverse=True)  # stable: equals stay in the order of the digest
+    else:
+        counts = draw(counts, len(counts), random)
+    quotas = _breadth([count for count, _, _ in counts], limit) if order == "breadth" else _depth(counts, limit)
+    told, more = [], []
+    for (count, peer, version), quota in zip(counts, quotas, strict=True):
+        if quota:
+            told.append(_tell(peer, version, quota))
+        if quota < count:
+            more.append(peer)
+    if order == "breadth":
+        deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
+    else:
+        deltas = [delta for each in told for delta in each]
+    return deltas, more
+
+
+def _depth(counts: list[tuple[int, Peer, int]], limit: int) -> list[int]:
+    quotas = []
+    for count, _, _ in counts:
+        quotas.append(min(count, limit))
+        limit -= quotas[-1]
+    return quotas
+
+
+def _breadth(counts: list[int], limit: int) -> list[int]:
+    quotas = [0] * len(counts)
+    open_ = [index for index, count in enumerate(counts) if count]
+    while limit and open_:
+        for index in open_[:limit]:
+            quotas[index] += 1
+        limit -= min(limit, len(open_))
+        open_ = [index for index in open_ if quotas[index] < counts[index]]
+    return quotas
+
+
+def _tell(peer: Peer, after: int, quota: int) -> list[list[Any]]:
+    deltas: list[list[Any]] = []
+    for key, value, version in peer.deltas_after_version(after, quota):
+        deltas.append([peer.id, key, value, version, after])
+        after = version
+    return deltas

@@ -1,0 +1,158 @@
+"""Flow control: how fast an owner may update, so that gossip can carry what all owners update together.
+
+Van Renesse et al. (LADIS 2008), section 4. Each node has a desired rate rho and a maximum rate tau, in updates a second.
+Updates above tau wait at their owner, where a later value of a key takes the place of the one that waits, so that overload
+costs intermediate values and not staleness.
+
+* *Redistribution.* Two nodes that gossip share what they may update, so that who needs more gets it from who needs less, and
+  the sum of their rates stays what it was. A digest's own entry tells [rho, tau]; who answers takes its new share at once and
+  returns the difference, the *grant*, in its own entry: [rho, tau, grant].
+* *Adaptation*, as TCP's. A gossip overflows if deltas had to be cut short and no exchange was left to send the rest. When
+  several in a row do, tau is multiplied by alpha; each that does not adds beta. What is multiplied is the rate in use: an
+  allowance that nobody uses congests nothing, and would take its time to shrink before it made a difference.
+
+Alpha, beta and the number of gossips are those of a replication of the paper, which leaves them open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gossipmonger.options import Options
+
+__all__ = ["Flow"]
+
+_ALPHA = 0.75
+
+#: Updates per interval.
+_BETA = 0.2
+
+#: Gossips in a row that overflow before tau shrinks.
+_PATIENCE = 3
+
+#: Updates per interval that every node may make, so that a rate can grow again.
+_LEAST = 0.05
+
+#: Weight of the last interval in the measured rate of updates: a mean over about four intervals.
+_WEIGHT = 0.25
+
+#: Share of tau that a grant must have to be worth a reply by itself.
+_WORTH_TELLING = 0.1
+
+
+class Flow:
+    """What one node wants to update, what it may, and what waits.
+
+    Args:
+        options: The endpoint's.
+        now: Milliseconds.
+
+    Attributes:
+        tau: Updates a second that this node may make.
+    """
+
+    def __init__(self, options: Options, now: float) -> None:
+        self._interval = options.gossip_interval / 1000
+        # What one peer can be told in an interval; nothing that is sent faster arrives sooner.
+        self._most = options.max_deltas_per_gossip * max(1, options.max_exchanges_per_gossip) / self._interval
+        self._least = _LEAST / self._interval
+        self.tau = self._most
+        self._alone = True  # nobody has told of its rates yet
+        self._waiting: dict[str, Any] = {}
+        self._offered = 0
+        self._rate = 0.0  # updates offered a second, a moving mean
+        self._credit = 1.0
+        self._credited = now
+        self._overflows = 0
+
+    # Updates
+
+    @property
+    def waiting(self) -> Mapping[str, Any]:
+        """What waits, key -> value, in the order in which it is to be admitted."""
+        return self._waiting
+
+    def offer(self, now: float, key: str, value: Any) -> bool:
+        """Offer an update; return whether it is admitted at once. If not, it waits, in place of an earlier one of its key."""
+        self._offered += 1
+        self._earn(now)
+        if self._waiting or self._credit < 1:
+            self._waiting[key] = value
+            return False
+        self._credit -= 1
+        return True
+
+    def withdraw(self, key: str) -> None:
+        """Let what waits of a key wait no more."""
+        self._waiting.pop(key, None)
+
+    def admit(self, now: float) -> Iterator[tuple[str, Any]]:
+        """Begin a round: measure the rate, and yield what waits as far as tau admits it."""
+        self._rate += _WEIGHT * (self._offered / self._interval - self._rate)
+        self._offered = 0
+        self._earn(now)
+        while self._waiting and self._credit >= 1:
+            self._credit -= 1
+            key = next(iter(self._waiting))
+            yield key, self._waiting.pop(key)
+
+    def _earn(self, now: float) -> None:
+        most = max(1.0, self.tau * self._interval)  # what was not used in an interval is lost
+        self._credit = min(most, self._credit + max(0.0, now - self._credited) / 1000 * self.tau)
+        self._credited = now
+
+    # Rates
+
+    @property
+    def rho(self) -> float:
+        """Updates a second that this node would make: what it is offered, and what waits, within an interval."""
+        return self._rate + len(self._waiting) / self._interval
+
+    def entry(self) -> list[float]:
+        """Return what the node's own entry in a digest says: [rho, tau]."""
+        return [round(self.rho, 3), round(self.tau, 3)]
+
+    def grant_for(self, rho: float, tau: float) -> float:
+        """Return what of our tau a peer of these rates is to have, less than 0 if we are to have of its."""
+        both, mine = self.tau + tau, self.rho
+        if mine + rho <= both:
+            new = mine + (both - mine - rho) / 2
+        elif min(mine, rho) >= both / 2:
+            new = both / 2
+        else:
+            new = mine if mine < rho else both - rho
+        return self.tau - new
+
+    def worth_telling(self, grant: float, tau: float) -> bool:
+        """Whether a grant is worth a reply to a peer of this tau, if there is nothing else to reply."""
+        return abs(grant) > _WORTH_TELLING * max(tau, self._least)
+
+    def give(self, grant: float) -> list[float]:
+        """Give it; return what the node's own entry in the reply says: [rho, tau, grant]."""
+        self._set(self.tau - grant)
+        return [*self.entry(), round(grant, 3)]
+
+    def take(self, grant: float) -> None:
+        """Take what a peer's reply grants."""
+        self._set(self.tau + grant)
+
+    def meet(self, tau: float) -> None:
+        """Hear of a peer's tau: who comes new takes the rate that others have found."""
+        if self._alone:
+            self._alone = False
+            self._set(min(self.tau, tau))
+
+    def gossiped(self, overflowed: bool) -> None:
+        """Note a gossip, and whether there was more to say than could be."""
+        if not overflowed:
+            self._overflows = 0
+            self._set(self.tau + _BETA / self._interval)
+            return
+        self._overflows += 1
+        if self._overflows == _PATIENCE:
+            self._overflows = 0
+            self._set(_ALPHA * min(self.tau, self.rho))
+
+    def _set(self, tau: float) -> None:
+        self.tau = min(self._most, max(self._least, tau))

@@ -1,0 +1,101 @@
+"""A log of writes, sorted by version, in which each key has one current write.
+
+Every write has a version above all before it, so writes are appended to a log that is sorted by construction:
+
+    versions   3     5     6     9     12          array of 64-bit integers, bisected
+    keys       a     -     c     b     d           "-" is a hole: b was written again
+    values     1           x     y     z
+    slots      {a: 0, c: 2, b: 3, d: 4}            where each key's one current write is
+    holes      1                                   sorted
+
+What comes after version v is a bisection and a walk; a run of holes is leapt by a second bisection. The log is rebuilt
+without its holes once they are more than a quarter of it, so a write costs O(1) amortized, and a key costs one entry of a
+dict and three slots of an array, whatever its history.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+__all__ = ["Log"]
+
+#: Holes that a log may have whatever its length, so that small maps are not rebuilt at every other write.
+_FEW_HOLES = 32
+
+
+class Log:
+    """A map, key -> (value, version), that tells its writes in the order of their versions.
+
+    Its length is the number of keys.
+    """
+
+    __slots__ = ("_holes", "_keys", "_slots", "_values", "_versions")
+
+    def __init__(self) -> None:
+        self._set([])
+
+    def _set(self, writes: list[tuple[str, Any, int]]) -> None:
+        self._versions = array("q", [version for _, _, version in writes])
+        self._keys: list[str | None] = [key for key, _, _ in writes]
+        self._values: list[Any] = [value for _, value, _ in writes]
+        self._slots = {key: slot for slot, (key, _, _) in enumerate(writes)}
+        self._holes = array("l")
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def last(self) -> int:
+        """The version of the latest write, -1 where there is none."""
+        return self._versions[-1] if self._versions else -1
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of `key`, or `default`."""
+        slot = self._slots.get(key)
+        return default if slot is None else self._values[slot]
+
+    def write(self, key: str, value: Any, version: int) -> None:
+        """Write `key`, in place of its earlier write; `version` must be above `last`."""
+        old = self._slots.get(key)
+        if old is not None:
+            self._keys[old] = None
+            self._values[old] = None
+            insort(self._holes, old)
+        self._slots[key] = len(self._versions)
+        self._versions.append(version)
+        self._keys.append(key)
+        self._values.append(value)
+        if len(self._holes) > _FEW_HOLES + len(self._versions) // 4:
+            self._set(list(self.after(-1)))
+
+    def after(self, version: int) -> Iterator[tuple[str, Any, int]]:
+        """Iterate over the writes above `version`, as (key, value, version) in ascending version. O(log keys) to begin."""
+        slot = bisect_right(self._versions, version)
+        hole = bisect_left(self._holes, slot)
+        holes, keys, written, versions = self._holes, self._keys, self._values, self._versions
+        while slot < len(versions):
+            if hole < len(holes) and holes[hole] == slot:
+                # In a run of neighbouring holes, position minus index stays the same; behind it, it is higher.
+                end = bisect_right(range(len(holes)), slot - hole, lo=hole, key=lambda index: holes[index] - index)
+                slot, hole = slot + end - hole, end
+                continue
+            yield keys[slot], written[slot], versions[slot]  # type: ignore[misc]  # no hole, so it has a key
+            slot += 1
+
+    def count_after(self, version: int) -> int:
+        """Return how many writes there are above `version`, without looking at them."""
+        first = bisect_right(self._versions, version)
+        return len(self._versions) - first - (len(self._holes) - bisect_left(self._holes, first))
+
+    def drop(self, version: int) -> list[tuple[str, Any]]:
+        """Drop all writes at or below `version`; return their keys and values."""
+        kept = self.count_after(version)
+        if kept == len(self):
+            return []
+        dropped = [(key, value) for key, value, _ in islice(self.after(-1), len(self) - kept)]
+        self._set(list(self.after(version)))
+        return dropped

@@ -1,0 +1,198 @@
+"""Membership: who is there, who is alive, who has left, and who has been forgotten.
+
+One thing is a sign of life: that a peer's *heartbeat* rises, whoever tells of it. A node of ours counts the digests that it
+sends in its rounds. A node that speaks only the Node package's protocol counts nothing, so that whoever hears from it
+directly counts for it, once in a round of its own, and passes that on like any other heartbeat. So the time it takes to see a
+death does not grow with the number of nodes, as it does where only contact counts.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from gossipmonger.options import Options
+from gossipmonger.output import Event, Output
+from gossipmonger.peer import Peer, RemotePeer
+
+__all__ = ["TELLING", "Membership"]
+
+#: Intervals for which a peer that left is still told of, and deletes are kept for Node nodes: far more than gossip takes.
+TELLING = 30
+
+#: Forgotten ids that are remembered, to tell news of them from old news.
+_MAX_FORGOTTEN = 10_000
+
+#: Share of GOSSIP_INTERVAL that is a peer's first interval, before anything was measured; the Node package's 750 ms of 1,000.
+_FIRST_INTERVAL = 0.75
+
+
+class Membership:
+    """The peers of one node, without itself.
+
+    Args:
+        local: The node's own peer.
+        storage: Where all peers are kept.
+        options: The endpoint's.
+        now: When this life begins. What passed since the storage was written is no silence of the peers in it.
+
+    Attributes:
+        plain: Whether, at the last round, a live peer spoke only the Node package's protocol.
+    """
+
+    def __init__(self, local: Peer, storage: Any, options: Options, now: float) -> None:
+        self._local = local
+        self._storage = storage
+        self._options = options
+        self._last_round: float | None = None
+        self._counted: set[str] = set()  # plain peers whose heartbeat was counted since the last round
+        self._unsettled: set[str] = set()  # peers with a floor to settle
+        self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat
+        self.plain = False
+        for peer in self.others()[0]:
+            peer.last_time = now
+            storage.put(peer.id, peer)
+
+    def others(self) -> tuple[list[Peer], list[Peer]]:
+        """Return the live and the dead peers; those who left are among the dead."""
+        local = self._local.id
+        return (
+            [peer for peer in self._storage.live_peers() if peer.id != local],
+            [peer for peer in self._storage.dead_peers() if peer.id != local],
+        )
+
+    def told_of(self, now: float, live: list[Peer], dead: list[Peer]) -> list[Peer]:
+        """Return whom a digest tells of: the live, and for a while those who left, so that nobody waits for their silence."""
+        since = now - TELLING * self._options.gossip_interval
+        return live + [peer for peer in dead if peer.left and (peer.last_time or 0) > since]
+
+    def missing_seeds(self, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
+        """Return the seeds that no peer is; that two halves of a cluster have forgotten each other is mended through them."""
+        known = {peer.id for peer in live} | {peer.id for peer in dead}
+        unknown = [seed for seed in self.seeds() if seed.id not in known]
+        return [seed for seed in unknown if not any(peer.transport == seed.transport for peer in live + dead)]
+
+    def seeds(self) -> list[RemotePeer]:
+        """Return the seeds but for the node itself."""
+        local = self._local
+        return [seed for seed in self._options.seeds if seed.id != local.id and seed.transport != local.transport]
+
+    # Signs of life
+
+    def begin_round(self, now: float, output: Output) -> None:
+        """Note that a round begins. If it is late by more than an interval, that lateness was ours and is nobody's silence."""
+        self._counted.clear()
+        for id in sorted(self._unsettled):
+            unsettled = self._storage.get(id)
+            if unsettled is None:
+                self._unsettled.discard(id)
+            else:
+                self._settle(unsettled, output)
+        interval = self._options.gossip_interval
+        late = 0.0 if self._last_round is None else now - self._last_round - interval
+        self._last_round = now
+        if late <= interval:
+            return
+        for peers in self.others():
+            for peer in peers:
+                if peer.last_time is not None and peer.last_time < now:
+                    peer.last_time = min(now, peer.last_time + late)
+                    self._storage.put(peer.id, peer)
+
+    def contact(self, now: float, sender: RemotePeer, entry: dict[str, Any] | None, output: Output) -> Peer | None:
+        """Note that `sender` sent a message; return it, None for the node itself.
+
+        Args:
+            now: Milliseconds.
+            sender: Who sent it.
+            entry: The sender's own entry, if the message had a digest: one with a heartbeat shows that it is one of ours.
+            output: Takes what happened.
+        """
+        if sender.id == self._local.id:
+            return None
+        peer: Peer | None = self._storage.get(sender.id)
+        if peer is None:
+            peer = self._meet(now, sender, output)
+        heartbeat = None if entry is None else entry.get("heartbeat")
+        if entry is not None:
+            peer.ours = heartbeat is not None
+        if heartbeat is None or peer.heartbeat is None or heartbeat >= peer.heartbeat:
+            peer.transport = sender.transport
+        if peer.ours is False and sender.id not in self._counted:
+            self._counted.add(sender.id)
+            peer.hear((peer.heartbeat or 0) + 1, now)
+        self._storage.put(peer.id, peer)
+        return peer
+
+    def read(self, now: float, entry: dict[str, Any], by_owner: bool, output: Output) -> Peer | None:
+        """Read an entry of a digest, all but its version; return the peer, None if the entry is to be ignored."""
+        id, heartbeat = entry["id"], entry.get("heartbeat")
+        peer: Peer | None = self._storage.get(id)
+        later = False
+        if peer is None:
+            if entry.get("left") or not self._is_news(id, heartbeat):
+                return None
+            peer = self._meet(now, RemotePeer(id, entry.get("transport")), output)
+            peer.heartbeat = heartbeat
+        elif heartbeat is not None and peer.hear(heartbeat, now):
+            later = True
+            peer.transport = entry.get("transport")
+            if peer.left != bool(entry.get("left")):
+                peer.left = not peer.left
+                if peer.left:
+                    peer.mark_dead()
+                    output.append(Event("peer left", (peer.remote,)))
+            self._storage.put(id, peer)
+        # Of two messages of the owner that overtook each other, the later heartbeat tells which is its last word.
+        peer.hear_of(entry["maxVersionSeen"], entry.get("floor", 0), by_owner and later)
+        if peer.unsettled:
+            self._unsettled.add(id)
+            self._settle(peer, output)
+        return peer
+
+    def _settle(self, peer: Peer, output: Output) -> None:
+        output += [Event("delete", (peer.id, key)) for key in peer.settle()]
+        if not peer.unsettled:
+            self._unsettled.discard(peer.id)
+        self._storage.put(peer.id, peer)
+
+    def _is_news(self, id: str, heartbeat: int | None) -> bool:
+        known = self._forgotten.get(id)
+        return known is None or (heartbeat is not None and heartbeat > known)
+
+    def _meet(self, now: float, remote: RemotePeer, output: Output) -> Peer:
+        self._forgotten.pop(remote.id, None)
+        interval = self._options.gossip_interval * _FIRST_INTERVAL
+        peer = Peer(remote.id, intervals=[interval], last_time=now, transport=remote.transport)
+        self._storage.put(peer.id, peer)
+        output.append(Event("new peer", (remote,)))
+        return peer
+
+    # Verdicts
+
+    def judge(self, now: float, live: list[Peer], dead: list[Peer], output: Output) -> None:
+        """Judge who of the live is dead and who of the dead is live; forget who has been dead or gone for long."""
+        threshold = self._options.dead_peer_phi
+        self.plain = any(peer.ours is False for peer in live)
+        for peer in live:
+            if peer.phi(now) > threshold:
+                peer.mark_dead()
+                self._storage.put(peer.id, peer)
+                output.append(Event("peer dead", (peer.remote,)))
+        for peer in dead:
+            if not peer.left and peer.phi(now) < threshold:
+                peer.mark_live()
+                self._storage.put(peer.id, peer)
+                output.append(Event("peer live", (peer.remote,)))
+            elif peer.last_time is not None and now - peer.last_time > self._options.forget_dead_peers_after:
+                self._forget(peer, output)
+
+    def _forget(self, peer: Peer, output: Output) -> None:
+        try:
+            self._storage.remove(peer.id)
+        except (AttributeError, NotImplementedError):
+            return  # a storage with the Node package's methods alone keeps its dead
+        self._forgotten[peer.id] = peer.heartbeat or 0
+        while len(self._forgotten) > _MAX_FORGOTTEN:
+            self._forgotten.popitem(last=False)
+        output.append(Event("peer forgotten", (peer.remote,)))

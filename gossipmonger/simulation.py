@@ -1,0 +1,277 @@
+"""A cluster on a virtual clock and network, to test programs that gossip: real endpoints, no threads, no waiting.
+
+    sim = Simulation(seed=7, loss=0.01)
+    nodes = [sim.add(f"n{i}", seeds=["n0"]) for i in range(100)]
+    sim.run_until(lambda: all(len(node.peers()) == 100 for node in nodes), limit=60_000)
+
+Time passes only inside `run` and `run_until`, from one event to the next: a timer that runs out, a message that arrives. All
+happens on the caller's thread, handlers included. What is left to chance is drawn from the seed, so the same calls replay the
+same run, to the byte.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any
+
+from gossipmonger.endpoint import Gossipmonger
+from gossipmonger.options import check_number
+from gossipmonger.transport.simulated import Network, SimulatedTransport
+
+__all__ = ["Simulation"]
+
+#: Milliseconds since the epoch at which every simulation begins: some time in November 2023.
+_EPOCH = 1_700_000_000_000.0
+
+
+class _Life:
+    """One life of one node: from `add` or `restart` to `crash`."""
+
+    def __init__(self, simulation: Simulation, id: str, number: int, ahead: float) -> None:
+        self.simulation = simulation
+        self.id = id
+        self.ahead = ahead
+        self.random = Random(f"{simulation.seed} {id} {number}")
+        self.crashed = False
+        self.paused_until = 0.0
+        self.node: Gossipmonger | None = None
+
+    def begin(self) -> None:
+        if self.node is not None and not self.node.closed:
+            self.node.gossip()
+
+    def clock(self) -> float:
+        return self.simulation.now + self.ahead
+
+    def timer(self, seconds: float, function: Callable[[], None]) -> _Timer:
+        return _Timer(self, seconds * 1000, function)
+
+    def submit(self, function: Callable[[], None]) -> None:
+        """Run handlers here and now, as the endpoint's executor."""
+        function()
+
+
+class _Timer:
+    """What stands in for a `threading.Timer`."""
+
+    def __init__(self, life: _Life, milliseconds: float, function: Callable[[], None]) -> None:
+        self._life = life
+        self._milliseconds = milliseconds
+        self._function = function
+        self._cancelled = False
+
+    def start(self) -> None:
+        self._life.simulation._later(self._milliseconds, self._life, self._run)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def _run(self) -> None:
+        if not self._cancelled:
+            self._function()
+
+
+class Simulation:
+    """Nodes, a network and a clock.
+
+    * Nodes: `add`, `node`, `crash`, `restart`, `pause`
+    * Network: `partition`, `heal`; `network` has `latency`, `loss` and `duplication`, which may be changed at any time
+    * Time: `now`, `run`, `run_until`, `at`
+    * What it took: `messages`, `bytes`
+
+    Args:
+        seed: Chance is drawn from it.
+        latency: Milliseconds from one node to another, or a pair of the least and the most.
+        loss: Share of messages that are lost.
+        duplication: Share of messages that arrive twice.
+
+    Attributes:
+        seed: As above.
+        now: Milliseconds since the epoch, virtual.
+        network: What carries messages.
+        random: A generator for the caller's own use; nothing else draws from it.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        latency: float | tuple[float, float] = 5,
+        loss: float = 0,
+        duplication: float = 0,
+    ) -> None:
+        check_number("loss", loss, float, 0, 1)
+        check_number("duplication", duplication, float, 0, 1)
+        self.seed = seed
+        self.now = _EPOCH
+        self.random = Random(f"{seed} caller")
+        self._phases = Random(f"{seed} phases")
+        self.network = Network(self._later_at, Random(f"{seed} network"), latency=latency, loss=loss, duplication=duplication)
+        self._due: list[tuple[float, int, _Life | None, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._lives: dict[str, _Life] = {}
+        self._options: dict[str, dict[str, Any]] = {}
+        self._births = itertools.count()
+
+    def __enter__(self) -> Simulation:
+        """Nothing begins."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close all nodes."""
+        self.close()
+
+    @property
+    def messages(self) -> int:
+        """How many messages were sent so far."""
+        return self.network.messages
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes they had."""
+        return self.network.bytes
+
+    # Nodes
+
+    def add(self, id: str, *, seeds: Iterable[str] = (), ahead: float = 0, gossip: bool = True, **options: Any) -> Gossipmonger:
+        """Add a node that listens, and gossips from a moment within its first interval that is drawn.
+
+        Args:
+            id: Its id, and its host's name.
+            seeds: Ids of its seeds.
+            ahead: Milliseconds that its clock is ahead of `now`.
+            gossip: Whether it gossips without being told to.
+            **options: The endpoint's, but for those that the simulation brings: clock, timer, executor, transport.
+
+        Raises:
+            ValueError: There is a node with this id.
+        """
+        if id in self._options:
+            raise ValueError(f"id: there is a node {id!r} already")
+        self._options[id] = {"seeds": list(seeds), **options}
+        return self._start(id, ahead, gossip)
+
+    def _start(self, id: str, ahead: float, gossip: bool = True) -> Gossipmonger:
+        options = dict(self._options[id])
+        seeds = [{"id": seed, "transport": {"host": seed, "port": 9742}} for seed in options.pop("seeds")]
+        life = _Life(self, id, next(self._births), ahead)
+        options.setdefault("random", life.random)
+        node = Gossipmonger(
+            {"id": id},
+            seeds=seeds,
+            transport=SimulatedTransport(self.network, id),
+            clock=life.clock,
+            timer=life.timer,
+            executor=life,
+            **options,
+        )
+        life.node = node
+        self._lives[id] = life
+        node.transport.listen()
+        if gossip:
+            self._later(self._phases.random() * node.options.gossip_interval, life, life.begin)
+        return node
+
+    def node(self, id: str) -> Gossipmonger:
+        """Return the node with this id, in its latest life.
+
+        Raises:
+            KeyError: There never was one.
+        """
+        node = self._lives[id].node
+        assert node is not None
+        return node
+
+    def crash(self, id: str) -> None:
+        """End a node without a word; what is on its way to it is lost. One that has crashed already stays so."""
+        life = self._lives[id]
+        life.crashed = True
+        transport = self.node(id).transport
+        self.network.detach(id, transport)
+
+    def restart(self, id: str, *, ahead: float = 0, **options: Any) -> Gossipmonger:
+        """Begin a new life of a node, after a crash if it has not crashed yet, with the options of its `add`.
+
+        Args:
+            id: Its id.
+            ahead: Milliseconds that its clock is now ahead of `now`.
+            **options: In front of those of `add`. A `storage` that the former life had used brings its state back; without
+                one, the new life begins with nothing.
+        """
+        self.crash(id)
+        self._options[id].pop("storage", None)
+        self._options[id].update(options)
+        return self._start(id, ahead)
+
+    def pause(self, id: str, milliseconds: float) -> None:
+        """Let a node run nothing for so long, like a stopped process; messages to it arrive when it goes on."""
+        life = self._lives[id]
+        life.paused_until = max(life.paused_until, self.now + milliseconds)
+
+    # Network
+
+    def partition(self, ids: Iterable[str]) -> None:
+        """Cut these nodes off from all others, both ways."""
+        self.network.partition(ids)
+
+    def heal(self) -> None:
+        """Undo all partitions."""
+        self.network.heal()
+
+    # Time
+
+    def at(self, milliseconds: float, function: Callable[[], None]) -> None:
+        """Call `function` in so many milliseconds from now."""
+        self._push(self.now + milliseconds, None, function)
+
+    def run(self, milliseconds: float) -> None:
+        """Let so much time pass."""
+        self._run_to(self.now + milliseconds)
+
+    def run_until(self, condition: Callable[[], object], limit: float, every: float = 10) -> float:
+        """Let time pass until `condition()` is true; return how many milliseconds that took.
+
+        Args:
+            condition: Asked first, and then whenever `every` milliseconds have passed.
+            limit: Milliseconds.
+            every: Milliseconds.
+
+        Raises:
+            TimeoutError: It is not true after `limit` milliseconds.
+        """
+        start = self.now
+        while not condition():
+            if self.now - start >= limit:
+                raise TimeoutError(f"not within {limit:g} virtual ms, with seed {self.seed}")
+            self._run_to(min(self.now + every, start + limit))
+        return self.now - start
+
+    def close(self) -> None:
+        """Close all nodes that have not crashed."""
+        for life in self._lives.values():
+            if life.node is not None and not life.crashed:
+                life.node.close()
+
+    def _run_to(self, end: float) -> None:
+        while self._due and self._due[0][0] <= end:
+            time, _, life, function = heapq.heappop(self._due)
+            self.now = max(self.now, time)
+            if life is not None and life.crashed:
+                continue
+            if life is not None and life.paused_until > self.now:
+                self._push(life.paused_until, life, function)
+            else:
+                function()
+        self.now = end
+
+    def _push(self, time: float, life: _Life | None, function: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (time, next(self._order), life, function))
+
+    def _later(self, milliseconds: float, life: _Life | None, function: Callable[[], None]) -> None:
+        self._push(self.now + milliseconds, life, function)
+
+    def _later_at(self, milliseconds: float, host: str, function: Callable[[], None]) -> None:
+        self._later(milliseconds, self._lives.get(host), function)

@@ -1,0 +1,26 @@
+"""The log apart from what `test_peer` asks of it: dropping its beginning."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossipmonger.log import Log
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), max_size=100), st.integers(-1, 110))
+def test_drop_removes_what_lies_at_or_below_and_tells_it(keys: list[str], version: int) -> None:
+    log, model = Log(), dict[str, tuple[int, int]]()
+    for number, key in enumerate(keys):
+        log.write(key, number, number + 1)
+        model.pop(key, None)
+        model[key] = (number, number + 1)
+    below = [(key, value) for key, (value, at) in model.items() if at <= version]
+    assert log.drop(version) == below
+    rest = [(key, value, at) for key, (value, at) in model.items() if at > version]
+    assert list(log.after(-1)) == rest
+    assert len(log) == len(rest)
+    assert log.last == (rest[-1][2] if rest else -1)
+    assert [log.get(key, "nothing") for key, _ in below] == ["nothing"] * len(below)
+    log.write("a", "new", 200)
+    assert log.get("a") == "new"
