@@ -14,7 +14,7 @@ import pytest
 
 from gossipmonger import ClosedError, Gossipmonger, MemoryStorage, RemotePeer, SendError, TcpTransport
 
-from .virtual import Inline
+from .inline import Inline
 
 CYCLES = 100
 C = RemotePeer("c", {"host": "127.0.0.1", "port": 1})

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from gossipmonger import OverflowedError, RemotePeer
 from gossipmonger.delivery import Delivery
-from gossipmonger.protocol import Event
+from gossipmonger.output import Event
 
-from .virtual import Inline
+from .inline import Inline
 
 LONG = 10_000  # milliseconds that nothing here takes
 PEER_EVENTS = ["new peer", "peer dead", "peer live"]

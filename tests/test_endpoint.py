@@ -14,14 +14,9 @@ from gossipmonger import ClosedError, Gossipmonger, MemoryStorage, Peer, RemoteP
 from gossipmonger.peer import MAX_VERSION
 from gossipmonger.simulation import Simulation
 
+from .inline import Inline
+
 Unheard = list[BaseException]
-
-
-class Inline:
-    """An executor that runs what it is given right here."""
-
-    def submit(self, function: Callable[[], None]) -> None:
-        function()
 
 
 class Deaf(EventEmitter):

@@ -140,6 +140,8 @@ def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[
         raise MessageError(f"no JSON in UTF-8: {error}", source) from None
     if type(message) is not dict:
         raise MessageError(f"{reprlib.repr(message)} is no object", source)
+    if "deltas" not in message and "digest" not in message:
+        raise MessageError("neither deltas nor digest", source)
     for name in ("deltas", "digest"):
         if name in message:
             _check_list(message[name], name, source)
