@@ -122,8 +122,16 @@ class Senders:
     def _connect(self, host: str, port: int) -> socket.socket:
         """Resolve the name anew, since it may have moved, and connect to the first of its addresses that answers."""
         last: OSError = OSError(f"{host} has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            connection = socket.socket(family, kind, protocol)
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:  # not even the resolver could be asked
+            raise OSError(f"{host!r} is no name of a host: {error}") from error
+        for family, kind, protocol, _, address in found:
+            try:
+                connection = socket.socket(family, kind, protocol)
+            except OSError as error:  # this machine does not speak IPv6; the next address may be another's
+                last = error
+                continue
             with self._senders_lock:
                 self._sockets.add(connection)
                 closed = self._closed

@@ -86,7 +86,7 @@ class Server(socketserver.TCPServer):
         self._wakeup.setblocking(False)
         self._selector.register(self.socket, selectors.EVENT_READ)
         self._selector.register(self._wakeup, selectors.EVENT_READ)
-        self._parked: dict[socket.socket, _Connection] = {}  # the acceptor's own, oldest deadline first but for a few
+        self._parked: dict[socket.socket, _Connection] = {}  # the acceptor's own
         self._returned: deque[_Connection] = deque()  # from readers to the acceptor
         self._open = 0  # connections that are not closed yet
         self._open_lock = threading.Lock()  # guards _open
@@ -156,8 +156,7 @@ class Server(socketserver.TCPServer):
             self._waker.close()
 
     def _until_deadline(self, limit: float) -> float:
-        # Deadlines are handed out in order, and a connection that returns is as old as it is: the first is about right.
-        first = next(iter(self._parked.values()), None)
+        first = self._slowest()
         return limit if first is None else min(limit, max(0.0, first.deadline - monotonic()))
 
     def _accept(self) -> None:
@@ -178,12 +177,14 @@ class Server(socketserver.TCPServer):
         with self._open_lock:
             self._open += 1
             crowded = self._open > self._max_connections
-        if crowded:
-            self._evict()
-        source = (
-            f"[{client_address[0]}]:{client_address[1]}" if ":" in client_address[0] else ":".join(map(str, client_address))
-        )
-        self._pool.put(_Connection(request, source, monotonic() + self._receive_timeout)) or request.close()
+        host, port = client_address[0].removeprefix("::ffff:"), client_address[1]
+        source = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        connection = _Connection(request, source, monotonic() + self._receive_timeout)
+        if crowded and not self._evict():
+            self._close(connection)  # the readers are behind with all that is open
+            self._failed(MessageError(f"there are {self._max_connections} connections already", source))
+        elif not self._pool.put(connection):
+            self._close(connection)
 
     def _take_back(self) -> None:
         try:
@@ -206,10 +207,14 @@ class Server(socketserver.TCPServer):
         for connection in [parked for parked in self._parked.values() if parked.deadline <= now]:
             self._refuse(connection, f"not all there after {self._receive_timeout * 1000:g} ms")
 
-    def _evict(self) -> None:
-        oldest = next(iter(self._parked.values()), None)
-        if oldest is not None:
-            self._refuse(oldest, f"slower than {self._max_connections} others")
+    def _slowest(self) -> _Connection | None:
+        return min(self._parked.values(), key=lambda connection: connection.deadline, default=None)
+
+    def _evict(self) -> bool:
+        slowest = self._slowest()
+        if slowest is not None:
+            self._refuse(slowest, f"slower than {self._max_connections} others")
+        return slowest is not None
 
     def _refuse(self, connection: _Connection, reason: str) -> None:
         self._selector.unregister(connection.socket)
