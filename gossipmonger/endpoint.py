@@ -54,9 +54,9 @@ class Gossipmonger(EventEmitter):
       exit
     * Own state: `update`, `delete`
     * Others' state: `get`, `peer`, `peers`
-    * Events, through `on`: `update` (peer_id, key, value), `delete` (peer_id, key), `new peer`, `peer dead`, `peer live`, `peer
-      left`, `peer forgotten` (each a `RemotePeer`), `error` (exception); and for those who look inside: `digest send`, `digest
-      receive`, `deltas send`, `deltas receive` (remote_peer, payload), `unknown peer` (peer_id)
+    * Events, through `on`: `update` (peer_id, key, value), `delete` (peer_id, key), `new peer`, `peer dead`, `peer live`,
+      `peer left`, `peer forgotten` (each a `RemotePeer`), `error` (exception); and for those who look inside: `digest send`,
+      `digest receive`, `deltas send`, `deltas receive` (remote_peer, payload), `unknown peer` (peer_id)
 
     Args:
         peer_info: `id`, and optionally `transport`, for TCP a mapping with `host` ("localhost") and `port` (9742; 0 for any);

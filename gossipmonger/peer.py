@@ -65,9 +65,9 @@ class Peer:
         transport: What the transport needs to reach it.
         floor: A version at or below which nothing of it exists.
         heartbeat: How many digests it has sent, as far as known; None if nobody has counted.
+        left: Whether it has said good-bye.
 
     Attributes:
-        left: Whether it has said good-bye.
         ours: Whether it speaks what this package adds to the Node package's protocol; None before it has shown it.
     """
 
@@ -100,11 +100,12 @@ class Peer:
         transport: Any = None,
         floor: int = 0,
         heartbeat: int | None = None,
+        left: bool = False,
     ) -> None:
         self.id = id
         self.transport = transport
         self.live = live
-        self.left = False
+        self.left = left
         self.ours: bool | None = None
         self.floor = floor
         self.heartbeat = heartbeat

@@ -80,10 +80,11 @@ class Terminal:
         self._reader.join(LIMIT)
 
 
-def test_there_are_two_examples() -> None:
-    assert len(PYTHON) == 2  # each has a test here
+def test_there_are_three_examples() -> None:
+    assert len(PYTHON) == 3  # each has a test here
     assert "sys.argv" in PYTHON[0]
     assert "with Gossipmonger" in PYTHON[1]
+    assert "Simulation" in PYTHON[2]
 
 
 def test_the_usage_example_in_two_terminals(tmp_path: Path) -> None:
@@ -120,6 +121,12 @@ def test_the_example_in_one_process() -> None:
     assert done.stdout.splitlines() == ["mail", "d live {}", "c live {'duty': 'mail'}"]
 
 
+def test_the_example_on_a_virtual_clock() -> None:
+    done = subprocess.run([sys.executable, "-c", PYTHON[2]], env=environment(), capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"\d+\.\d virtual ms\n", done.stdout)
+
+
 def default(field: dataclasses.Field[Any]) -> str:
     """How the table writes a default: as one would write it in Python, whatever the machine."""
     made = field.default_factory is not dataclasses.MISSING
@@ -139,8 +146,9 @@ def test_the_events_table_has_every_event() -> None:
     documented = re.search(r"\* Events, through `on`:(.*?)\n\s*Args:", Gossipmonger.__doc__ or "", re.DOTALL)
     assert documented
     assert set(listed) == set(re.findall(r"`([a-z ]+)`", documented[1]))  # `RemotePeer` has capitals, `on` stands before
-    protocol = (Path(gossipmonger.__file__).parent / "protocol.py").read_text(encoding="utf-8")
-    assert set(listed) == {"error", *re.findall(r'Event\("([a-z ]+)"', protocol)}
+    package = Path(gossipmonger.__file__).parent
+    code = "".join((package / name).read_text(encoding="utf-8") for name in ("protocol.py", "membership.py"))
+    assert set(listed) == set(re.findall(r'Event\("([a-z ]+)"', code))
 
 
 def test_the_make_targets_it_names_are_there() -> None:

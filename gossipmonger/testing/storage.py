@@ -16,7 +16,7 @@ from pyee.base import EventEmitter
 
 from gossipmonger.endpoint import Gossipmonger
 from gossipmonger.peer import MAX_VERSION, Peer, RemotePeer
-from gossipmonger.values import MAX_NESTING, same
+from gossipmonger.values import MAX_NESTING, TOMBSTONE, same
 
 __all__ = ["RequiredStorageContract", "StorageContract"]
 
@@ -297,7 +297,7 @@ class RequiredStorageContract:
 class StorageContract(RequiredStorageContract):
     """The promises of a whole `gossipmonger.Storage`, `remove` and `close` too.
 
-    Subclass it under a name that pytest collects, and return a new and empty storage from `make_storage`:
+    Subclass it under a name that pytest collects, and return a new and empty storage from `make_storage`::
 
         import pytest
 
@@ -414,11 +414,14 @@ def _a_peer(id: str, live: bool = True) -> Peer:
     """A peer with something unusual in each of its attributes."""
     return Peer(
         id,
-        data={"old": ("x", 2), "k": ({"nested": [1, 2.5, None, True, "é😀"]}, 5), "": ([], 9)},
+        data={"old": ("x", 2), "k": ({"nested": [1, 2.5, None, True, "é😀"]}, 5), "": ([], 9), "gone": (TOMBSTONE, 10)},
         intervals=[750.0, 0.1, 1e12, 1_000 / 3, 0.0],
         last_time=_NOW + 0.125,
         live=live,
         max_version_seen=12,
+        floor=1,
+        heartbeat=1_700_000_000_000_000,
+        left=not live,
         transport={"host": "a.example", "port": 9742, "more": [1, {"two": None}]},
     )
 
@@ -429,7 +432,10 @@ def _facts(peer: Peer) -> dict[str, Any]:
         "transport": peer.transport,
         "live": peer.live,
         "max_version_seen": peer.max_version_seen,
-        "data": [[key, value, version] for key, (value, version) in peer.data.items()],
+        "deltas": [list(delta) for delta in peer.deltas_after_version(-1)],  # tombstones too, which `data` leaves out
+        "floor": peer.floor,
+        "heartbeat": peer.heartbeat,
+        "left": peer.left,
         "last_time": peer.last_time,
         "intervals": peer.intervals,
     }

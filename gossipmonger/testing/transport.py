@@ -38,7 +38,7 @@ class TransportContract:
     """The promises of a `gossipmonger.Transport`, `listen`, `address` and `close` too.
 
     Subclass it under a name that pytest collects, and return a new transport from `make_transport`, one that does not listen
-    yet and that `listen()` binds to an address of its own:
+    yet and that `listen()` binds to an address of its own::
 
         from gossipmonger import TcpTransport
         from gossipmonger.testing.transport import TransportContract
