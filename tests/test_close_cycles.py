@@ -41,18 +41,32 @@ def nothing_left() -> Iterator[None]:
     until(lambda: (threading.active_count(), descriptors()) == before)
 
 
-def make(id: str, *seeds: Gossipmonger | int, **options: Any) -> Gossipmonger:
-    """Make an endpoint of loopback; a seed is another one that listens, or a port."""
-    ports = [seed if isinstance(seed, int) else seed.local_peer.transport["port"] for seed in seeds]
-    return Gossipmonger(
-        {"id": id, "transport": {"host": "127.0.0.1", "port": 0}},
-        seeds=[{"id": f"seed {port}", "transport": {"host": "127.0.0.1", "port": port}} for port in ports],
-        **{"gossip_interval": 20, **options},
-    )
+Make = Callable[..., Gossipmonger]
 
 
 @pytest.fixture
-def node() -> Iterator[Gossipmonger]:
+def make() -> Iterator[Make]:
+    """Make endpoints of loopback, and close them; a seed is another one that listens, or a port."""
+    made: list[Gossipmonger] = []
+
+    def make(id: str, *seeds: Gossipmonger | int, **options: Any) -> Gossipmonger:
+        ports = [seed if isinstance(seed, int) else seed.local_peer.transport["port"] for seed in seeds]
+        made.append(
+            Gossipmonger(
+                {"id": id, "transport": {"host": "127.0.0.1", "port": 0}},
+                seeds=[{"id": f"seed {port}", "transport": {"host": "127.0.0.1", "port": port}} for port in ports],
+                **{"gossip_interval": 20, **options},
+            )
+        )
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.close()
+
+
+@pytest.fixture
+def node(make: Make) -> Iterator[Gossipmonger]:
     node, errors = make("a"), list[Exception]()
     node.on("error", errors.append)
     yield node
@@ -85,7 +99,7 @@ def stuck() -> Iterator[int]:
 # Again and again
 
 
-def test_a_hundred_pairs_that_open_gossip_and_close_leave_no_thread_and_no_descriptor() -> None:
+def test_a_hundred_pairs_that_open_gossip_and_close_leave_no_thread_and_no_descriptor(make: Make) -> None:
     counts = set()
     for cycle in range(CYCLES):
         with make("a") as a:
@@ -103,7 +117,7 @@ def test_a_hundred_pairs_that_open_gossip_and_close_leave_no_thread_and_no_descr
     assert len(counts) == 1
 
 
-def test_a_closed_nodes_port_is_free_for_the_next_at_once() -> None:
+def test_a_closed_nodes_port_is_free_for_the_next_at_once(make: Make) -> None:
     with make("a") as first:
         port = first.local_peer.transport["port"]
     for _ in range(10):
@@ -114,23 +128,36 @@ def test_a_closed_nodes_port_is_free_for_the_next_at_once() -> None:
 # From a handler
 
 
+class Quick(threading.Timer):
+    """A timer whose seconds pass at once, on a clock of its own."""
+
+    now = 1_700_000_000_000.0
+
+    def __init__(self, seconds: float, function: Callable[[], None]) -> None:
+        super().__init__(0.001, self._pass, (seconds, function))
+
+    def _pass(self, seconds: float, function: Callable[[], None]) -> None:
+        Quick.now += seconds * 1000
+        function()
+
+
 NAMES = [
-    *("update", "new peer", "peer dead", "peer live", "unknown peer", "error"),
+    *("update", "delete", "new peer", "peer dead", "peer live", "peer left", "peer forgotten", "unknown peer", "error"),
     *("digest receive", "digest send", "deltas receive", "deltas send"),
 ]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_close_from_a_handler_of_each_event_ends_all_and_is_the_last_call(refusing: int, name: str) -> None:
-    now = [1_700_000_000_000.0]
-    a = make("a", refusing, minimum_live_peers=5, clock=lambda: now[0])
+def test_close_from_a_handler_of_each_event_ends_all_and_is_the_last_call(make: Make, refusing: int, name: str) -> None:
+    forget = {"forget_dead_peers_after": 1_000} if name == "peer forgotten" else {}
+    a = make("a", refusing, minimum_live_peers=5, timer=Quick, clock=lambda: Quick.now, **forget)
     calls: list[str] = []
     dead = threading.Event()
 
     def handle(*_: Any) -> None:
+        a.close()
+        a.close()
         calls.append(threading.current_thread().name)
-        a.close()
-        a.close()
 
     a.on(name, handle)
     if name != "error":
@@ -142,13 +169,14 @@ def test_close_from_a_handler_of_each_event_ends_all_and_is_the_last_call(refusi
     a.gossip()
     a.transport.emit("digest", C, [{**ENTRY_C, "id": "a"}, ENTRY_C])
     a.transport.emit("deltas", C, [["c", "k", 1, 1], ["nobody", "k", 1, 1]])
-    if name in ("peer dead", "peer live"):
-        now[0] += 3_600_000
+    a.transport.emit("deltas", C, [["c", "k", {"gossipmonger:deleted": True}, 2]])
     if name == "peer live":
         assert dead.wait(10)
         a.transport.emit("digest", C, [ENTRY_C])
+    elif name == "peer left":
+        a.transport.emit("digest", C, [{**ENTRY_C, "heartbeat": 1_000, "left": True}])
     assert a.wait(10_000)
-    assert calls == ["gossipmonger-events"]
+    until(lambda: calls == ["gossipmonger-events"])
 
 
 @pytest.mark.parametrize(
@@ -160,7 +188,7 @@ def test_close_from_a_handler_of_each_event_ends_all_and_is_the_last_call(refusi
         ("error", "gossipmonger-sender"),
     ],
 )
-def test_close_from_a_handler_of_the_transport_ends_all(refusing: int, name: str, thread: str) -> None:
+def test_close_from_a_handler_of_the_transport_ends_all(make: Make, refusing: int, name: str, thread: str) -> None:
     a = make("a")
     a.on("error", lambda _: None)
     called: list[str] = []
@@ -182,7 +210,7 @@ def test_close_from_a_handler_of_the_transport_ends_all(refusing: int, name: str
     until(lambda: called == [thread])
 
 
-def test_close_from_a_handler_that_runs_on_the_timer_ends_the_rounds(node: Gossipmonger) -> None:
+def test_close_from_a_handler_that_runs_on_the_timer_ends_the_rounds(make: Make, node: Gossipmonger) -> None:
     node.transport.listen()
     b = make("b", node, executor=Inline())
     threads: list[str] = []
@@ -192,11 +220,12 @@ def test_close_from_a_handler_that_runs_on_the_timer_ends_the_rounds(node: Gossi
         threads.append(threading.current_thread().name)
         if len(threads) == 3:
             b.close()
+            threads.append("closed")
 
     b.transport.listen()
     b.gossip()
     assert b.wait(10_000)
-    assert threads == ["MainThread", "gossipmonger-timer", "gossipmonger-timer"]
+    until(lambda: threads == ["MainThread", "gossipmonger-timer", "gossipmonger-timer", "closed"])
 
 
 # At once, too early, in the middle, twice
@@ -224,7 +253,7 @@ def together(*calls: Callable[[], object]) -> list[BaseException]:
 
 
 @pytest.mark.parametrize("attempt", range(10))
-def test_close_from_several_threads_at_once_closes_once(attempt: int, node: Gossipmonger) -> None:
+def test_close_from_several_threads_at_once_closes_once(make: Make, attempt: int, node: Gossipmonger) -> None:
     closed: list[MemoryStorage] = []
 
     class Counting(MemoryStorage):
@@ -243,7 +272,9 @@ def test_close_from_several_threads_at_once_closes_once(attempt: int, node: Goss
 
 
 @pytest.mark.parametrize("attempt", range(10))
-def test_calls_of_other_threads_while_it_closes_work_or_are_refused_as_closed(attempt: int, node: Gossipmonger) -> None:
+def test_calls_of_other_threads_while_it_closes_work_or_are_refused_as_closed(
+    make: Make, attempt: int, node: Gossipmonger
+) -> None:
     node.transport.listen()
     other = make("b", node)
     other.transport.listen()
@@ -268,7 +299,7 @@ def test_calls_of_other_threads_while_it_closes_work_or_are_refused_as_closed(at
     assert [type(error) for error in raised] == [ClosedError] * 3
 
 
-def test_close_cuts_short_a_connect_that_is_stuck(stuck: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_cuts_short_a_connect_that_is_stuck(make: Make, stuck: int, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = threading.Event()
     connect = socket.socket.connect
 
@@ -301,7 +332,7 @@ def test_close_ends_the_silent_connections_of_others(node: Gossipmonger) -> None
 
 
 @pytest.mark.parametrize("gossips", [False, True])
-def test_close_before_listen_ends_all(refusing: int, gossips: bool) -> None:
+def test_close_before_listen_ends_all(make: Make, refusing: int, gossips: bool) -> None:
     node = make("a", refusing)
     failed = threading.Event()
     node.on("error", lambda _: failed.set())
@@ -314,7 +345,7 @@ def test_close_before_listen_ends_all(refusing: int, gossips: bool) -> None:
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("gossipmonger")] == []
 
 
-def test_close_twice_and_in_a_with_statement_is_one_close() -> None:
+def test_close_twice_and_in_a_with_statement_is_one_close(make: Make) -> None:
     with make("a") as node:
         node.close()
         node.close()
@@ -327,8 +358,10 @@ def test_close_twice_and_in_a_with_statement_is_one_close() -> None:
     "call",
     [
         Gossipmonger.gossip,
+        Gossipmonger.leave,
         Gossipmonger.__enter__,
         lambda node: node.update("k", 1),
+        lambda node: node.delete("k"),
         lambda node: node.transport.listen(),
     ],
 )
@@ -344,7 +377,7 @@ def test_what_is_closed_refuses_to_begin_anew(
     assert node.get("a", "k") == 0
 
 
-def test_gossip_after_stop_goes_on_where_it_was(node: Gossipmonger) -> None:
+def test_gossip_after_stop_goes_on_where_it_was(make: Make, node: Gossipmonger) -> None:
     rounds, heard = threading.Semaphore(0), threading.Semaphore(0)
     node.transport.listen()
     node.gossip()

@@ -18,11 +18,15 @@ from gossipmonger.output import Event
 from .inline import Inline
 
 LONG = 10_000  # milliseconds that nothing here takes
-PEER_EVENTS = ["new peer", "peer dead", "peer live"]
+PEER_EVENTS = ["new peer", "peer dead", "peer live", "peer left", "peer forgotten"]
 
 
 def update(id: str, key: str, value: Any) -> Event:
     return Event("update", (id, key, value))
+
+
+def delete(id: str, key: str) -> Event:
+    return Event("delete", (id, key))
 
 
 def happened(name: str, id: str) -> Event:
@@ -60,9 +64,11 @@ def delivered(*events: Event) -> list[Event]:
     return seen
 
 
+Make = Callable[..., Delivery]
+
+
 @pytest.fixture
-def make() -> Iterator[Callable[..., Delivery]]:
-    """Make deliveries, and close them."""
+def make() -> Iterator[Make]:
     made: list[Delivery] = []
 
     def make(emit: Callable[[Event], None], executor: Any = None) -> Delivery:
@@ -109,7 +115,7 @@ def test_events_are_delivered_in_the_order_they_happened() -> None:
     assert delivered(*events) == events
 
 
-def test_what_several_threads_post_is_delivered_in_the_order_of_posting(make: Callable[..., Delivery]) -> None:
+def test_what_several_threads_post_is_delivered_in_the_order_of_posting(make: Make) -> None:
     handler = Handler()
     delivery = make(handler)
     posted: list[Event] = []
@@ -141,6 +147,11 @@ def test_a_waiting_update_takes_over_the_latest_value_in_its_place() -> None:
     assert delivered(*events) == [update("b", "k", 3), other(1), other(2)]
 
 
+def test_an_update_and_a_delete_of_one_key_are_collapsed_into_the_later() -> None:
+    assert delivered(update("b", "k", 1), other(1), delete("b", "k")) == [delete("b", "k"), other(1)]
+    assert delivered(delete("b", "k"), other(1), update("b", "k", 1)) == [update("b", "k", 1), other(1)]
+
+
 def test_an_update_after_a_delivered_one_is_delivered_too() -> None:
     seen: list[Event] = []
     delivery = Delivery(seen.append, Inline())
@@ -150,16 +161,11 @@ def test_an_update_after_a_delivered_one_is_delivered_too() -> None:
 
 
 @pytest.mark.parametrize("name", PEER_EVENTS)
-def test_an_update_stays_behind_an_event_of_its_peer(name: str) -> None:
-    between = happened(name, "b")
-    events = [update("b", "k", 1), between, update("b", "k", 2), update("b", "k", 3)]
-    assert delivered(*events) == [update("b", "k", 1), between, update("b", "k", 3)]
-
-
-@pytest.mark.parametrize("name", PEER_EVENTS)
-def test_an_update_does_not_mind_an_event_of_another_peer(name: str) -> None:
-    between = happened(name, "c")
-    assert delivered(update("b", "k", 1), between, update("b", "k", 2)) == [update("b", "k", 2), between]
+def test_an_update_stays_behind_an_event_of_its_peer_and_does_not_mind_those_of_others(name: str) -> None:
+    own, others = happened(name, "b"), happened(name, "c")
+    first, second, third = (update("b", "k", value) for value in (1, 2, 3))
+    assert delivered(first, own, second, third) == [first, own, third]
+    assert delivered(first, others, second) == [second, others]
 
 
 def test_delivering_the_update_before_a_peer_event_leaves_the_one_behind_it_open_for_collapsing() -> None:
@@ -181,6 +187,7 @@ def test_delivering_the_update_before_a_peer_event_leaves_the_one_behind_it_open
     st.lists(
         st.one_of(
             st.builds(update, st.sampled_from("bc"), st.sampled_from("kl"), st.integers(0, 9)),
+            st.builds(delete, st.sampled_from("bc"), st.sampled_from("kl")),
             st.builds(happened, st.sampled_from(PEER_EVENTS), st.sampled_from("bc")),
         ),
         max_size=30,
@@ -232,12 +239,9 @@ def test_after_an_overflow_events_are_taken_and_counted_anew(monkeypatch: pytest
     assert [event for event in seen if event.name != "error"] == [other(0), other(1)] * 2
 
 
-# Handlers that raise
-
-
 @pytest.mark.parametrize("error", [ValueError("v"), SystemExit(1), KeyboardInterrupt()])
 def test_what_a_handler_raises_is_reported_and_the_thread_goes_on(
-    make: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch, error: BaseException
+    make: Make, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     reported: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: reported.append((args.exc_value, args.thread)))
@@ -257,7 +261,7 @@ def test_what_a_handler_raises_is_reported_and_the_thread_goes_on(
 # Close
 
 
-def test_close_waits_for_the_running_handler_and_drops_what_waits(make: Callable[..., Delivery]) -> None:
+def test_close_waits_for_the_running_handler_and_drops_what_waits(make: Make) -> None:
     handler = Handler()
     post(delivery := make(handler), GATE, other(1), update("b", "k", 1))
     assert handler.begun.wait(10)
@@ -270,7 +274,7 @@ def test_close_waits_for_the_running_handler_and_drops_what_waits(make: Callable
     assert not handler.threads[0].is_alive()
 
 
-def test_close_from_a_handler_returns_at_once_and_that_one_is_the_last(make: Callable[..., Delivery]) -> None:
+def test_close_from_a_handler_returns_at_once_and_that_one_is_the_last(make: Make) -> None:
     handler = Handler()
     answers: list[bool] = []
 
@@ -287,12 +291,7 @@ def test_close_from_a_handler_returns_at_once_and_that_one_is_the_last(make: Cal
     assert handler.seen == [LAST]
 
 
-# Who delivers
-
-
-def test_the_thread_ends_by_itself_and_another_comes_when_there_is_more(
-    make: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_thread_ends_by_itself_and_another_comes_when_there_is_more(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gossipmonger.delivery._LINGER", 0.001)
     handler = Handler()
     delivery = make(handler)
@@ -307,9 +306,7 @@ def test_the_thread_ends_by_itself_and_another_comes_when_there_is_more(
     assert {(thread.name, thread.daemon) for thread in handler.threads} == {("gossipmonger-events", False)}
 
 
-def test_the_thread_that_waits_for_more_takes_it_and_ends_at_close(
-    make: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_thread_that_waits_for_more_takes_it_and_ends_at_close(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gossipmonger.delivery._LINGER", 3_600)
     handler = Handler()
     delivery = make(handler)
@@ -324,7 +321,7 @@ def test_the_thread_that_waits_for_more_takes_it_and_ends_at_close(
 
 
 def test_a_thread_that_can_not_be_started_is_the_callers_error_and_is_tried_again(
-    make: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
+    make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = Handler()
     delivery = make(handler)
@@ -340,7 +337,7 @@ def test_a_thread_that_can_not_be_started_is_the_callers_error_and_is_tried_agai
 # Executors
 
 
-def test_an_executor_is_asked_once_for_all_that_waits_and_not_for_nothing(make: Callable[..., Delivery]) -> None:
+def test_an_executor_is_asked_once_for_all_that_waits_and_not_for_nothing(make: Make) -> None:
     handler, later = Handler(), Later()
     delivery = make(handler, later)
     delivery.kick()
@@ -350,10 +347,12 @@ def test_an_executor_is_asked_once_for_all_that_waits_and_not_for_nothing(make: 
     assert len(later.given) == 1
     later.run()
     assert handler.seen == [other(1), other(2)]
-    assert set(handler.threads) == {threading.current_thread()}
+    assert delivery.close(LONG)
+    post(delivery, other(3))
+    assert later.given == []
 
 
-def test_an_executor_of_many_threads_runs_one_handler_at_a_time(make: Callable[..., Delivery]) -> None:
+def test_an_executor_of_many_threads_runs_one_handler_at_a_time(make: Make) -> None:
     handler, within, overlaps = Handler(), threading.Lock(), []
 
     def emit(event: Event) -> None:
@@ -373,20 +372,19 @@ def test_an_executor_of_many_threads_runs_one_handler_at_a_time(make: Callable[.
     assert not any(overlaps)
 
 
-def test_an_event_that_happens_in_an_inline_handler_comes_after_it(make: Callable[..., Delivery]) -> None:
+def test_an_event_that_happens_in_an_inline_handler_comes_after_it(make: Make) -> None:
     order: list[str] = []
 
     def emit(event: Event) -> None:
-        order.append(f"{event.name} begins")
         if event == other(1):
             post(delivery, LAST)
-        order.append(f"{event.name} ends")
+        order.append(event.name)
 
     post(delivery := make(emit, Inline()), other(1))
-    assert order == ["unknown peer begins", "unknown peer ends", "last begins", "last ends"]
+    assert order == ["unknown peer", "last"]
 
 
-def test_an_executor_that_refuses_is_the_callers_error_and_is_asked_again(make: Callable[..., Delivery]) -> None:
+def test_an_executor_that_refuses_is_the_callers_error_and_is_asked_again(make: Make) -> None:
     class Full(Inline):
         def submit(self, function: Callable[[], None]) -> None:
             raise RuntimeError("full")

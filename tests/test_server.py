@@ -119,7 +119,6 @@ def connect() -> Iterator[Connect]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """For what no event tells of."""
     end, pause = monotonic() + 10, threading.Event()
     while not condition():
         assert monotonic() < end
