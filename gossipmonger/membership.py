@@ -26,6 +26,10 @@ _MAX_FORGOTTEN = 10_000
 #: Share of GOSSIP_INTERVAL that is a peer's first interval, before anything was measured; the Node package's 750 ms of 1,000.
 _FIRST_INTERVAL = 0.75
 
+#: How often it counts. What is heard first of a peer may be old, and what is fresh comes soon after it, as if the peer's pace
+#: were a multiple of what it is; few samples of that must not make a verdict.
+_FIRST_INTERVALS = 5
+
 
 class Membership:
     """The peers of one node, without itself.
@@ -45,6 +49,7 @@ class Membership:
         self._storage = storage
         self._options = options
         self._last_round: float | None = None
+        self._late = False
         self._counted: set[str] = set()  # plain peers whose heartbeat was counted since the last round
         self._unsettled: set[str] = set()  # peers with a floor to settle
         self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat
@@ -80,7 +85,11 @@ class Membership:
     # Signs of life
 
     def begin_round(self, now: float, output: Output) -> None:
-        """Note that a round begins. If it is late by more than an interval, that lateness was ours and is nobody's silence."""
+        """Note that a round begins.
+
+        If it is late by more than an interval, because this process was stopped or its machine asleep, the lateness is ours and
+        nobody's silence; and as what came in meanwhile may not have been read yet, nobody is judged dead in this round.
+        """
         self._counted.clear()
         for id in sorted(self._unsettled):
             unsettled = self._storage.get(id)
@@ -91,7 +100,8 @@ class Membership:
         interval = self._options.gossip_interval
         late = 0.0 if self._last_round is None else now - self._last_round - interval
         self._last_round = now
-        if late <= interval:
+        self._late = late > interval
+        if not self._late:
             return
         for peers in self.others():
             for peer in peers:
@@ -144,7 +154,8 @@ class Membership:
                     output.append(Event("peer left", (peer.remote,)))
             self._storage.put(id, peer)
         # Of two messages of the owner that overtook each other, the later heartbeat tells which is its last word.
-        peer.hear_of(entry["maxVersionSeen"], entry.get("floor", 0), by_owner and later)
+        version = entry.get("heard") or entry["maxVersionSeen"]
+        peer.hear_of(version, entry.get("floor", 0), by_owner and later)
         if peer.unsettled:
             self._unsettled.add(id)
             self._settle(peer, output)
@@ -163,7 +174,7 @@ class Membership:
     def _meet(self, now: float, remote: RemotePeer, output: Output) -> Peer:
         self._forgotten.pop(remote.id, None)
         interval = self._options.gossip_interval * _FIRST_INTERVAL
-        peer = Peer(remote.id, intervals=[interval], last_time=now, transport=remote.transport)
+        peer = Peer(remote.id, intervals=[interval] * _FIRST_INTERVALS, last_time=now, transport=remote.transport)
         self._storage.put(peer.id, peer)
         output.append(Event("new peer", (remote,)))
         return peer
@@ -175,7 +186,7 @@ class Membership:
         threshold = self._options.dead_peer_phi
         self.plain = any(peer.ours is False for peer in live)
         for peer in live:
-            if peer.phi(now) > threshold:
+            if peer.phi(now) > threshold and not self._late:
                 peer.mark_dead()
                 self._storage.put(peer.id, peer)
                 output.append(Event("peer dead", (peer.remote,)))

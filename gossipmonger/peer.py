@@ -225,7 +225,7 @@ class Peer:
         return key
 
     def hear_of(self, version: int, floor: int, by_owner: bool) -> None:
-        """Note what someone told: that it knows `version` of this peer, and nothing of it at or below `floor`.
+        """Note what someone told: that it knows, or has heard of, `version` of this peer, and nothing of it up to `floor`.
 
         What the owner itself says replaces what others said: that may be of a life that is gone with all its data.
         """
@@ -233,8 +233,13 @@ class Peer:
             self._heard = version
         if by_owner or floor > self._note:
             self._note = floor
-            if version == floor and floor > self.max_version_seen:
+            if version == floor > self.max_version_seen:
                 self.max_version_seen = floor  # there is nothing to be known up to there
+
+    @property
+    def behind(self) -> bool:
+        """Whether anyone was heard to know more of it than is known here."""
+        return self._heard > self.max_version_seen
 
     @property
     def unsettled(self) -> bool:
@@ -291,6 +296,8 @@ class Peer:
             entry["floor"] = self.floor
         if self.left:
             entry["left"] = True
+        if self.behind:
+            entry["heard"] = self._heard
         return entry
 
     # Liveness

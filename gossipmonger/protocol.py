@@ -221,26 +221,25 @@ class Protocol:
         reply = None
         if own is not None and peer is not None and peer.ours:
             is_reply = bool(own.get("reply"))
-            news = missing + [each for each in cut if each is not local]
+            # Who settles a floor has to know of which peers it was told only a part of what is current.
+            begun = {delta[0] for delta in deltas}
+            parts = [each for each, _ in lacking if each.id in begun and (each.behind or each in cut)]
+            wanted = missing + cut
             if not is_reply:
                 live, dead = self.membership.others()
                 later += [each for each in self.membership.told_of(now, live, dead) if each.id not in told]
-                news += [each for each in later if each not in missing and each not in cut]
+                wanted += later
             grant = self._read_flow(own)
-            if (news or cut or grant) and self._may_reply(now, sender.id, is_reply):
-                reply = self.digest(news)
+            replies = bool(wanted or grant) and self._may_reply(now, sender.id, is_reply)
+            if replies or parts:
+                news = {each.id: each for each in (parts + wanted if replies else parts)}
+                news.pop(local.id, None)
+                reply = self.digest(list(news.values()))
                 reply[-1]["reply"] = True
-                if self._flow is not None and grant is not None:
+                if self._flow is not None and grant is not None and replies:
                     reply[-1]["flow"] = self._flow.give(grant)
             if self._flow is not None:
-                self._flow.gossiped(bool(cut) and reply is None)
-            if reply is None and cut:
-                # The last word for now. Whoever settles a floor has to know that of these it was told a part.
-                begun = {delta[0] for delta in deltas}
-                partly = [each for each in cut if each.id in begun]
-                if partly:
-                    reply = self.digest([each for each in partly if each is not local])
-                    reply[-1]["reply"] = True
+                self._flow.gossiped(bool(cut) and not replies)
         if deltas:
             output.append(Event("deltas send", (sender, deltas)))
         if reply is not None:
@@ -309,7 +308,8 @@ class Protocol:
     def _read_own(self, now: float, entry: dict[str, Any], output: Output) -> None:
         """Go above whatever others know of our id that we never said: a former life's, by a clock or a disk set back."""
         local = self._local
-        heartbeat, version, floor = entry.get("heartbeat"), entry["maxVersionSeen"], entry.get("floor", 0)
+        heartbeat, floor = entry.get("heartbeat"), entry.get("floor", 0)
+        version = entry.get("heard") or entry["maxVersionSeen"]
         try:
             if heartbeat is not None and heartbeat > self._heartbeat:
                 self._heartbeat = local.heartbeat = self._above(heartbeat)

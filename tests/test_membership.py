@@ -45,7 +45,7 @@ def test_the_first_interval_is_three_quarters_of_the_gossip_interval() -> None:
     tell(protocol, NOW, entry("c"))
     peer = storage.get("c")
     assert peer is not None
-    assert peer.intervals == [75]
+    assert peer.intervals == [75] * 5
 
 
 # Signs of life
@@ -95,7 +95,7 @@ def test_for_a_node_node_whoever_hears_from_it_counts_once_in_a_round_and_passes
     assert beats == [1, 2, 3]
     peer = storage.get("b")
     assert peer is not None
-    assert peer.intervals == [750, 1_000, 1_000]
+    assert peer.intervals == [750] * 5 + [1_000] * 2
     tell(protocol, NOW + 4_000, entry("n", heartbeat=5))  # and takes what others have counted
     protocol.receive_digest(NOW + 5_000, RemotePeer("n", "at n"), [entry("n")])
     counted = storage.get("n")
@@ -137,6 +137,15 @@ def test_our_own_lateness_is_nobody_s_silence(late: float) -> None:
     assert events(protocol.round(NOW + 1_000 + late), "peer dead") == []
     assert peer.last_time == NOW + late
     assert peer.phi(NOW + 1_000 + late) == pytest.approx(1_000 / 750 * 0.4343, rel=1e-3)
+
+
+def test_after_our_own_lateness_nobody_is_judged_before_what_came_meanwhile_is_read() -> None:
+    peer = a_peer("c", silent=13_000, heartbeat=1)
+    protocol, _, _ = a_protocol(peer)
+    protocol.round(NOW)
+    assert events(protocol.round(NOW + 20_000), "peer dead") == []
+    tell(protocol, NOW + 20_001, entry("c", heartbeat=5))
+    assert events(protocol.round(NOW + 21_000), "peer dead") == []
 
 
 def test_a_little_lateness_is_not_made_up_for() -> None:

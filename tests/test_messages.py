@@ -181,6 +181,7 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     *[("maxVersionSeen", bad, "no version") for bad in BAD_VERSIONS],
     *[("transport", bad, "out of reach") for bad in BAD_TRANSPORTS],
     *[("heartbeat", bad, "not from 0 to") for bad in BAD_VERSIONS],
+    *[("heard", bad, "not from 7 to") for bad in [*BAD_VERSIONS, 6]],
     *[("floor", bad, "not from 0 to") for bad in [*BAD_VERSIONS, ENTRY["maxVersionSeen"] + 1]],
     *[(name, bad, "neither true nor false") for name in ("left", "reply") for bad in NO_BOOLS],
 ]

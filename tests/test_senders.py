@@ -179,7 +179,8 @@ def test_a_name_is_resolved_for_each_message_and_its_addresses_tried_in_turn(
 
     def resolve(host: str, port: int, type: int) -> list[Any]:
         assert (host, port) == ("b.example", 1234)
-        return [(socket.AF_INET, type, 0, "", ("127.0.0.1", one.port)) for one in answers.pop(0)]
+        unspoken = (99_999, type, 0, "", ("::1", 1234, 0, 0))  # a family that this machine does not speak
+        return [unspoken, *((socket.AF_INET, type, 0, "", ("127.0.0.1", one.port)) for one in answers.pop(0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     senders = make()
@@ -188,9 +189,6 @@ def test_a_name_is_resolved_for_each_message_and_its_addresses_tried_in_turn(
     assert there.read() == b"m"
     assert moved.read() == b"m"
     assert failed == []
-
-
-# What waits
 
 
 def test_a_digest_replaces_one_that_waits_and_nothing_else(make: Make, place: MakePlace) -> None:
@@ -262,20 +260,26 @@ def test_a_refused_message_is_an_error_that_names_the_peer(make: Make, place: Ma
     assert f"can't send to peer {nowhere.peer.id!r} at 127.0.0.1:{nowhere.port}: " in str(error)
 
 
-@pytest.mark.parametrize(("found", "words"), [([], "b.example has no address"), (None, "unknown name")])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (None, "b.example has no address"),
+        (socket.gaierror(socket.EAI_NONAME, "unknown name"), "unknown name"),
+        (UnicodeError("label too long"), "'b.example' is no name of a host: label too long"),
+    ],
+)
 def test_a_name_that_leads_nowhere_is_an_error(
-    make: Make, failed: Failures, monkeypatch: pytest.MonkeyPatch, found: list[Any] | None, words: str
+    make: Make, failed: Failures, monkeypatch: pytest.MonkeyPatch, error: Exception | None, words: str
 ) -> None:
     def resolve(*_: Any, **__: Any) -> list[Any]:
-        if found is None:
-            raise socket.gaierror(socket.EAI_NONAME, "unknown name")
-        return found
+        if error:
+            raise error
+        return []
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     make().send(RemotePeer("b", {"host": "b.example", "port": 1}), "digest", Message(b"m"))
-    error = failed.wait(1)
-    assert type(error) is SendError
-    assert words in str(error)
+    assert words in str(failed.wait(1))
+    assert type(failed[0]) is SendError
 
 
 def test_a_peer_that_does_not_answer_costs_the_connect_timeout(make: Make, place: MakePlace, failed: Failures) -> None:

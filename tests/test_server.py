@@ -20,8 +20,6 @@ from gossipmonger.transport.server import Server
 
 
 class Serving(Server):
-    """A server of loopback that keeps what it hands on."""
-
     def __init__(self, host: str = "127.0.0.1", port: int = 0, **options: Any) -> None:
         self.messages: queue.Queue[tuple[bytes, str]] = queue.Queue()
         self.failures: queue.Queue[Exception] = queue.Queue()
@@ -59,8 +57,7 @@ class Client:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
-    def closed(self) -> bool:
-        """Wait for the other side's end."""
+    def closed(self) -> bool:  # waits for it
         try:
             return self.socket.recv(1) == b""
         except ConnectionResetError:
@@ -118,6 +115,13 @@ def connect() -> Iterator[Connect]:
         yield connect
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr("gossipmonger.transport.server.monotonic", lambda: now[0])
+    return now
+
+
 def until(condition: Callable[[], bool]) -> None:
     end, pause = monotonic() + 10, threading.Event()
     while not condition():
@@ -125,8 +129,7 @@ def until(condition: Callable[[], bool]) -> None:
         pause.wait(0.002)
 
 
-def parked(server: Server, *sizes: int) -> None:
-    """Wait until these are the slow connections that the acceptor watches: so many bytes has each sent."""
+def parked(server: Server, *sizes: int) -> None:  # the slow, in the acceptor's hands, by how much each has sent
     until(lambda: [len(connection.data) for connection in list(server._parked.values())] == list(sizes))
 
 
@@ -169,16 +172,14 @@ def test_a_connection_without_a_byte_is_no_message_and_no_error(start: Start, co
     assert server.quiet()
 
 
-def test_a_source_of_ipv6_stands_in_brackets(start: Start) -> None:
+@pytest.mark.parametrize(("host", "source"), [("fe80::1", "[fe80::1]:5"), ("::ffff:10.0.0.1", "10.0.0.1:5")])
+def test_a_source_of_ipv6_stands_in_brackets_and_one_of_ipv4_never_does(start: Start, host: str, source: str) -> None:
     server = start()
     ours, theirs = socket.socketpair()
     ours.sendall(b"m")
     ours.close()
-    server.process_request(theirs, ("fe80::1", 5, 0, 2))
-    assert server.messages.get(timeout=10) == (b"m", "[fe80::1]:5")
-
-
-# Who is in whose way
+    server.process_request(theirs, (host, 5, 0, 2))
+    assert server.messages.get(timeout=10) == (b"m", source)
 
 
 def test_silent_and_half_sent_connections_hold_up_nobody(start: Start, connect: Connect) -> None:
@@ -191,9 +192,6 @@ def test_silent_and_half_sent_connections_hold_up_nobody(start: Start, connect: 
     silent[-1].end()
     assert server.message() == b"half sent"
     assert len(server._parked) == 19
-
-
-# What is refused
 
 
 def test_a_message_that_is_too_large_is_refused_while_it_arrives(start: Start, connect: Connect) -> None:
@@ -217,10 +215,8 @@ def test_a_connection_whose_time_is_up_is_refused(start: Start, connect: Connect
 
 
 def test_a_connection_whose_time_is_up_before_a_reader_is_free_is_refused(
-    start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    start: Start, connect: Connect, now: list[float]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("gossipmonger.transport.server.monotonic", lambda: now[0])
     slow = Slow()
     server = start(readers=1, received=slow)
     say(connect, server, b"slow to be handled")
@@ -233,11 +229,7 @@ def test_a_connection_whose_time_is_up_before_a_reader_is_free_is_refused(
     assert slow.ended == [True]
 
 
-def test_time_counts_from_the_accept_and_not_from_the_last_byte(
-    start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr("gossipmonger.transport.server.monotonic", lambda: now[0])
+def test_time_counts_from_the_accept_and_not_from_the_last_byte(start: Start, connect: Connect, now: list[float]) -> None:
     server = start(receive_timeout=10_000)
     client = connect(server)
     parked(server, 0)
@@ -256,11 +248,27 @@ def test_of_too_many_connections_the_one_that_has_been_slow_for_longest_is_close
     parked(server, 0)
     second = connect(server)
     parked(server, 0, 0)
+    first.socket.sendall(b"x")
+    parked(server, 0, 1)  # what it sends makes it none the younger
     third = connect(server)
     assert str(server.failure()) == f"message from {first.source} refused: slower than 2 others"
     assert first.closed()
     until(lambda: [parked.source for parked in list(server._parked.values())] == [second.source, third.source])
     assert server.quiet()
+
+
+def test_where_all_connections_wait_for_a_reader_the_new_one_is_closed(start: Start, connect: Connect) -> None:
+    slow = Slow()
+    server = start(readers=1, max_connections=2, received=slow)
+    say(connect, server, b"slow to be handled")
+    assert slow.begun.wait(10)
+    say(connect, server, b"handled later")
+    until(lambda: server._open == 2)
+    third = connect(server)
+    assert str(server.failure()) == f"message from {third.source} refused: there are 2 connections already"
+    assert third.closed()
+    slow.go_on.set()
+    until(lambda: slow.ended == [True, True])
 
 
 def test_a_connection_that_is_done_makes_room_for_another(start: Start, connect: Connect) -> None:
@@ -307,16 +315,6 @@ def test_a_failed_accept_is_told_and_makes_room_where_descriptors_are_out(
     assert len(server._parked) == left
 
 
-# Binding
-
-
-def test_a_port_in_use_is_an_error_that_names_it(start: Start) -> None:
-    port = start().server_address[1]
-    with pytest.raises(OSError, match=f"can't listen at 127.0.0.1:{port}: ") as caught:
-        start("127.0.0.1", port)
-    assert caught.value.errno == errno.EADDRINUSE
-
-
 @pytest.mark.parametrize("ours", [False, True])
 def test_a_name_is_bound_at_its_first_address_that_is_ours_unless_that_is_in_use(
     start: Start, monkeypatch: pytest.MonkeyPatch, ours: bool
@@ -326,8 +324,9 @@ def test_a_name_is_bound_at_its_first_address_that_is_ours_unless_that_is_in_use
     answer = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in found]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer)
     if ours:
-        with pytest.raises(OSError, match="can't listen at name:1"):
+        with pytest.raises(OSError, match="can't listen at name:1: ") as caught:
             start("name", 1)
+        assert caught.value.errno == errno.EADDRINUSE
     else:
         assert start("name", 1).server_address[0] == "127.0.0.1"
 
@@ -363,7 +362,6 @@ def test_stop_closes_every_connection_and_the_port_and_can_be_called_again(start
     assert all(client.closed() for client in clients)
     with pytest.raises(ConnectionRefusedError):
         connect(server)
-    assert server.quiet()
 
 
 def test_stop_waits_for_the_message_that_is_handled(start: Start, connect: Connect) -> None:

@@ -12,6 +12,7 @@ The third goes to peers of ours only: a Node node reads the one and drops the ot
     heartbeat   an integer: how many digests the peer has sent
     floor       a version, at most maxVersionSeen: nothing of the peer exists at or below it
     left        true: it has said good-bye
+    heard       a version above maxVersionSeen: the sender has heard of it and does not have it yet
     reply       true, in the sender's own entry: the digest answers another
     flow        [rho, tau] or [rho, tau, grant], in the sender's own entry: see `gossipmonger.flow`
 
@@ -48,7 +49,7 @@ FATAL_IDS = frozenset(
 )
 
 #: All that an entry may hold which means something.
-_FIELDS = frozenset({"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left", "reply", "flow"})
+_FIELDS = frozenset({"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left", "heard", "reply", "flow"})
 
 
 class Message(NamedTuple):
@@ -230,10 +231,10 @@ def _check_entry(entry: Any, index: int, source: object, reachable: Callable[[An
     if type(version) is not int or not 0 <= version <= MAX_VERSION:
         raise MessageError(f"digest[{index}].maxVersionSeen is {reprlib.repr(version)}, no version", source)
     if len(entry) > 3:
-        for name, most in (("heartbeat", MAX_VERSION), ("floor", version)):
-            number = entry.get(name, 0)
-            if type(number) is not int or not 0 <= number <= most:
-                raise MessageError(f"digest[{index}].{name} is {reprlib.repr(number)}, not from 0 to {most}", source)
+        for name, least, most in (("heartbeat", 0, MAX_VERSION), ("floor", 0, version), ("heard", version, MAX_VERSION)):
+            number = entry.get(name, least)
+            if type(number) is not int or not least <= number <= most:
+                raise MessageError(f"digest[{index}].{name} is {reprlib.repr(number)}, not from {least} to {most}", source)
         for name in ("left", "reply"):
             if type(entry.get(name, False)) is not bool:
                 raise MessageError(f"digest[{index}].{name} is {reprlib.repr(entry[name])}, neither true nor false", source)

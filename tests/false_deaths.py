@@ -1,0 +1,60 @@
+"""Deaths that are none, in clusters that lose messages and whose processes are stopped now and then.
+
+    python -m tests.false_deaths FIRST LAST
+
+runs the seeds from FIRST to LAST, each 50 nodes for two virtual minutes, and prints what it saw. A node that is paused may be
+seen dead, once it has been paused for long; nobody else may, and it must itself declare nobody dead.
+"""
+
+from __future__ import annotations
+
+import sys
+from random import Random
+
+from gossipmonger import Gossipmonger
+from gossipmonger.simulation import Simulation
+
+
+def false_deaths(seed: int, nodes: int = 50, seconds: int = 120) -> int:
+    """Return how many wrong verdicts there were."""
+    chance = Random(f"false deaths {seed}")
+    sim = Simulation(seed, latency=(1, 50), loss=chance.uniform(0, 0.05))
+    wrong = 0
+    paused: dict[str, float] = {}  # until when a verdict on it may be due to its pause
+
+    def watch(node: Gossipmonger) -> None:
+        def dead(peer: object) -> None:
+            nonlocal wrong
+            id = peer.id  # type: ignore[attr-defined]
+            wrong += sim.now > paused.get(id, 0)
+
+        node.on("peer dead", dead)
+
+    for n in range(nodes):
+        watch(sim.add(f"n{n}", seeds=["n0"]))
+    sim.run(10_000)
+    for _ in range(seconds // 10):
+        for _ in range(chance.randint(0, 3)):
+            id = f"n{chance.randrange(nodes)}"
+            pause = chance.uniform(100, 20_000)
+            sim.pause(id, pause)
+            if pause > 10_000:  # its silence, and the time that news of its return takes
+                paused[id] = max(paused.get(id, 0), sim.now + pause + 8_000)
+        sim.run(10_000)
+    return wrong
+
+
+def main() -> int:
+    first, last = map(int, sys.argv[1:3])
+    wrong = 0
+    for seed in range(first, last + 1):
+        found = false_deaths(seed)
+        if found:
+            print(f"seed {seed}: {found} false deaths", flush=True)
+        wrong += found
+    print(f"{last - first + 1} clusters of 50 nodes for 2 virtual minutes: {wrong} false deaths")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
