@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types docs dist clean
+.PHONY: help install demo test test-all histories false-deaths paper lint types docs dist clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "gossipmonger needs Python 3.10 or newer"; exit 1; }
@@ -48,6 +48,20 @@ test-all: $(NODE)/.stamp-npm ## Run the tests on each of Python 3.10 to 3.13 tha
 			found="$$found $$version"; break; \
 		done; \
 	done; echo "ran on:$${found:- none}"; test -n "$$found"
+
+SEEDS ?= 1 20000
+histories: install ## Random histories of a cluster, more than the tests run; SEEDS="FIRST LAST"
+	$(BIN)/python -m tests.histories $(SEEDS)
+
+false-deaths: install ## Wrong verdicts in 1,000 clusters of 50 nodes for two virtual minutes; an hour on one core
+	$(BIN)/python -m tests.false_deaths 1 1000
+
+$(VENV)/.stamp-bench: setup.cfg setup.py | $(VENV)/.stamp-dev
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+paper: $(VENV)/.stamp-bench ## The paper's two experiments on this protocol; writes docs/experiments
+	$(BIN)/python -m benchmarks.paper
 
 lint: install ## Check style
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ from gossipmonger.output import Event, Output, Send
 from gossipmonger.peer import Peer, RemotePeer
 from gossipmonger.peer_info import PeerInfo
 from gossipmonger.protocol import Protocol
+from gossipmonger.rounds import Rounds
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.transport import TcpTransport, messages
 from gossipmonger.transport.tcp import DEFAULT_PORT
@@ -98,10 +99,7 @@ class Gossipmonger(EventEmitter):
         else:
             self.transport = self.options.transport
         self._state_lock = threading.Lock()  # guards the storage, every Peer in it, and the protocol
-        self._timer_lock = threading.Lock()  # guards _timer, _gossiping and _closing
-        self._timer: Any = None
-        self._gossiping = False
-        self._closing = False
+        self._rounds = Rounds(self.options.timer, self.options.gossip_interval, self._tick)
         self._closed = threading.Event()
         self._delivery = Delivery(self._deliver, self.options.executor)
         self._delivered_name = ""
@@ -156,10 +154,8 @@ class Gossipmonger(EventEmitter):
             ClosedError: The endpoint has been closed.
             Exception: What the storage or the transport raised in this first round, if no `error` handler is there.
         """
-        with self._timer_lock:
-            if self._closing:
-                raise ClosedError("gossip: this endpoint has been closed")
-            self._gossiping = True
+        if not self._rounds.begin():
+            raise ClosedError("gossip: this endpoint has been closed")
         with self._state_lock:
             self._protocol.join()
         self._round(self._raise)
@@ -175,28 +171,11 @@ class Gossipmonger(EventEmitter):
         except Exception as error:
             failed(error)
         finally:
-            self._arm()
-
-    def _arm(self) -> None:
-        with self._timer_lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if self._gossiping:
-                self._timer = self.options.timer(self.options.gossip_interval / 1000, self._tick)
-                self._timer.daemon = True  # a program that ends need not wait for the next round
-                self._timer.name = "gossipmonger-timer"
-                self._timer.start()
+            self._rounds.arm()
 
     def stop(self) -> None:
         """Gossip no more rounds, until `gossip` is called again. Digests that come are still answered."""
-        with self._timer_lock:
-            self._gossiping = False
-            timer, self._timer = self._timer, None
-            if timer is not None:
-                timer.cancel()
-        if isinstance(timer, threading.Thread) and timer is not threading.current_thread():
-            timer.join(_CLOSE_TIMEOUT / 1000)
+        self._rounds.stop()
 
     def leave(self) -> None:
         """Say good-bye and stop: a few peers are told at once, and tell the others, that nobody need wait for our silence.
@@ -206,7 +185,7 @@ class Gossipmonger(EventEmitter):
         Raises:
             ClosedError: The endpoint has been closed, and has left by that.
         """
-        if self._closing:
+        if self.closed:
             raise ClosedError("leave: this endpoint has been closed")
         self.stop()
         self._farewell()
@@ -225,10 +204,8 @@ class Gossipmonger(EventEmitter):
         Raises:
             Exception: What closing the transport or the storage raised, after everything else has been closed.
         """
-        with self._timer_lock:
-            if self._closing:
-                return
-            self._closing = True
+        if not self._rounds.close():
+            return
         failures: list[Exception] = []
         for step in (self.stop, self._farewell, self._close(self.transport), self._close_delivery, self._close(self.storage)):
             try:
@@ -250,7 +227,7 @@ class Gossipmonger(EventEmitter):
     @property
     def closed(self) -> bool:
         """Whether `close` has been called."""
-        return self._closing
+        return self._rounds.closed
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the endpoint is closed, at most `timeout` milliseconds; return whether it is."""
@@ -284,7 +261,7 @@ class Gossipmonger(EventEmitter):
         limit = getattr(self.transport, "max_message_size", None)
         if limit is not None and not messages.fits({key: value} if len(key) > 128 else value, limit):
             raise ValueError(f"value: too large for a message of {limit} bytes")
-        if self._closing:
+        if self.closed:
             raise ClosedError("update: this endpoint has been closed")
         with self._state_lock:
             return self._protocol.update(self.options.clock(), key, value)
@@ -303,7 +280,7 @@ class Gossipmonger(EventEmitter):
             ClosedError: The endpoint has been closed.
         """
         key = _checked_key(key)
-        if self._closing:
+        if self.closed:
             raise ClosedError("delete: this endpoint has been closed")
         with self._state_lock:
             return self._protocol.delete(self.options.clock(), key)
@@ -357,7 +334,7 @@ class Gossipmonger(EventEmitter):
         self._receive(remote_peer, deltas, None)
 
     def _receive(self, sender: Any, deltas: Any, digest: Any) -> None:
-        if self._closing:
+        if self.closed:
             return
         try:
             if not getattr(self.transport, "validates", False):

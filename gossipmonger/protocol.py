@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from gossipmonger.choice import choose_deltas, choose_partners, draw
 from gossipmonger.errors import DuplicateError
@@ -53,6 +53,12 @@ _FAIR = 8
 
 #: Live peers that a node that leaves tells so itself; they tell the others.
 _FAREWELLS = 5
+
+
+class _Compared(NamedTuple):
+    lacking: list[tuple[Peer, int]]  # peers of which the sender of a digest knows less, with what it knows
+    missing: list[Peer]  # peers of which we know less
+    later: list[Peer]  # peers of which we know a later heartbeat
 
 
 class Protocol:
@@ -190,16 +196,32 @@ class Protocol:
     def receive_digest(self, now: float, sender: RemotePeer, digest: list[dict[str, Any]]) -> Output:
         """Take a digest; answer with what its sender lacks, and with a reply where there is more to be said."""
         output: Output = [Event("digest receive", (sender, digest))]
-        local = self._local
         own = next((entry for entry in digest if entry["id"] == sender.id), None)
         peer = self.membership.contact(now, sender, own, output)
-        lacking: list[tuple[Peer, int]] = []  # peers of which the sender knows less, with what it knows
-        missing: list[Peer] = []  # peers of which we know less
-        later: list[Peer] = []  # peers of which we know a later heartbeat
-        told = set()
+        compared = self._compare(now, sender, digest, output)
+        if own is not None and own.get("left"):
+            return output  # it has gone, and hears no answer
+        deltas, cut = self._choose(compared.lacking)
+        reply = None
+        if own is not None and peer is not None and peer.ours:
+            if not own.get("reply"):
+                told = {entry["id"] for entry in digest}
+                live, dead = self.membership.others()
+                compared.later.extend(peer for peer in self.membership.told_of(now, live, dead) if peer.id not in told)
+            reply = self._reply(now, own, compared, deltas, cut)
+        if deltas:
+            output.append(Event("deltas send", (sender, deltas)))
+        if reply is not None:
+            output.append(Event("digest send", (sender, reply)))
+        if deltas or reply is not None:
+            output.append(Send(sender, deltas or None, reply))
+        return output
+
+    def _compare(self, now: float, sender: RemotePeer, digest: list[dict[str, Any]], output: Output) -> _Compared:
+        """Read all entries, and tell who knows more of whom."""
+        local, compared = self._local, _Compared([], [], [])
         for entry in digest:
             id, version = entry["id"], entry["maxVersionSeen"]
-            told.add(id)
             if id == local.id:
                 self._read_own(now, entry, output)
                 known = local
@@ -210,43 +232,36 @@ class Protocol:
                 known = read
                 heartbeat = entry.get("heartbeat")
                 if known.heartbeat is not None and (heartbeat is None or heartbeat < known.heartbeat):
-                    later.append(known)
+                    compared.later.append(known)
             if known.max_version_seen > version:
-                lacking.append((known, version))
+                compared.lacking.append((known, version))
             elif known.max_version_seen < version:
-                missing.append(known)
-        if own is not None and own.get("left"):
-            return output  # it has gone, and hears no answer
-        deltas, cut = self._choose(lacking)
-        reply = None
-        if own is not None and peer is not None and peer.ours:
-            is_reply = bool(own.get("reply"))
-            # Who settles a floor has to know of which peers it was told only a part of what is current.
-            begun = {delta[0] for delta in deltas}
-            parts = [each for each, _ in lacking if each.id in begun and (each.behind or each in cut)]
-            wanted = missing + cut
-            if not is_reply:
-                live, dead = self.membership.others()
-                later += [each for each in self.membership.told_of(now, live, dead) if each.id not in told]
-                wanted += later
-            grant = self._read_flow(own)
-            replies = bool(wanted or grant) and self._may_reply(now, sender.id, is_reply)
-            if replies or parts:
-                news = {each.id: each for each in (parts + wanted if replies else parts)}
-                news.pop(local.id, None)
-                reply = self.digest(list(news.values()))
-                reply[-1]["reply"] = True
-                if self._flow is not None and grant is not None and replies:
-                    reply[-1]["flow"] = self._flow.give(grant)
-            if self._flow is not None:
-                self._flow.gossiped(bool(cut) and not replies)
-        if deltas:
-            output.append(Event("deltas send", (sender, deltas)))
-        if reply is not None:
-            output.append(Event("digest send", (sender, reply)))
-        if deltas or reply is not None:
-            output.append(Send(sender, deltas or None, reply))
-        return output
+                compared.missing.append(known)
+        return compared
+
+    def _reply(
+        self, now: float, own: dict[str, Any], compared: _Compared, deltas: list[list[Any]], cut: list[Peer]
+    ) -> list[dict[str, Any]] | None:
+        """Return the reply to one of ours whose own entry is `own`, None if there is none to be made."""
+        id, is_reply = own["id"], bool(own.get("reply"))
+        begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
+        # Who settles a floor has to know of which peers it was told only a part of what is current.
+        told = [peer for peer, _ in compared.lacking if peer.id in begun and (peer.behind or peer.id in unfinished)]
+        wanted = compared.missing + cut + ([] if is_reply else compared.later)
+        grant = self._read_flow(own)
+        goes_on = bool(wanted or grant) and self._may_reply(now, id, is_reply)
+        exhausted = self._exchanges.get(id, 0) >= self._options.max_exchanges_per_gossip
+        if self._flow is not None and (deltas or not is_reply) and (exhausted or not cut):
+            self._flow.gossiped(overflowed=bool(cut))  # while there are exchanges left, it is not known yet
+        if not goes_on and not told:
+            return None
+        news = {peer.id: peer for peer in (told + wanted if goes_on else told)}
+        news.pop(self._local.id, None)
+        reply = self.digest(list(news.values()))
+        reply[-1]["reply"] = True
+        if self._flow is not None and grant is not None and goes_on:
+            reply[-1]["flow"] = self._flow.give(grant)
+        return reply
 
     def receive_deltas(self, now: float, sender: RemotePeer, deltas: list[list[Any]]) -> Output:
         """Take deltas; write those that are news and leave no gap."""
