@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Watched:
         self.peers: dict[str, str] = {}
         self.contacts: Counter[str] = Counter()
         self.data: dict[str, dict[str, Any]] = {}
+        self.deleted: defaultdict[str, set[str]] = defaultdict(set)
         self.errors: list[Any] = []
         self.listening = False
         self.ended = False
@@ -58,6 +59,9 @@ class Watched:
         with self.cluster.changed:
             if name == "update":
                 self.data.setdefault(args[0], {})[args[1]] = args[2]
+            elif name == "delete":
+                self.data[args[0]].pop(args[1])
+                self.deleted[args[0]].add(args[1])
             elif name in EVENTS:
                 self.peers[args[0]] = "dead" if name == "peer dead" else "live"
             elif name == "contact":
@@ -238,6 +242,7 @@ def a_node(config: dict[str, Any], heard: Callable[..., None]) -> Gossipmonger:
     for name in ("digest receive", "deltas receive"):
         node.on(name, lambda peer, _: heard("contact", peer.id))
     node.on("update", lambda id, key, value: heard("update", id, key, value))
+    node.on("delete", lambda id, key: heard("delete", id, key))
     node.on("error", lambda error: heard("error", f"{type(error).__name__}: {error}"))
     try:
         node.transport.listen()

@@ -20,13 +20,14 @@ def false_deaths(seed: int, nodes: int = 50, seconds: int = 120) -> int:
     chance = Random(f"false deaths {seed}")
     sim = Simulation(seed, latency=(1, 50), loss=chance.uniform(0, 0.05))
     wrong = 0
-    paused: dict[str, float] = {}  # until when a verdict on it may be due to its pause
+    excused: dict[str, float] = {}  # until when a verdict on it may be due to its pause
+    pauses: dict[str, tuple[float, float]] = {}  # when its last one begins and ends
 
     def watch(node: Gossipmonger) -> None:
         def dead(peer: object) -> None:
             nonlocal wrong
             id = peer.id  # type: ignore[attr-defined]
-            wrong += sim.now > paused.get(id, 0)
+            wrong += sim.now > excused.get(id, 0)
 
         node.on("peer dead", dead)
 
@@ -38,8 +39,12 @@ def false_deaths(seed: int, nodes: int = 50, seconds: int = 120) -> int:
             id = f"n{chance.randrange(nodes)}"
             pause = chance.uniform(100, 20_000)
             sim.pause(id, pause)
-            if pause > 10_000:  # its silence, and the time that news of its return takes
-                paused[id] = max(paused.get(id, 0), sim.now + pause + 8_000)
+            begin, end = pauses.get(id, (0, 0))
+            begin = begin if sim.now <= end else sim.now  # one may begin within another
+            end = max(end, sim.now + pause)
+            pauses[id] = begin, end
+            if end - begin > 10_000:  # its silence, and the time that news of its return takes
+                excused[id] = end + 8_000
         sim.run(10_000)
     return wrong
 

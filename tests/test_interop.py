@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gossipmonger import values
+from gossipmonger.values import TOMBSTONE
 from tests.cluster import NODE, Cluster
 
 #: Key -> value, each as JSON carries it to a Node node and back. An integer beyond 2**53 is none: Node rounds it.
@@ -112,6 +113,28 @@ def test_every_value_passes_through_a_relay_of_the_other_kind(cluster: Cluster, 
         assert node.errors == []
 
 
+def test_a_deleted_key_is_gone_from_ours_and_a_tombstone_at_the_original(mixed: Cluster) -> None:
+    owner: Any = mixed.nodes["p1"]
+    for n in range(10):
+        owner.update(f"k{n}", n)
+    owner.update("kept", 1)
+    mixed.until(lambda: all(len(node.data.get("p1", {})) == 11 for node in mixed.nodes.values() if node is not owner))
+    for n in range(10):
+        owner.node.delete(f"k{n}")
+    ours = [mixed.nodes[id] for id in ("p2", "p3")]
+    originals = [mixed.nodes[id] for id in ("n1", "n2")]
+    mixed.until(lambda: all(node.data["p1"].get(f"k{n}") == TOMBSTONE for node in originals for n in range(10)))
+    mixed.until(lambda: all(node.deleted["p1"] == {f"k{n}" for n in range(10)} for node in ours))
+    assert owner.node.local_peer.floor < owner.node.local_peer.max_version_seen - 10  # it waits with its compaction
+    mixed.until(lambda: owner.node.local_peer.count_after_version(0) == 1)
+    owner.update("after", 2)
+    mixed.until(lambda: all(node.data["p1"].get("after") == 2 for node in (*ours, *originals)))
+    for node in ours:
+        assert wrong(node.state()["p1"], {"kept": 1, "after": 2}) == {}
+    for node in originals:
+        assert node.state()["p1"] == {"kept": 1, "after": 2, **{f"k{n}": TOMBSTONE for n in range(10)}}
+
+
 def test_a_node_of_ours_that_restarts_under_its_id_is_heard_by_both_kinds(mixed: Cluster) -> None:
     first = mixed.nodes["p2"]
     first.update("life", 1)
@@ -122,7 +145,7 @@ def test_a_node_of_ours_that_restarts_under_its_id_is_heard_by_both_kinds(mixed:
     first.close()
     second = mixed.here("p2", port=first.port)
     second.update("life", 2)
-    mixed.until(lambda: all(node.data["p2"]["life"] == 2 for node in survivors))
+    mixed.until(lambda: all(node.data["p2"].get("life") == 2 for node in survivors))
     for node in survivors:
         node.update("for the second life", node.id)
     mixed.until(lambda: all(second.data.get(node.id) == {"for the second life": node.id} for node in survivors))

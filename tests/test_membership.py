@@ -282,3 +282,52 @@ def test_a_storage_without_remove_keeps_its_dead() -> None:
     storage.put("c", a_peer("c", silent=2 * DAY, live=False))
     assert events(protocol.round(NOW), "peer forgotten") == []
     assert storage.get("c") is not None
+
+
+# What lies below a floor
+
+
+def test_a_node_that_is_behind_says_what_it_has_heard_of_and_others_believe_it() -> None:
+    peer = a_peer("c", data={"k": (1, 3)}, heartbeat=1)
+    protocol, _, _ = a_protocol(peer)
+    tell(protocol, NOW, entry("c", 9, heartbeat=1, floor=5))
+    (own_entry,) = [each for each in protocol.digest([peer]) if each["id"] == "c"]
+    assert (own_entry["maxVersionSeen"], own_entry["heard"]) == (3, 9)
+    assert "floor" not in own_entry
+
+    other = a_peer("c", data={"k": (1, 3)}, heartbeat=1)
+    protocol, _, _ = a_protocol(other)
+    tell(protocol, NOW, entry("c", 7, heartbeat=1, floor=5))
+    protocol.receive_deltas(NOW, B, [["c", "new", 1, 7, 3]])
+    tell(protocol, NOW, entry("c", 7, heartbeat=1, heard=9))  # k may have been written again at 8 or 9
+    assert other.get("k") == 1
+    output = protocol.receive_deltas(NOW, B, [["c", "newer", 1, 9, 7]])
+    output += tell(protocol, NOW, entry("c", 9, heartbeat=1))
+    assert events(output, "delete") == [("c", "k")]
+
+
+def test_a_version_of_ours_that_someone_has_heard_of_is_left_below_too() -> None:
+    protocol, local, _ = a_protocol()
+    tell(protocol, NOW, entry("a", 0, heard=1_000))
+    assert local.floor > 1_000 + 2**20
+
+
+def test_the_owner_s_last_word_replaces_what_others_said_of_its_floor() -> None:
+    peer = a_peer("c", data={"k": (1, 3)}, heartbeat=10)
+    protocol, _, _ = a_protocol(peer)
+    c = RemotePeer("c", "at c")
+    tell(protocol, NOW, entry("c", 50, heartbeat=10, floor=40))  # of a life that is gone with all its data
+    protocol.receive_digest(NOW, c, [entry("c", 3, heartbeat=9)])  # this was overtaken by later messages
+    before = (peer.unsettled, peer.behind)
+    protocol.receive_digest(NOW, c, [entry("c", 3, heartbeat=11)])
+    assert (before, peer.unsettled, peer.behind) == ((True, True), False, False)
+    assert peer.get("k") == 1
+
+
+def test_a_floor_is_settled_in_the_next_round_if_nobody_speaks_of_the_peer() -> None:
+    peer = a_peer("c", data={"k": (1, 3)}, heartbeat=1)
+    protocol, _, _ = a_protocol(peer)
+    tell(protocol, NOW, entry("c", 7, heartbeat=1, floor=5))
+    assert events(protocol.round(NOW), "delete") == []
+    protocol.receive_deltas(NOW, B, [["c", "new", 1, 7, 3]])
+    assert events(protocol.round(NOW), "delete") == [("c", "k")]
