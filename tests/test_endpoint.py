@@ -235,6 +235,7 @@ def test_a_handler_can_not_change_what_is_known(make: Callable[..., Gossipmonger
         ("k", float("nan"), ValueError, "value: nan"),
         ("k", {1: 2}, TypeError, "value: the key 1"),
         ("k", {1, 2}, TypeError, "value: {1, 2}"),
+        ("k", {"gossipmonger:deleted": True}, ValueError, "use delete"),
     ],
 )
 def test_a_bad_update_raises_at_once(
