@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all histories false-deaths paper lint types docs dist clean
+.PHONY: help install demo test test-all histories false-deaths figures paper lint types docs dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ histories: install ## Random histories of a cluster, more than the tests run; SE
 
 false-deaths: install ## Wrong verdicts in 1,000 clusters of 50 nodes for two virtual minutes; an hour on one core
 	$(BIN)/python -m tests.false_deaths 1 1000
+
+figures: install ## Rounds until updates and deaths are known to all, as the documentation has them; ten minutes
+	$(BIN)/python -m benchmarks.figures
 
 $(VENV)/.stamp-bench: setup.cfg setup.py | $(VENV)/.stamp-dev
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
