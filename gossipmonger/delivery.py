@@ -8,7 +8,8 @@ Events wait in a queue. A slow handler therefore delays later events and nothing
   how many.
 
 The thread is no daemon, so that a handler is not cut off in the middle when the program ends. It only lives while there is
-something to do, and a moment longer; a program that never calls `close()` therefore still ends.
+something to do, and a moment longer. Once the main thread has ended, a daemon takes over after the handler that runs: other
+threads may go on with the program, or nothing but gossip does, and a program that never calls `close()` still ends.
 """
 
 from __future__ import annotations
@@ -74,11 +75,11 @@ class Delivery:
             if event.name in ("update", "delete"):
                 self._post_change(event)
                 return
-            if event.name in ("new peer", "peer dead", "peer live", "peer left", "peer forgotten"):
-                self._updates.pop(event.args[0].id, None)  # later values of this peer's keys go behind this event
             if self._others >= MAX_WAITING:
                 self._dropped += 1
                 return
+            if event.name in ("new peer", "peer dead", "peer live", "peer left", "peer forgotten"):
+                self._updates.pop(event.args[0].id, None)  # later values of this peer's keys go behind this event
             self._others += 1
             self._queue.append(_Waiting(event, None))
 
@@ -105,32 +106,36 @@ class Delivery:
             if self._executor is not None:
                 self._executor.submit(self._run)
             else:
-                self._thread = threading.Thread(target=self._run, name="gossipmonger-events", daemon=False)
+                self._thread = threading.Thread(target=self._run, name="gossipmonger-events", daemon=_main_ended())
                 self._thread.start()
         except BaseException:
             self._active = False
             raise
 
     def _run(self) -> None:
-        linger = _LINGER if self._executor is None else 0
+        thread = threading.current_thread()
+        own = self._executor is None
         while True:
             with self._queue_lock:
-                self._runner = threading.current_thread()
-                deadline = monotonic() + linger
-                while not self._queue and not self._closed:
+                self._runner = thread
+                deadline = monotonic() + (_LINGER if own else 0)
+                while not (self._queue or self._dropped or self._closed):
                     patience = deadline - monotonic()
                     if patience <= 0 or not self._changed.wait(patience):
                         break
-                if self._closed or not self._queue:
+                outlived = own and not thread.daemon and _main_ended()
+                if outlived or not (self._queue or self._dropped):
                     self._active = False
                     self._runner = None
                     self._changed.notify_all()
-                    return
+                    break
                 event = self._next()
             try:
                 self._emit(event)
             except BaseException as error:  # nothing ends a thread, not even SystemExit out of a handler
                 report(error)
+        if outlived:
+            self.kick()
 
     def _next(self) -> Event:
         if self._dropped and self._others < MAX_WAITING:
@@ -157,6 +162,7 @@ class Delivery:
             self._closed = True
             self._queue.clear()
             self._updates.clear()
+            self._dropped = 0
             self._changed.notify_all()
             if self.delivering:
                 return True
@@ -164,3 +170,8 @@ class Delivery:
         if finished and self._thread is not None:
             self._thread.join()
         return finished
+
+
+def _main_ended() -> bool:
+    """Whether the interpreter ends as soon as the threads that are no daemons have."""
+    return not threading.main_thread().is_alive()

@@ -67,9 +67,18 @@ class Membership:
         )
 
     def told_of(self, now: float, live: list[Peer], dead: list[Peer]) -> list[Peer]:
-        """Return whom a digest tells of: the live, and for a while those who left, so that nobody waits for their silence."""
+        """Return whom a digest tells of.
+
+        The live; the dead who were heard of again, whom the next round will find live; and for a while those who left, so that
+        nobody waits for their silence.
+        """
         since = now - TELLING * self._options.gossip_interval
-        return live + [peer for peer in dead if peer.left and (peer.last_time or 0) > since]
+        threshold = self._options.dead_peer_phi
+        told = list(live)
+        for peer in dead:
+            if (peer.last_time or 0) > since if peer.left else peer.phi(now) < threshold:
+                told.append(peer)
+        return told
 
     def missing_seeds(self, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
         """Return the seeds that no peer is; that two halves of a cluster have forgotten each other is mended through them."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -107,9 +110,6 @@ def post(delivery: Delivery, *events: Event) -> None:
     delivery.kick()
 
 
-# Order
-
-
 def test_events_are_delivered_in_the_order_they_happened() -> None:
     events = [other(1), update("b", "k", 1), happened("peer dead", "b"), other(2), update("c", "k", 1), update("c", "l", 1)]
     assert delivered(*events) == events
@@ -128,18 +128,12 @@ def test_what_several_threads_post_is_delivered_in_the_order_of_posting(make: Ma
                 delivery.post(posted[-1])
             delivery.kick()
 
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(0, 400, 100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(work, range(0, 400, 100)))
     post(delivery, LAST)
     assert handler.last.wait(10)
     assert handler.seen == [*posted, LAST]
     assert len(posted) == 400
-
-
-# Collapsing
 
 
 def test_a_waiting_update_takes_over_the_latest_value_in_its_place() -> None:
@@ -208,15 +202,20 @@ def test_of_each_peer_the_latest_values_come_in_order_between_its_events(events:
         assert [event for event in seen if event.args[0] in (id, RemotePeer(id, "there"))] == expected
 
 
-# Overflow
-
-
-def test_beyond_the_limit_events_are_dropped_and_one_error_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gossipmonger.delivery.MAX_WAITING", 3)
-    seen = delivered(*(other(number) for number in range(7)))
+@pytest.mark.parametrize("limit", [1, 3])
+def test_beyond_the_limit_events_are_dropped_and_one_error_says_how_many(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossipmonger.delivery.MAX_WAITING", limit)
+    seen = delivered(*(other(number) for number in range(limit + 4)))
     errors = [event.args[0] for event in seen if event.name == "error"]
-    assert [event for event in seen if event.name != "error"] == [other(0), other(1), other(2)]
+    assert [event for event in seen if event.name != "error"] == [other(number) for number in range(limit)]
     assert [(type(error), error.dropped) for error in errors] == [(OverflowedError, 4)]
+
+
+def test_an_event_that_is_dropped_parts_no_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossipmonger.delivery.MAX_WAITING", 1)
+    dead = happened("peer dead", "b")
+    seen = delivered(dead, update("b", "k", 1), dead, update("b", "k", 2))
+    assert [event for event in seen if event.name == "update"] == [update("b", "k", 2)]
 
 
 def test_updates_are_never_dropped_and_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,30 +239,26 @@ def test_after_an_overflow_events_are_taken_and_counted_anew(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("error", [ValueError("v"), SystemExit(1), KeyboardInterrupt()])
-def test_what_a_handler_raises_is_reported_and_the_thread_goes_on(
-    make: Make, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    reported: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append((args.exc_value, args.thread)))
+def test_what_a_handler_raises_is_reported_and_the_thread_goes_on(make: Make, error: BaseException) -> None:
     handler = Handler()
 
     def emit(event: Event) -> None:
         handler(event)
         raise error
 
-    post(make(emit), update("b", "k", 1), LAST)
-    assert handler.last.wait(10)
-    assert handler.threads[0] is handler.threads[1]
-    handler.threads[0].join(10)
+    with mock.patch.object(threading, "excepthook") as hook:
+        post(make(emit), update("b", "k", 1), LAST)
+        assert handler.last.wait(10)
+        handler.threads[0].join(10)
+    reported = [(call.args[0].exc_value, call.args[0].thread) for call in hook.call_args_list]
     assert reported == [(error, handler.threads[0])] * 2
+    assert handler.threads[0] is handler.threads[1]
 
 
-# Close
-
-
-def test_close_waits_for_the_running_handler_and_drops_what_waits(make: Make) -> None:
+def test_close_waits_for_the_running_handler_and_drops_what_waits(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossipmonger.delivery.MAX_WAITING", 2)
     handler = Handler()
-    post(delivery := make(handler), GATE, other(1), update("b", "k", 1))
+    post(delivery := make(handler), GATE, other(1), other(2), update("b", "k", 1))  # one too many, which is not told either
     assert handler.begun.wait(10)
     assert delivery.delivering is False  # another thread is
     assert delivery.close(0) is False  # it has not returned
@@ -306,6 +301,27 @@ def test_the_thread_ends_by_itself_and_another_comes_when_there_is_more(make: Ma
     assert {(thread.name, thread.daemon) for thread in handler.threads} == {("gossipmonger-events", False)}
 
 
+def test_once_the_main_thread_has_ended_a_daemon_takes_over(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = Handler()
+    post(delivery := make(handler), GATE)
+    assert handler.begun.wait(10)
+    monkeypatch.setattr(threading, "main_thread", threading.Thread)  # one that is not alive
+    post(delivery, LAST)
+    handler.open.set()
+    assert handler.last.wait(10)
+    assert [thread.daemon for thread in handler.threads] == [False, True]
+
+
+def test_a_program_ends_though_events_keep_coming() -> None:
+    program = """if True:
+        from gossipmonger.delivery import Delivery, Event
+        delivery = Delivery(lambda event: delivery.post(event))
+        delivery.post(Event("unknown peer", ("b",)))
+        delivery.kick()
+    """
+    assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 0
+
+
 def test_the_thread_that_waits_for_more_takes_it_and_ends_at_close(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gossipmonger.delivery._LINGER", 3_600)
     handler = Handler()
@@ -320,21 +336,15 @@ def test_the_thread_that_waits_for_more_takes_it_and_ends_at_close(make: Make, m
     assert not handler.threads[0].is_alive()
 
 
-def test_a_thread_that_can_not_be_started_is_the_callers_error_and_is_tried_again(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thread_that_can_not_be_started_is_the_callers_error_and_is_tried_again(make: Make) -> None:
     handler = Handler()
     delivery = make(handler)
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start")))
+    with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start")):
         with pytest.raises(RuntimeError, match="can't start"):
             post(delivery, other(1))
     post(delivery, LAST)
     assert handler.last.wait(10)
     assert handler.seen == [other(1), LAST]
-
-
-# Executors
 
 
 def test_an_executor_is_asked_once_for_all_that_waits_and_not_for_nothing(make: Make) -> None:
@@ -385,13 +395,10 @@ def test_an_event_that_happens_in_an_inline_handler_comes_after_it(make: Make) -
 
 
 def test_an_executor_that_refuses_is_the_callers_error_and_is_asked_again(make: Make) -> None:
-    class Full(Inline):
-        def submit(self, function: Callable[[], None]) -> None:
-            raise RuntimeError("full")
-
-    handler, executor = Handler(), Full()
+    handler, executor = Handler(), mock.Mock()
+    executor.submit.side_effect = RuntimeError("full")
     with pytest.raises(RuntimeError, match="full"):
         post(delivery := make(handler, executor), other(1))
-    executor.submit = Inline().submit  # type: ignore[method-assign]
+    executor.submit = Inline().submit
     delivery.kick()
     assert handler.seen == [other(1)]

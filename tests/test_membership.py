@@ -227,6 +227,13 @@ def test_a_later_heartbeat_brings_back_who_left() -> None:
     assert [peer.id for (peer,) in events(protocol.round(NOW + 1_000), "peer live")] == ["c"]
 
 
+def test_a_dead_peer_that_was_heard_of_again_is_told_of_before_the_round_that_finds_it_live() -> None:
+    protocol, _, _ = a_protocol(a_peer("b"), a_peer("c", silent=60_000, heartbeat=10, live=False))
+    assert "c" not in [each["id"] for each in sends(protocol.round(NOW))[0].digest or []]
+    tell(protocol, NOW, entry("c", heartbeat=11))
+    assert "c" in [each["id"] for each in sends(protocol.round(NOW + 1_000))[0].digest or []]
+
+
 def test_nobody_is_met_who_has_left() -> None:
     protocol, _, storage = a_protocol()
     assert [peer.id for (peer,) in events(tell(protocol, NOW, entry("c", heartbeat=1, left=True)), "new peer")] == ["b"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -153,6 +154,35 @@ def test_there_are_never_more_threads_than_its_size(make: Callable[[int], Pool[J
     assert pool.join(LONG)
     assert sorted(ran) == list(range(10))
     assert len(threads()) == 2
+
+
+# When no thread can be started
+
+
+def no_start() -> Any:
+    return mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("no thread"))
+
+
+def test_where_there_is_no_thread_a_job_is_the_callers_again(make: Callable[[int], Pool[Job]]) -> None:
+    pool, ran = make(2), []
+    with no_start(), pytest.raises(RuntimeError, match="no thread"):
+        pool.put(lambda: ran.append("given back"))
+    assert pool.join(0)  # nothing of it is left
+    assert pool.put(lambda: ran.append("taken")) is True
+    assert pool.join(LONG)
+    assert ran == ["taken"]
+
+
+def test_where_there_is_another_thread_it_takes_the_job_later(make: Callable[[int], Pool[Job]]) -> None:
+    pool, gate, ran = make(2), Gate(), []
+    pool.put(gate)
+    assert gate.begun.wait(10)
+    with no_start():
+        assert pool.put(lambda: ran.append("later")) is True
+    gate.open.set()
+    assert pool.join(LONG)
+    assert ran == ["later"]
+    assert len(pool._threads) == 1  # one that never started could not be waited for
 
 
 # Jobs that raise

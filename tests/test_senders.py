@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -137,9 +138,6 @@ def settled(senders: Senders) -> None:
     assert senders._silent.join(LONG)
 
 
-# What arrives
-
-
 def test_a_message_is_one_connection_ended_by_fin(make: Make, place: MakePlace, failed: Failures) -> None:
     senders, there = make(), place().listen()
     messages = [b"first\r\n", b"", "€\r\n".encode() * 100_000]
@@ -249,9 +247,6 @@ def test_one_destination_is_served_by_one_thread_at_a_time_and_many_by_many(make
     assert [one.read(), one.read()] == [b"gate", b"next"]
 
 
-# What fails
-
-
 def test_a_refused_message_is_an_error_that_names_the_peer(make: Make, place: MakePlace, failed: Failures) -> None:
     nowhere = place()
     error = refused(make(), nowhere, failed)
@@ -268,17 +263,10 @@ def test_a_refused_message_is_an_error_that_names_the_peer(make: Make, place: Ma
         (UnicodeError("label too long"), "'b.example' is no name of a host: label too long"),
     ],
 )
-def test_a_name_that_leads_nowhere_is_an_error(
-    make: Make, failed: Failures, monkeypatch: pytest.MonkeyPatch, error: Exception | None, words: str
-) -> None:
-    def resolve(*_: Any, **__: Any) -> list[Any]:
-        if error:
-            raise error
-        return []
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    make().send(RemotePeer("b", {"host": "b.example", "port": 1}), "digest", Message(b"m"))
-    assert words in str(failed.wait(1))
+def test_a_name_that_leads_nowhere_is_an_error(make: Make, failed: Failures, error: Exception | None, words: str) -> None:
+    with mock.patch.object(socket, "getaddrinfo", side_effect=error, return_value=[]):
+        make().send(RemotePeer("b", {"host": "b.example", "port": 1}), "digest", Message(b"m"))
+        assert words in str(failed.wait(1))
     assert type(failed[0]) is SendError
 
 
@@ -301,9 +289,6 @@ def test_what_encoding_raises_is_told_as_it_is_and_is_not_the_peers_fault(
     assert there.read() == b"after"
     assert failed == [wrong]
     assert after.thread == ANSWERING
-
-
-# Who is in whose way
 
 
 def test_a_failing_destination_is_served_apart_until_a_message_arrives(make: Make, place: MakePlace, failed: Failures) -> None:
@@ -345,9 +330,6 @@ def test_only_so_many_failing_destinations_are_remembered(
     assert len(failed) == 4
 
 
-# The end
-
-
 def test_close_gives_what_waits_for_answering_peers_its_time(make: Make, place: MakePlace) -> None:
     senders, there = make(), place().listen()
     for number in range(20):
@@ -358,9 +340,7 @@ def test_close_gives_what_waits_for_answering_peers_its_time(make: Make, place: 
 
 
 @pytest.mark.parametrize("stuck_in", ["connect", "send"])
-def test_close_cuts_short_what_is_stuck(
-    make: Make, place: MakePlace, failed: Failures, monkeypatch: pytest.MonkeyPatch, stuck_in: str
-) -> None:
+def test_close_cuts_short_what_is_stuck(make: Make, place: MakePlace, failed: Failures, stuck_in: str) -> None:
     # Far beyond the time in which a thread may be left at the end of a test.
     senders = make(connect_timeout=3_600_000, send_timeout=3_600_000)
     there = place().get_stuck() if stuck_in == "connect" else place().listen()
@@ -368,6 +348,34 @@ def test_close_cuts_short_what_is_stuck(
     senders.close(500)
     assert senders_alive() == []
     assert [type(error) for error in failed] == [SendError]
+
+
+def test_close_does_not_miss_who_is_about_to_connect(make: Make, place: MakePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    senders, there = make(connect_timeout=3_600_000, send_timeout=3_600_000), place().get_stuck()
+    begun, closed, real = threading.Event(), threading.Event(), socket.socket.connect
+
+    def connect(connection: socket.socket, address: Any) -> None:
+        begun.set()
+        closed.wait(0.2)  # in vain, for close has to wait too
+        real(connection, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    senders.send(there.peer, "deltas", Message(b"m"))
+    assert begun.wait(10)
+    senders.close(1)
+    closed.set()
+    for thread in senders_alive():
+        thread.join(10)
+    assert senders_alive() == []
+
+
+def test_no_thread_to_send_with_is_the_callers_error_and_is_tried_again(make: Make, place: MakePlace) -> None:
+    senders, there = make(), place().listen()
+    with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("no thread")):
+        with pytest.raises(RuntimeError, match="no thread"):
+            senders.send(there.peer, "deltas", Message(b"lost"))
+    senders.send(there.peer, "deltas", Message(b"m"))
+    assert there.read() == b"m"
 
 
 def test_after_close_nothing_is_connected_sent_or_queued(make: Make, place: MakePlace, failed: Failures) -> None:

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import errno
-import os
 import queue
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from glob import glob
+from itertools import chain, repeat
 from time import monotonic
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from gossipmonger import MessageError
-from gossipmonger.transport.server import Server
+from gossipmonger.transport.server import Server, _Connection
 
 
 class Serving(Server):
     def __init__(self, host: str = "127.0.0.1", port: int = 0, **options: Any) -> None:
         self.messages: queue.Queue[tuple[bytes, str]] = queue.Queue()
         self.failures: queue.Queue[Exception] = queue.Queue()
-        given: dict[str, Any] = {
-            "readers": 2,
-            "max_connections": 100,
-            "max_message_size": 1_000_000,
-            "receive_timeout": 10_000,
-            "received": lambda data, source: self.messages.put((bytes(data), source)),
-            "failed": self.failures.put,
-            **options,
-        }
-        super().__init__(host, port, given.pop("received"), given.pop("failed"), **given)
+        options = {"readers": 2, "max_connections": 100, "max_message_size": 1_000_000, "receive_timeout": 10_000, **options}
+        received = options.pop("received", lambda data, source: self.messages.put((bytes(data), source)))
+        super().__init__(host, port, received, options.pop("failed", self.failures.put), **options)
+        self.start()
 
     def message(self) -> bytes:
         return self.messages.get(timeout=10)[0]
@@ -43,11 +39,14 @@ class Serving(Server):
     def quiet(self) -> bool:
         return self.messages.empty() and self.failures.empty()
 
+    close = Server.stop
+
 
 class Client:
     def __init__(self, server: Server, data: bytes = b"") -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.server_address[1]), 10)
         self.source = "{}:{}".format(*self.socket.getsockname()[:2])
+        self.close = self.socket.close
         self.socket.sendall(data)
 
     def end(self) -> None:
@@ -78,41 +77,23 @@ Start = Callable[..., Serving]
 Connect = Callable[..., Client]
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-
-
 @pytest.fixture(autouse=True)
 def no_descriptor_left() -> Iterator[None]:
-    before = descriptors()
+    before = len(glob("/proc/self/fd/*"))
     yield
-    until(lambda: descriptors() == before)
+    until(lambda: len(glob("/proc/self/fd/*")) == before)
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    started: list[Serving] = []
-
-    def start(*address: Any, **options: Any) -> Serving:
-        started.append(Serving(*address, **options))
-        started[-1].start()
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.stop()
+    with ExitStack() as stack:
+        yield lambda *address, **options: stack.enter_context(closing(Serving(*address, **options)))
 
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
     with ExitStack() as stack:
-
-        def connect(server: Server, data: bytes = b"") -> Client:
-            client = Client(server, data)
-            stack.enter_context(client.socket)
-            return client
-
-        yield connect
+        yield lambda *arguments: stack.enter_context(closing(Client(*arguments)))
 
 
 @pytest.fixture
@@ -135,9 +116,6 @@ def parked(server: Server, *sizes: int) -> None:  # the slow, in the acceptor's 
 
 def say(connect: Connect, server: Server, data: bytes) -> None:
     connect(server, data).end()
-
-
-# What is handed on
 
 
 @pytest.mark.parametrize("size", [1, 1_000_000])
@@ -194,29 +172,19 @@ def test_silent_and_half_sent_connections_hold_up_nobody(start: Start, connect: 
     assert len(server._parked) == 19
 
 
-def test_a_message_that_is_too_large_is_refused_while_it_arrives(start: Start, connect: Connect) -> None:
-    server = start(max_message_size=10)
-    client = connect(server, b"x" * 11)
-    error = server.failure()
-    assert isinstance(error, MessageError)
-    assert error.source == client.source
-    assert str(error) == f"message from {client.source} refused: more than 10 bytes"
-    assert client.closed()
-    assert server.quiet()
-
-
-@pytest.mark.parametrize("data", [b"", b"half"])
-def test_a_connection_whose_time_is_up_is_refused(start: Start, connect: Connect, data: bytes) -> None:
-    server = start(receive_timeout=60)
+@pytest.mark.parametrize(("data", "timeout"), [(b"x" * 11, 10_000), (b"", 60), (b"half", 60)])
+def test_what_is_too_large_or_too_slow_is_refused(start: Start, connect: Connect, data: bytes, timeout: int) -> None:
+    server = start(max_message_size=10, receive_timeout=timeout)
     client = connect(server, data)
-    assert str(server.failure()) == f"message from {client.source} refused: not all there after 60 ms"
+    reason = "more than 10 bytes" if len(data) > 10 else "not all there after 60 ms"
+    error: Any = server.failure()
+    assert (type(error), error.source) == (MessageError, client.source)
+    assert str(error) == f"message from {client.source} refused: {reason}"
     assert client.closed()
     assert server.quiet()
 
 
-def test_a_connection_whose_time_is_up_before_a_reader_is_free_is_refused(
-    start: Start, connect: Connect, now: list[float]
-) -> None:
+def test_who_waits_for_a_reader_for_too_long_is_refused(start: Start, connect: Connect, now: list[float]) -> None:
     slow = Slow()
     server = start(readers=1, received=slow)
     say(connect, server, b"slow to be handled")
@@ -242,6 +210,16 @@ def test_time_counts_from_the_accept_and_not_from_the_last_byte(start: Start, co
     assert "not all there" in str(server.failure())
 
 
+def test_a_reader_goes_on_to_others_while_one_sends_byte_by_byte(start: Start, now: list[float]) -> None:
+    def recv(_: int) -> bytes:
+        now[0] += 0.005  # sooner than the patience with one silence ends
+        return b"x"
+
+    connection = _Connection(mock.Mock(recv=recv), "somebody", 10.0)
+    assert start()._receive(connection) is False
+    assert 1 <= len(connection.data) < 10
+
+
 def test_of_too_many_connections_the_one_that_has_been_slow_for_longest_is_closed(start: Start, connect: Connect) -> None:
     server = start(max_connections=2)
     first = connect(server)
@@ -255,6 +233,20 @@ def test_of_too_many_connections_the_one_that_has_been_slow_for_longest_is_close
     assert first.closed()
     until(lambda: [parked.source for parked in list(server._parked.values())] == [second.source, third.source])
     assert server.quiet()
+
+
+def test_eviction_of_one_that_sends_more_ends_nothing(start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, hold = start(max_connections=1), Slow()
+    first = connect(server)
+    parked(server, 0)
+    monkeypatch.setattr(server, "_expire", hold)
+    server._wake()
+    assert hold.begun.wait(10)
+    connect(server, b"of another")
+    first.socket.sendall(b"x")
+    hold.go_on.set()  # now the acceptor finds both at once
+    assert str(server.failure()) == f"message from {first.source} refused: slower than 1 others"
+    parked(server, 10)
 
 
 def test_where_all_connections_wait_for_a_reader_the_new_one_is_closed(start: Start, connect: Connect) -> None:
@@ -295,30 +287,50 @@ def test_a_message_that_is_cut_off_is_refused(start: Start, connect: Connect) ->
 
 
 @pytest.mark.parametrize(("number", "left"), [(errno.EMFILE, 0), (errno.ENFILE, 0), (errno.ECONNABORTED, 1)])
-def test_a_failed_accept_is_told_and_makes_room_where_descriptors_are_out(
-    start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch, number: int, left: int
-) -> None:
+def test_an_accept_without_descriptors_is_told_and_makes_room(start: Start, connect: Connect, number: int, left: int) -> None:
     server = start()
     connect(server)
     parked(server, 0)
-    failures, real = [OSError(number, "no more")], server.get_request
-
-    def get_request() -> Any:
-        if failures:
-            raise failures.pop()
-        return real()
-
-    monkeypatch.setattr(server, "get_request", get_request)
-    say(connect, server, b"m")
-    assert "no more" in str(server.failure())
-    assert server.message() == b"m"  # it goes on
+    failures = chain([OSError(number, "no more")] * 2, repeat(mock.DEFAULT))  # the second time nobody is left to make room
+    with mock.patch.object(server, "get_request", wraps=server.get_request, side_effect=failures):
+        say(connect, server, b"m")
+        assert "no more" in str(server.failure())
+        assert server.message() == b"m"  # it goes on
     assert len(server._parked) == left
 
 
+def test_out_of_descriptors_it_is_a_while_until_the_next_accept(start: Start, connect: Connect) -> None:
+    server, error = start(), OSError(errno.EMFILE, "no more")
+    with mock.patch.object(server, "get_request", side_effect=error) as accept:
+        with mock.patch("gossipmonger.transport.server._PAUSE", 3_600):
+            connect(server)
+            assert server.failure() is error
+            server.stop()  # does not wait for that
+    assert accept.call_count == 1
+
+
+def test_a_connection_that_no_reader_can_be_started_for_is_refused(start: Start, connect: Connect) -> None:
+    server = start()
+    with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("no thread")):
+        client = connect(server)
+        assert str(server.failure()) == f"message from {client.source} refused: no thread"
+        assert client.closed()
+    say(connect, server, b"m")
+    assert server.message() == b"m"
+
+
+def test_a_message_is_handed_on_once_even_to_a_listener_that_exits(start: Start, connect: Connect) -> None:
+    received = mock.Mock(side_effect=SystemExit)
+    with mock.patch.object(threading, "excepthook") as reported:
+        client = connect(start(received=received), b"m")
+        client.end()
+        assert client.closed()
+        until(lambda: reported.called)
+    received.assert_called_once_with(b"m", client.source)
+
+
 @pytest.mark.parametrize("ours", [False, True])
-def test_a_name_is_bound_at_its_first_address_that_is_ours_unless_that_is_in_use(
-    start: Start, monkeypatch: pytest.MonkeyPatch, ours: bool
-) -> None:
+def test_a_name_is_its_first_address_of_ours_even_if_in_use(start: Start, monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
     taken = start().server_address
     found = [taken if ours else ("192.0.2.1", 0), ("127.0.0.1", 0)]  # the former of the two is nobody's
     answer = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in found]
@@ -348,9 +360,6 @@ def test_a_port_can_be_bound_again_at_once(start: Start, connect: Connect) -> No
     assert client.closed()
     client.socket.close()
     assert start(*first.server_address).server_address == first.server_address
-
-
-# The end
 
 
 def test_stop_closes_every_connection_and_the_port_and_can_be_called_again(start: Start, connect: Connect) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-from gossipmonger import Gossipmonger, MessageError, OverflowedError
+from gossipmonger import Gossipmonger, SendError
 
 SECONDS = 10
 KEYS = 200
@@ -71,10 +71,10 @@ def test_threads_handlers_and_messages_at_once(rng: random.Random) -> None:
         idle.wait(0.05)
     assert equal(nodes)
     assert all(handled.values())
+    assert errors == []
     for node in nodes:
         node.close()
-    assert [error for error in errors if isinstance(error, (MessageError, OverflowedError))] == []
-    assert errors == []
+    assert [error for error in errors if not isinstance(error, SendError)] == []  # who closes last finds nobody to tell
 
 
 def equal(nodes: list[Gossipmonger]) -> bool:

@@ -44,7 +44,11 @@ class Pool(Generic[Job]):
         self._all_done = threading.Condition(self._pool_lock)
 
     def put(self, job: Job) -> bool:
-        """Hand in a job; return whether it was taken, which after `close` it is not."""
+        """Hand in a job; return whether it was taken, which after `close` it is not.
+
+        Raises:
+            RuntimeError: The system has no thread for it, and the pool none that could take it later.
+        """
         with self._pool_lock:
             if self._closed:
                 return False
@@ -53,8 +57,14 @@ class Pool(Generic[Job]):
                 self._work_to_do.notify()
             elif len(self._threads) < self._size:
                 thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                thread.start()
-                self._threads.append(thread)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    if not self._threads:
+                        self._jobs.pop()
+                        raise
+                else:
+                    self._threads.append(thread)
         return True
 
     def _work(self) -> None:

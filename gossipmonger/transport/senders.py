@@ -7,6 +7,8 @@ threads, until one arrives. So a node that is gone costs a sender its timeout on
 
 from __future__ import annotations
 
+import os
+import selectors
 import socket
 import threading
 from collections import deque
@@ -24,6 +26,9 @@ _MAX_WAITING = 64
 
 #: Destinations that are remembered as failing, while they have nothing to send.
 _MAX_FAILING = 10_000
+
+# Unlike select, poll knows descriptors above 1023; unlike epoll, it needs none of its own. Windows has select only.
+_Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class _Waiting(NamedTuple):
@@ -79,7 +84,11 @@ class Senders:
             self._report(SendError(f"{_name(remote_peer)} takes messages slower than they come: one dropped", remote_peer))
 
     def _take_turn(self, destination: tuple[str, int]) -> None:
-        (self._silent if destination in self._failing else self._answering).put(destination)
+        try:
+            (self._silent if destination in self._failing else self._answering).put(destination)
+        except RuntimeError:  # no thread can be started; the next message is to try again, not to wait behind these
+            del self._queues[destination]
+            raise
 
     def _serve(self, destination: tuple[str, int]) -> None:
         with self._senders_lock:
@@ -132,19 +141,32 @@ class Senders:
             except OSError as error:  # this machine does not speak IPv6; the next address may be another's
                 last = error
                 continue
-            with self._senders_lock:
-                self._sockets.add(connection)
-                closed = self._closed
             try:
-                if closed:
-                    raise OSError("closed")
-                connection.settimeout(self._connect_timeout)
-                connection.connect(address)
+                self._reach(connection, address)
                 return connection
             except OSError as error:
                 last = error
                 self._forget(connection)
         raise last
+
+    def _reach(self, connection: socket.socket, address: Any) -> None:
+        with self._senders_lock:  # a shutdown does nothing before the connect has begun, so close must not come between
+            if self._closed:
+                raise OSError("closed")
+            self._sockets.add(connection)
+            connection.setblocking(False)
+            try:
+                connection.connect(address)
+                return
+            except BlockingIOError:
+                pass  # it is on its way
+        with _Selector() as selector:
+            selector.register(connection, selectors.EVENT_WRITE)
+            if not selector.select(self._connect_timeout):
+                raise TimeoutError("timed out")
+        error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
 
     def _forget(self, connection: socket.socket) -> None:
         with self._senders_lock:

@@ -24,8 +24,14 @@ from gossipmonger.transport.pool import Pool
 
 __all__ = ["Server"]
 
-#: Seconds that a reader waits for more before it gives the connection back. Loopback takes microseconds, a LAN some hundred.
+#: Seconds that a reader gives a connection before it gives it back. Loopback takes microseconds, a LAN some hundred.
 _PATIENCE = 0.02
+
+#: Seconds without a look for new connections where there is no descriptor for them, and nobody to take one from.
+_PAUSE = 0.1
+
+#: What the system says when it is out of descriptors or memory, and goes on to say as long as somebody wants to connect.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 #: Bytes per read.
 _CHUNK = 1 << 18
@@ -145,7 +151,7 @@ class Server(socketserver.TCPServer):
                     elif key.fileobj is self._wakeup:
                         self._take_back()
                     else:
-                        self._hand_over(self._parked.pop(key.data))
+                        self._resume(key.data)
                 self._expire()
         finally:
             self._selector.close()
@@ -167,8 +173,8 @@ class Server(socketserver.TCPServer):
                 return
             except OSError as error:  # out of descriptors, or the peer was gone already
                 self._failed(error)
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self._evict()
+                if error.errno in _EXHAUSTED and not self._evict():
+                    self._pause()
                 return
             self.process_request(accepted, address)
 
@@ -183,8 +189,18 @@ class Server(socketserver.TCPServer):
         if crowded and not self._evict():
             self._close(connection)  # the readers are behind with all that is open
             self._failed(MessageError(f"there are {self._max_connections} connections already", source))
-        elif not self._pool.put(connection):
-            self._close(connection)
+        else:
+            self._hand_over(connection)
+
+    def _pause(self) -> None:
+        # Nothing is parked, so there is nothing to watch but the wakeup.
+        self._wakeup.settimeout(_PAUSE)
+        try:
+            self._wakeup.recv(1)
+        except TimeoutError:
+            pass
+        self._wakeup.setblocking(False)
+        self._take_back()
 
     def _take_back(self) -> None:
         try:
@@ -197,10 +213,21 @@ class Server(socketserver.TCPServer):
             self._parked[connection.socket] = connection
             self._selector.register(connection.socket, selectors.EVENT_READ, connection.socket)
 
+    def _resume(self, parked: socket.socket) -> None:
+        connection = self._parked.pop(parked, None)
+        if connection is not None:  # it may have been evicted since it was seen to be readable
+            self._selector.unregister(parked)
+            self._hand_over(connection)
+
     def _hand_over(self, connection: _Connection) -> None:
-        self._selector.unregister(connection.socket)
-        if not self._pool.put(connection):
+        try:
+            taken = self._pool.put(connection)
+        except RuntimeError as error:  # no thread can be started
             self._close(connection)
+            self._failed(MessageError(str(error), connection.source))
+        else:
+            if not taken:
+                self._close(connection)
 
     def _expire(self) -> None:
         now = monotonic()
@@ -225,11 +252,10 @@ class Server(socketserver.TCPServer):
     # On a reader
 
     def _read(self, connection: _Connection) -> None:
-        done = False
+        done = True  # also when anything is raised, SystemExit out of a listener, say: or the message would come again
         try:
             done = self._receive(connection)
         except OSError as error:
-            done = True
             if connection.data:
                 self._failed(MessageError(f"cut off: {error}", connection.source))
         finally:
@@ -241,11 +267,13 @@ class Server(socketserver.TCPServer):
 
     def _receive(self, connection: _Connection) -> bool:
         """Read what there is; return whether the connection is done with."""
-        connection.socket.settimeout(_PATIENCE)
-        while not self._stopping:
-            if monotonic() > connection.deadline:
+        now = monotonic()
+        turn_ends = now + _PATIENCE  # however often a little more comes
+        while now < turn_ends and not self._stopping:
+            if now > connection.deadline:
                 self._failed(MessageError(f"not all there after {self._receive_timeout * 1000:g} ms", connection.source))
                 return True
+            connection.socket.settimeout(turn_ends - now)
             try:
                 chunk = connection.socket.recv(_CHUNK)
             except TimeoutError:
@@ -258,7 +286,8 @@ class Server(socketserver.TCPServer):
             if len(connection.data) > self._max_message_size:
                 self._failed(MessageError(f"more than {self._max_message_size} bytes", connection.source))
                 return True
-        return True
+            now = monotonic()
+        return False
 
     def _close(self, connection: _Connection) -> None:
         connection.socket.close()
