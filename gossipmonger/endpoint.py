@@ -29,7 +29,6 @@ from gossipmonger.protocol import Protocol
 from gossipmonger.rounds import Rounds
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.transport import TcpTransport, messages
-from gossipmonger.transport.tcp import DEFAULT_PORT
 from gossipmonger.view import PeerView, Snapshot
 
 __all__ = ["Gossipmonger"]
@@ -89,15 +88,10 @@ class Gossipmonger(EventEmitter):
         self.options = Options.parse(options, keywords)
         self.seeds = self.options.seeds
         self.storage = MemoryStorage() if self.options.storage is None else self.options.storage
-        own_transport = self.options.transport is None
-        if own_transport:
-            given = {} if info.transport is None else info.transport
-            if not isinstance(given, Mapping):
-                raise TypeError(f"peer_info.transport: {given!r} is no mapping with host and port")
-            info = info.at({"host": "localhost", "port": DEFAULT_PORT, **given})
+        self.transport = self.options.transport
+        if self.transport is None:
+            info = info.over_tcp()
             self.transport = TcpTransport({name: info.transport[name] for name in ("host", "port")})
-        else:
-            self.transport = self.options.transport
         self._state_lock = threading.Lock()  # guards the storage, every Peer in it, and the protocol
         self._rounds = Rounds(self.options.timer, self.options.gossip_interval, self._tick)
         self._closed = threading.Event()
@@ -107,21 +101,12 @@ class Gossipmonger(EventEmitter):
         self.local_peer = info.local_peer(self.storage, now)
         self._protocol = Protocol(self.local_peer, self.storage, self.options, now)
         self._complete_transport()
-        for emitter, handlers in (
-            (self.storage, {"error": self._failed}),
-            (
-                self.transport,
-                {
-                    "digest": self._on_digest,
-                    "deltas": self._on_deltas,
-                    "error": self._failed,
-                    "listening": self._complete_transport,
-                },
-            ),
-        ):
-            if hasattr(emitter, "on"):
-                for name, handler in handlers.items():
-                    emitter.on(name, handler)
+        if hasattr(self.storage, "on"):
+            self.storage.on("error", self._failed)
+        self.transport.on("digest", self._on_digest)
+        self.transport.on("deltas", self._on_deltas)
+        self.transport.on("error", self._failed)
+        self.transport.on("listening", self._complete_transport)
 
     def __repr__(self) -> str:
         return f"Gossipmonger({self.local_peer.id!r} at {self.local_peer.transport!r})"
@@ -255,7 +240,7 @@ class Gossipmonger(EventEmitter):
             TypeError, ValueError: The key is no such string, or JSON can't carry the value.
             ClosedError: The endpoint has been closed.
         """
-        key, value = _checked_key(key), values.copied(value)
+        key, value = values.copied_key(key), values.copied(value)
         if values.is_tombstone(value):
             raise ValueError(f"value: {value!r} is what stands for a deleted key; use delete()")
         limit = getattr(self.transport, "max_message_size", None)
@@ -279,7 +264,7 @@ class Gossipmonger(EventEmitter):
             TypeError, ValueError: It is nothing that can be a key.
             ClosedError: The endpoint has been closed.
         """
-        key = _checked_key(key)
+        key = values.copied_key(key)
         if self.closed:
             raise ClosedError("delete: this endpoint has been closed")
         with self._state_lock:
@@ -426,11 +411,3 @@ class Gossipmonger(EventEmitter):
 
 
 _MISSING = object()
-
-
-def _checked_key(key: Any) -> str:
-    if not isinstance(key, str):
-        raise TypeError(f"key: {key!r} is no string")
-    if key == "__proto__":
-        raise ValueError("key: '__proto__' is a name that a Node node can't keep a value under")
-    return str(values.copied(key))

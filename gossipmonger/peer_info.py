@@ -10,6 +10,7 @@ from gossipmonger import values
 from gossipmonger.options import check_number
 from gossipmonger.peer import MAX_VERSION, Peer
 from gossipmonger.transport.messages import FATAL_IDS
+from gossipmonger.transport.tcp import DEFAULT_PORT
 
 __all__ = ["PeerInfo"]
 
@@ -59,9 +60,16 @@ class PeerInfo:
         info["data"] = _check_data({} if info["data"] is None else info["data"])
         return cls(**info)
 
-    def at(self, transport: Any) -> PeerInfo:
-        """Return the same with another transport."""
-        return replace(self, transport=transport)
+    def over_tcp(self) -> PeerInfo:
+        """Return the same with the host and port that were left out.
+
+        Raises:
+            TypeError: The transport is no mapping.
+        """
+        given = {} if self.transport is None else self.transport
+        if not isinstance(given, Mapping):
+            raise TypeError(f"peer_info.transport: {given!r} is no mapping with host and port")
+        return replace(self, transport={"host": "localhost", "port": DEFAULT_PORT, **given})
 
     def local_peer(self, storage: Any, now: float) -> Peer:
         """Return the local peer, put into the storage: the stored one, or one whose versions no former life has had.

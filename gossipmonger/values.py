@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["MAX_NESTING", "TOMBSTONE", "checked", "copied", "is_tombstone", "same"]
+__all__ = ["MAX_NESTING", "TOMBSTONE", "checked", "copied", "copied_key", "is_tombstone", "same"]
 
 #: Lists and objects inside each other. Far below the depth at which any JSON parser of a peer gives up.
 MAX_NESTING = 100
@@ -76,6 +76,20 @@ def _text(text: str) -> str:
         except UnicodeEncodeError:  # surrogates: in JSON two that make a pair are one character
             return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     return str.__str__(text)
+
+
+def copied_key(key: Any) -> str:
+    """Return a copy of a key.
+
+    Raises:
+        TypeError: It is no string.
+        ValueError: It is "__proto__", which in JavaScript is no key like others.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"key: {key!r} is no string")
+    if key == "__proto__":
+        raise ValueError("key: '__proto__' is a name that a Node node can't keep a value under")
+    return _text(key)
 
 
 def checked(value: Any, depth: int = MAX_NESTING) -> bool:

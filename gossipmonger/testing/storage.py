@@ -16,40 +16,13 @@ from pyee.base import EventEmitter
 
 from gossipmonger.endpoint import Gossipmonger
 from gossipmonger.peer import MAX_VERSION, Peer, RemotePeer
+from gossipmonger.testing.samples import TEXTS, VALUES
 from gossipmonger.values import MAX_NESTING, TOMBSTONE, same
 
 __all__ = ["RequiredStorageContract", "StorageContract"]
 
 #: Milliseconds since the epoch: a day in 2023.
 _NOW = 1_700_000_000_000.0
-
-#: Ids and keys that a peer may have, each another: a database that folds case, trims blanks, normalizes, reads an escape or
-#: encodes strictly would take two for one, or fail. All of them can come in from the network.
-_TEXTS = (
-    *("a", "A", "a ", " a", " ", "\t", "\n", "\0", "a\0", "a\0b", "0", "00", "null", "é", "e\u0301", "ß", "ss", "İ", "\u200b"),
-    *("\ufeff", "\uffff", "\U0001d49c", "😀", "👩‍👩‍👧", "\ud800", "\udfff", "\\ud800", "%", "_", "*", "?"),
-    *("'", '"', "`", "';--", "\\", "/", "..", "../a", "a/b", "CON", ".", "$a", "{}", "[]", "x" * 1_000),
-    *("__proto__", "constructor", "toString", "__class__"),
-)
-
-_VALUES: dict[str, Any] = {
-    "null": None,
-    "true": True,
-    "false": False,
-    "zero": 0,
-    "one": 1,
-    "a fraction": 0.1,
-    "the smallest": 5e-324,
-    "the largest": 1.7976931348623157e308,
-    "beyond 64 bits": 2**2000,
-    "far below zero": -(2**2000),
-    "no text": "",
-    "any text": list(_TEXTS),
-    "no list": [],
-    "no object": {},
-    "an object": {text: index for index, text in enumerate(_TEXTS)},
-    "mixed": [None, True, 1, "1", [1, [2, {"three": [4]}]], {"": {"": ""}}],
-}
 
 
 class RequiredStorageContract:
@@ -118,7 +91,7 @@ class RequiredStorageContract:
         deep: Any = "deep"
         for _ in range(MAX_NESTING):
             deep = [deep]
-        kept = {**_VALUES, "deep": deep}
+        kept = {**VALUES, "deep": deep}
         peer = Peer("a", data={key: (value, version) for version, (key, value) in enumerate(kept.items())})
         storage.put("a", peer)
         _assert_equal(storage.get("a"), peer)
@@ -206,17 +179,17 @@ class RequiredStorageContract:
     def test_ids_may_be_any_text(self) -> None:
         """Each is another peer, however alike two of them look."""
         storage = self._storage()
-        for version, id in enumerate(_TEXTS):
+        for version, id in enumerate(TEXTS):
             storage.put(id, Peer(id, max_version_seen=version, live=version % 2 == 0))
-        for version, id in enumerate(_TEXTS):
+        for version, id in enumerate(TEXTS):
             _assert_equal(storage.get(id), Peer(id, max_version_seen=version, live=version % 2 == 0))
-        assert _ids(storage.live_peers()) == sorted(_TEXTS[::2])
-        assert _ids(storage.dead_peers()) == sorted(_TEXTS[1::2])
+        assert _ids(storage.live_peers()) == sorted(TEXTS[::2])
+        assert _ids(storage.dead_peers()) == sorted(TEXTS[1::2])
 
     def test_keys_may_be_any_text(self) -> None:
         """Each is another key, the empty one too."""
         storage = self._storage()
-        peer = Peer("a", data={key: (key, version) for version, key in enumerate(("", *_TEXTS), 1)})
+        peer = Peer("a", data={key: (key, version) for version, key in enumerate(("", *TEXTS), 1)})
         storage.put("a", peer)
         _assert_equal(storage.get("a"), peer)
 
@@ -349,11 +322,11 @@ class StorageContract(RequiredStorageContract):
     def test_remove_takes_any_text(self) -> None:
         """Each id removes itself and no other."""
         storage = self._storage()
-        for id in _TEXTS:
+        for id in TEXTS:
             storage.put(id, Peer(id))
-        for index, id in enumerate(_TEXTS, 1):
+        for index, id in enumerate(TEXTS, 1):
             storage.remove(id)
-            assert _ids(storage.live_peers()) == sorted(_TEXTS[index:])
+            assert _ids(storage.live_peers()) == sorted(TEXTS[index:])
 
     def test_close_leaves_no_thread(self) -> None:
         """Whatever ran for the storage has ended by the time that `close` returns."""

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gossipmonger.peer import RemotePeer
+from gossipmonger.testing.samples import VALUES
 from gossipmonger.transport.base import Transport
 from gossipmonger.values import MAX_NESTING, copied, same
 
@@ -23,12 +24,6 @@ _TEXT = "\0 \t\r\n\x7f é e\u0301 \u2028 \ufeff \uffff 𠀀 😀 👩‍👩‍�
 
 #: Microseconds of a clock, which is what versions start at.
 _VERSION = 1_700_000_000_000_000
-
-_VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, 1, -1, 0.1, -2.5, 5e-324, 1.7976931348623157e308, 2**53 - 1, 2**64, -(2**2000)),
-    *("", "0", "null", _TEXT, [], {}, [[], {}], {"": ""}, {_TEXT: [_TEXT]}, {"sender": 1, "digest": [], "__proto__": None}),
-    [None, True, 1, "1", [1, [2, {"three": [4]}]]],
-)
 
 #: What peers may call their address, and is none of any transport that has been heard of.
 _NO_ADDRESSES: tuple[Any, ...] = (None, False, -1, _TEXT, [], {}, {"host": None, "port": None}, [{}])
@@ -161,7 +156,10 @@ class TransportContract:
         deep: Any = "deep"
         for _ in range(MAX_NESTING):
             deep = [deep]
-        sent = [["a", f"k{version}", value, version] for version, value in enumerate((*_VALUES, deep))]
+        sent = [
+            ["a", f"k{version}", value, version]
+            for version, value in enumerate((*VALUES.values(), [_TEXT, {_TEXT: _TEXT}], deep))
+        ]
         sent += [[_TEXT, _TEXT, "v", _VERSION], ["b", "", "v", 7, 5]]
         a.send_deltas(b, sent)
         b.wait_for_deltas(len(sent))
