@@ -131,7 +131,7 @@ class Membership:
             return None
         peer: Peer | None = self._storage.get(sender.id)
         if peer is None:
-            peer = self._meet(now, sender, output)
+            peer = self._meet(now, RemotePeer(sender.id, sender.transport), output)
         heartbeat = None if entry is None else entry.get("heartbeat")
         if entry is not None:
             peer.ours = heartbeat is not None
@@ -162,6 +162,8 @@ class Membership:
                     peer.mark_dead()
                     output.append(Event("peer left", (peer.remote,)))
             self._storage.put(id, peer)
+        if peer.ours is None and entry.get("floor"):
+            peer.ours = True  # a Node node has no floors
         # Of two messages of the owner that overtook each other, the later heartbeat tells which is its last word.
         version = entry.get("heard") or entry["maxVersionSeen"]
         peer.hear_of(version, entry.get("floor", 0), by_owner and later)

@@ -21,7 +21,7 @@ from gossipmonger import values
 from gossipmonger.log import Log
 from gossipmonger.phi import FIRST_INTERVAL, PhiAccrual
 
-__all__ = ["MAX_VERSION", "Peer", "RemotePeer"]
+__all__ = ["MAX_VERSION", "Kin", "Peer", "RemotePeer"]
 
 #: The greatest version: beyond it a Node node, which reads numbers as doubles, could not tell two of them apart.
 MAX_VERSION = 2**53 - 1
@@ -39,6 +39,14 @@ class RemotePeer(NamedTuple):
 
     id: str
     transport: Any
+
+
+class Kin(RemotePeer):
+    """A remote peer that is known to read what this package adds to the wire, as a Node node does not.
+
+    A transport may hand out the sender of a message as a subclass of its own, which carries the way back. The protocol answers
+    to the very object it was handed, once it is sure that the sender is of our kind, and to a plain `RemotePeer` otherwise.
+    """
 
 
 class Peer:
@@ -126,8 +134,8 @@ class Peer:
 
     @property
     def remote(self) -> RemotePeer:
-        """Who and where, as events and transports are told."""
-        return RemotePeer(self.id, self.transport)
+        """Who and where, as events and transports are told; a `Kin` if it is known to be one."""
+        return Kin(self.id, self.transport) if self.ours else RemotePeer(self.id, self.transport)
 
     @property
     def data(self) -> dict[str, tuple[Any, int]]:

@@ -214,7 +214,7 @@ class Protocol:
         if reply is not None:
             output.append(Event("digest send", (sender, reply)))
         if deltas or reply is not None:
-            output.append(Send(sender, deltas or None, reply))
+            output.append(Send(sender if peer is not None and peer.ours else RemotePeer(*sender), deltas or None, reply))
         return output
 
     def _compare(self, now: float, sender: RemotePeer, digest: list[dict[str, Any]], output: Output) -> _Compared:
