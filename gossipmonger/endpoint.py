@@ -20,6 +20,7 @@ from pyee.base import EventEmitter
 
 from gossipmonger import values
 from gossipmonger.delivery import Delivery
+from gossipmonger.entry import as_dicts
 from gossipmonger.errors import ClosedError, GossipmongerError, report
 from gossipmonger.options import Options, check_number
 from gossipmonger.output import Event, Output, Send
@@ -299,7 +300,7 @@ class Gossipmonger(EventEmitter):
     def digest(self, live_peers: Iterable[Peer] = ()) -> list[dict[str, Any]]:
         """Return the digest that a round sends: an entry for each of `live_peers`, then the local peer's."""
         with self._state_lock:
-            return self._protocol.digest(list(live_peers))
+            return as_dicts(self._protocol.digest(list(live_peers)))
 
     def _find(self, id: str) -> Peer | None:
         found: Peer | None = self.local_peer if id == self.local_peer.id else self.storage.get(id)
@@ -356,7 +357,9 @@ class Gossipmonger(EventEmitter):
                 sends.append(item)
             elif self.listeners(item.name):
                 if item.name in _INTERNAL:
-                    item = Event(item.name, (item.args[0], values.copied(item.args[1])))
+                    remote_peer, carried = item.args
+                    carried = as_dicts(carried) if item.name.startswith("digest") else carried
+                    item = Event(item.name, (remote_peer, values.copied(carried)))
                 self._delivery.post(item)
         return sends
 
@@ -370,6 +373,8 @@ class Gossipmonger(EventEmitter):
 
     def _hand_over(self, remote_peer: RemotePeer, deltas: Any, digest: Any) -> None:
         transport, local = self.transport, self.local_peer
+        if digest is not None and not getattr(transport, "validates", False):
+            digest = as_dicts(digest)
         if deltas is not None and digest is not None and hasattr(transport, "exchange"):
             transport.exchange(remote_peer, local, deltas, digest)
             return

@@ -88,7 +88,12 @@ class Log:
 
     def count_after(self, version: int) -> int:
         """Return how many writes there are above `version`, without looking at them."""
-        first = bisect_right(self._versions, version)
+        versions = self._versions
+        if not versions or versions[-1] <= version:
+            return 0
+        if version < versions[0]:
+            return len(self._slots)
+        first = bisect_right(versions, version)
         return len(self._versions) - first - (len(self._holes) - bisect_left(self._holes, first))
 
     def drop(self, version: int) -> list[tuple[str, Any]]:

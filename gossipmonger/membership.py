@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from gossipmonger.entry import Entry
 from gossipmonger.options import Options
 from gossipmonger.output import Event, Output
 from gossipmonger.peer import Peer, RemotePeer
@@ -118,7 +119,7 @@ class Membership:
                     peer.last_time = min(now, peer.last_time + late)
                     self._storage.put(peer.id, peer)
 
-    def contact(self, now: float, sender: RemotePeer, entry: dict[str, Any] | None, output: Output) -> Peer | None:
+    def contact(self, now: float, sender: RemotePeer, entry: Entry | None, output: Output) -> Peer | None:
         """Note that `sender` sent a message; return it, None for the node itself.
 
         Args:
@@ -132,41 +133,41 @@ class Membership:
         peer: Peer | None = self._storage.get(sender.id)
         if peer is None:
             peer = self._meet(now, RemotePeer(sender.id, sender.transport), output)
-        heartbeat = None if entry is None else entry.get("heartbeat")
+        heartbeat = -1 if entry is None else entry.heartbeat
         if entry is not None:
-            peer.ours = heartbeat is not None
-        if heartbeat is None or peer.heartbeat is None or heartbeat >= peer.heartbeat:
+            peer.ours = heartbeat >= 0
+        if (heartbeat < 0 or heartbeat >= peer.heartbeat) and peer.transport != sender.transport:
             peer.transport = sender.transport
         if peer.ours is False and sender.id not in self._counted:
             self._counted.add(sender.id)
-            peer.hear((peer.heartbeat or 0) + 1, now)
+            peer.hear(max(0, peer.heartbeat) + 1, now)
         self._storage.put(peer.id, peer)
         return peer
 
-    def read(self, now: float, entry: dict[str, Any], by_owner: bool, output: Output) -> Peer | None:
+    def read(self, now: float, entry: Entry, by_owner: bool, output: Output) -> Peer | None:
         """Read an entry of a digest, all but its version; return the peer, None if the entry is to be ignored."""
-        id, heartbeat = entry["id"], entry.get("heartbeat")
+        id, heartbeat = entry.id, entry.heartbeat
         peer: Peer | None = self._storage.get(id)
         later = False
         if peer is None:
-            if entry.get("left") or not self._is_news(id, heartbeat):
+            if entry.left or not self._is_news(id, heartbeat):
                 return None
-            peer = self._meet(now, RemotePeer(id, entry.get("transport")), output)
+            peer = self._meet(now, RemotePeer(id, entry.transport), output)
             peer.heartbeat = heartbeat
-        elif heartbeat is not None and peer.hear(heartbeat, now):
-            later = True
-            peer.transport = entry.get("transport")
-            if peer.left != bool(entry.get("left")):
-                peer.left = not peer.left
+        elif heartbeat > peer.heartbeat:
+            later = peer.hear(heartbeat, now)
+            if peer.transport != entry.transport:
+                peer.transport = entry.transport
+            if peer.left != entry.left:
+                peer.left = entry.left
                 if peer.left:
                     peer.mark_dead()
                     output.append(Event("peer left", (peer.remote,)))
             self._storage.put(id, peer)
-        if peer.ours is None and entry.get("floor"):
+        if peer.ours is None and entry.floor:
             peer.ours = True  # a Node node has no floors
         # Of two messages of the owner that overtook each other, the later heartbeat tells which is its last word.
-        version = entry.get("heard") or entry["maxVersionSeen"]
-        peer.hear_of(version, entry.get("floor", 0), by_owner and later)
+        peer.hear_of(entry.heard or entry.version, entry.floor, by_owner and later)
         if peer.unsettled:
             self._unsettled.add(id)
             self._settle(peer, output)
@@ -178,9 +179,9 @@ class Membership:
             self._unsettled.discard(peer.id)
         self._storage.put(peer.id, peer)
 
-    def _is_news(self, id: str, heartbeat: int | None) -> bool:
+    def _is_news(self, id: str, heartbeat: int) -> bool:
         known = self._forgotten.get(id)
-        return known is None or (heartbeat is not None and heartbeat > known)
+        return known is None or heartbeat > known
 
     def _meet(self, now: float, remote: RemotePeer, output: Output) -> Peer:
         self._forgotten.pop(remote.id, None)
@@ -214,7 +215,7 @@ class Membership:
             self._storage.remove(peer.id)
         except (AttributeError, NotImplementedError):
             return  # a storage with the Node package's methods alone keeps its dead
-        self._forgotten[peer.id] = peer.heartbeat or 0
+        self._forgotten[peer.id] = max(0, peer.heartbeat)
         while len(self._forgotten) > _MAX_FORGOTTEN:
             self._forgotten.popitem(last=False)
         output.append(Event("peer forgotten", (peer.remote,)))

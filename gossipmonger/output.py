@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from gossipmonger.entry import Entry
 from gossipmonger.peer import RemotePeer
 
 __all__ = ["Event", "Output", "Send"]
@@ -21,7 +22,7 @@ class Send(NamedTuple):
 
     remote_peer: RemotePeer
     deltas: list[list[Any]] | None
-    digest: list[dict[str, Any]] | None
+    digest: list[Entry] | None
 
 
 Output = list[Event | Send]

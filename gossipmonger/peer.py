@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from gossipmonger import values
+from gossipmonger.entry import Entry
 from gossipmonger.log import Log
 from gossipmonger.phi import FIRST_INTERVAL, PhiAccrual
 
@@ -72,7 +73,7 @@ class Peer:
         max_intervals: How many intervals are kept.
         transport: What the transport needs to reach it.
         floor: A version at or below which nothing of it exists.
-        heartbeat: How many digests it has sent, as far as known; None if nobody has counted.
+        heartbeat: How many digests it has sent, as far as known; -1 if nobody has counted.
         left: Whether it has said good-bye.
 
     Attributes:
@@ -81,6 +82,7 @@ class Peer:
 
     __slots__ = (
         "_arrivals",
+        "_entry",
         "_heard",
         "_log",
         "_note",
@@ -107,7 +109,7 @@ class Peer:
         max_intervals: int = 100,
         transport: Any = None,
         floor: int = 0,
-        heartbeat: int | None = None,
+        heartbeat: int = -1,
         left: bool = False,
     ) -> None:
         self.id = id
@@ -122,6 +124,7 @@ class Peer:
         self._arrivals = PhiAccrual(intervals, last_time, max_intervals)
         self._log = Log()
         self._tombstones = 0
+        self._entry: Entry | None = None  # what `entry` returned last
         writes = [(key, *pair) for key, pair in (data or {}).items()]
         for key, value, version in sorted(writes, key=lambda write: write[2]):
             self._write(key, value, version)
@@ -295,17 +298,23 @@ class Peer:
         """Return how many deltas there are above `version`, without making them."""
         return self._log.count_after(version)
 
-    def entry(self) -> dict[str, Any]:
-        """Return what a digest says of this peer."""
-        entry: dict[str, Any] = {"id": self.id, "maxVersionSeen": self.max_version_seen, "transport": self.transport}
-        if self.heartbeat is not None:
-            entry["heartbeat"] = self.heartbeat
-        if self.floor:
-            entry["floor"] = self.floor
-        if self.left:
-            entry["left"] = True
-        if self.behind:
-            entry["heard"] = self._heard
+    def entry(self) -> Entry:
+        """Return what a digest says of this peer: the same entry again, if nothing has changed."""
+        old = self._entry
+        heard = self._heard if self._heard > self.max_version_seen else 0
+        frame = None
+        if old is not None and old.transport is self.transport:
+            if (
+                old.heartbeat == self.heartbeat
+                and old.version == self.max_version_seen
+                and old.floor == self.floor
+                and old.heard == heard
+                and old.left == self.left
+            ):
+                return old
+            frame = old.frame
+        entry = Entry(self.id, self.max_version_seen, self.transport, self.heartbeat, self.floor, heard, self.left, frame)
+        self._entry = entry
         return entry
 
     # Liveness
@@ -338,14 +347,15 @@ class Peer:
         Returns:
             Whether it rose.
         """
-        if self.heartbeat is not None and heartbeat <= self.heartbeat:
+        before, arrivals = self.heartbeat, self._arrivals
+        if heartbeat <= before:
             return False
-        rise = heartbeat - (self.heartbeat or 0)
-        silence = FIRST_INTERVAL if self.last_time is None else now - self.last_time
-        if self.live and self.heartbeat is not None and 0 < rise <= silence:
-            self._arrivals.add(silence / rise, rise)
+        rise = heartbeat - before
+        silence = FIRST_INTERVAL if arrivals.last_time is None else now - arrivals.last_time
+        if rise <= silence and self.live and before >= 0:
+            arrivals.add(silence / rise, rise)
         self.heartbeat = heartbeat
-        self.last_time = now
+        arrivals.last_time = now
         return True
 
     def phi(self, now: float) -> float:

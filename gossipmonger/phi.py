@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
+from itertools import repeat
 
 __all__ = ["FIRST_INTERVAL", "PhiAccrual"]
 
@@ -72,12 +73,12 @@ class PhiAccrual:
 
     def add(self, interval: float, times: int = 1) -> None:
         """Add a sample of `interval` milliseconds, so many times."""
-        window, most = self._intervals, self.max_intervals
-        for _ in range(min(times, most)):
-            if len(window) == most:
-                self._sum -= window[0]
-            window.append(interval)
-            self._sum += interval
+        window, most = self._intervals, self._intervals.maxlen or 0
+        times = min(times, most)
+        for _ in range(len(window) + times - most):
+            self._sum -= window.popleft()
+        window.extend(repeat(interval, times))
+        self._sum += interval * times
 
     def contact(self, now: float) -> None:
         """Note a sign of life at `now`; the time since the one before it (750 ms for the first) is a sample."""
@@ -89,5 +90,5 @@ class PhiAccrual:
         silence = FIRST_INTERVAL if self.last_time is None else now - self.last_time
         if silence <= 0:
             return 0.0
-        mean = self.mean
-        return silence / mean * _LOG10_E if mean > 0 else math.inf
+        total = self._sum
+        return silence / total * len(self._intervals) * _LOG10_E if total > 0 else math.inf

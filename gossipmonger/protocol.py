@@ -25,6 +25,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from gossipmonger.choice import choose_deltas, choose_partners, draw
+from gossipmonger.entry import Entry
 from gossipmonger.errors import DuplicateError
 from gossipmonger.flow import Flow
 from gossipmonger.membership import TELLING, Membership
@@ -55,6 +56,11 @@ _FAIR = 8
 _FAREWELLS = 5
 
 
+def _entry_of(id: str, digest: list[Entry]) -> Entry | None:
+    """Return the entry of this id, which stands last in what our kind sends."""
+    return next((entry for entry in reversed(digest) if entry.id == id), None)
+
+
 class _Compared(NamedTuple):
     lacking: list[tuple[Peer, int]]  # peers of which the sender of a digest knows less, with what it knows
     missing: list[Peer]  # peers of which we know less
@@ -80,7 +86,7 @@ class Protocol:
         self._options = options
         self._random: Random = options.random
         self.membership = Membership(local, storage, options, now)
-        self._heartbeat = max(int(now * 1000), (local.heartbeat or 0) + 1)  # so a new life is above the former one at once
+        self._heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         local.heartbeat = self._heartbeat
         self._flow = Flow(options, now) if options.flow_control else None
         self._deleted = now  # when a key was deleted last
@@ -140,7 +146,7 @@ class Protocol:
 
     # Rounds
 
-    def digest(self, peers: list[Peer]) -> list[dict[str, Any]]:
+    def digest(self, peers: list[Peer]) -> list[Entry]:
         """Return an entry for each of these peers, then the local one's."""
         return [peer.entry() for peer in (*peers, self._local)]
 
@@ -187,25 +193,26 @@ class Protocol:
         self._storage.put(self._local.id, self._local)
         digest = self.digest(peers)
         if self._flow is not None:
-            digest[-1]["flow"] = self._flow.entry()
+            digest[-1] = digest[-1].marked(flow=self._flow.entry())
         for partner in partners:
             output += [Event("digest send", (partner, digest)), Send(partner, None, digest)]
 
     # Messages
 
-    def receive_digest(self, now: float, sender: RemotePeer, digest: list[dict[str, Any]]) -> Output:
+    def receive_digest(self, now: float, sender: RemotePeer, digest: list[Entry]) -> Output:
         """Take a digest; answer with what its sender lacks, and with a reply where there is more to be said."""
         output: Output = [Event("digest receive", (sender, digest))]
-        own = next((entry for entry in digest if entry["id"] == sender.id), None)
+        own = _entry_of(sender.id, digest)
         peer = self.membership.contact(now, sender, own, output)
         compared = self._compare(now, sender, digest, output)
-        if own is not None and own.get("left"):
+        if own is not None and own.left:
             return output  # it has gone, and hears no answer
-        deltas, cut = self._choose(compared.lacking)
+        deltas, cut = self._choose(compared.lacking) if compared.lacking else ([], [])
         reply = None
-        if own is not None and peer is not None and peer.ours:
-            if not own.get("reply"):
-                told = {entry["id"] for entry in digest}
+        ours = own is not None and peer is not None and peer.ours
+        if own is not None and ours:
+            if not own.reply and not own.part:
+                told = {entry.id for entry in digest}
                 live, dead = self.membership.others()
                 compared.later.extend(peer for peer in self.membership.told_of(now, live, dead) if peer.id not in told)
             reply = self._reply(now, own, compared, deltas, cut)
@@ -214,24 +221,32 @@ class Protocol:
         if reply is not None:
             output.append(Event("digest send", (sender, reply)))
         if deltas or reply is not None:
-            output.append(Send(sender if peer is not None and peer.ours else RemotePeer(*sender), deltas or None, reply))
+            output.append(Send(sender if ours else RemotePeer(sender.id, sender.transport), deltas or None, reply))
         return output
 
-    def _compare(self, now: float, sender: RemotePeer, digest: list[dict[str, Any]], output: Output) -> _Compared:
+    def _compare(self, now: float, sender: RemotePeer, digest: list[Entry], output: Output) -> _Compared:
         """Read all entries, and tell who knows more of whom."""
-        local, compared = self._local, _Compared([], [], [])
+        local, compared, get = self._local, _Compared([], [], []), self._storage.get
         for entry in digest:
-            id, version = entry["id"], entry["maxVersionSeen"]
+            id, version = entry.id, entry.version
+            known: Peer | None = get(id)
+            if (
+                known is not None
+                and version == known.max_version_seen
+                and entry.heartbeat == known.heartbeat
+                and entry.floor == known.floor
+                and not entry.heard
+                and not known.unsettled
+            ):
+                continue  # most are like that: both know the same
             if id == local.id:
                 self._read_own(now, entry, output)
                 known = local
             else:
-                read = self.membership.read(now, entry, id == sender.id, output)
-                if read is None:
+                known = self.membership.read(now, entry, id == sender.id, output)
+                if known is None:
                     continue
-                known = read
-                heartbeat = entry.get("heartbeat")
-                if known.heartbeat is not None and (heartbeat is None or heartbeat < known.heartbeat):
+                if entry.heartbeat < known.heartbeat:
                     compared.later.append(known)
             if known.max_version_seen > version:
                 compared.lacking.append((known, version))
@@ -240,10 +255,10 @@ class Protocol:
         return compared
 
     def _reply(
-        self, now: float, own: dict[str, Any], compared: _Compared, deltas: list[list[Any]], cut: list[Peer]
-    ) -> list[dict[str, Any]] | None:
+        self, now: float, own: Entry, compared: _Compared, deltas: list[list[Any]], cut: list[Peer]
+    ) -> list[Entry] | None:
         """Return the reply to one of ours whose own entry is `own`, None if there is none to be made."""
-        id, is_reply = own["id"], bool(own.get("reply"))
+        id, is_reply = own.id, own.reply
         begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
         # Who settles a floor has to know of which peers it was told only a part of what is current.
         told = [peer for peer, _ in compared.lacking if peer.id in begun and (peer.behind or peer.id in unfinished)]
@@ -258,9 +273,8 @@ class Protocol:
         news = {peer.id: peer for peer in (told + wanted if goes_on else told)}
         news.pop(self._local.id, None)
         reply = self.digest(list(news.values()))
-        reply[-1]["reply"] = True
-        if self._flow is not None and grant is not None and goes_on:
-            reply[-1]["flow"] = self._flow.give(grant)
+        flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
+        reply[-1] = reply[-1].marked(reply=True, flow=flow)
         return reply
 
     def receive_deltas(self, now: float, sender: RemotePeer, deltas: list[list[Any]]) -> Output:
@@ -297,11 +311,11 @@ class Protocol:
         self._starved += bool(cut)
         return deltas, cut
 
-    def _read_flow(self, own: dict[str, Any]) -> float | None:
+    def _read_flow(self, own: Entry) -> float | None:
         """Read the sender's rates; return what it is to be granted, None if it asks for nothing or for next to nothing."""
-        if self._flow is None or "flow" not in own:
+        if self._flow is None or own.flow is None:
             return None
-        rho, tau, *grant = own["flow"]
+        rho, tau, *grant = own.flow
         self._flow.meet(tau)
         if grant:
             self._flow.take(grant[0])
@@ -320,16 +334,15 @@ class Protocol:
 
     # What others say of us
 
-    def _read_own(self, now: float, entry: dict[str, Any], output: Output) -> None:
+    def _read_own(self, now: float, entry: Entry, output: Output) -> None:
         """Go above whatever others know of our id that we never said: a former life's, by a clock or a disk set back."""
         local = self._local
-        heartbeat, floor = entry.get("heartbeat"), entry.get("floor", 0)
-        version = entry.get("heard") or entry["maxVersionSeen"]
+        version = entry.heard or entry.version
         try:
-            if heartbeat is not None and heartbeat > self._heartbeat:
-                self._heartbeat = local.heartbeat = self._above(heartbeat)
+            if entry.heartbeat > self._heartbeat:
+                self._heartbeat = local.heartbeat = self._above(entry.heartbeat)
                 self._encounter(now, output)
-            if version > local.max_version_seen or floor > local.floor:
+            if version > local.max_version_seen or entry.floor > local.floor:
                 local.reissue(self._above(max(version, local.max_version_seen)))
         except OverflowError as error:
             output.append(Event("error", (error,)))

@@ -6,8 +6,10 @@ import random
 from typing import Any
 
 from gossipmonger import MemoryStorage, Options, Peer, RemotePeer
+from gossipmonger.entry import Entry
 from gossipmonger.output import Event, Output, Send
 from gossipmonger.protocol import Protocol
+from gossipmonger.transport import messages
 
 NOW = 1_700_000_000_000.0
 B = RemotePeer("b", "at b")
@@ -30,8 +32,17 @@ def a_peer(id: str, silent: float = 0, left: bool = False, ours: bool | None = N
     return peer
 
 
-def entry(id: str, version: int = 0, **more: Any) -> dict[str, Any]:
-    return {"id": id, "maxVersionSeen": version, "transport": f"at {id}", **more}
+def entry(id: str, version: int = 0, **more: Any) -> Entry:
+    """An entry as it comes from the network; `more` are its fields on the wire."""
+    fields = {"id": id, "maxVersionSeen": version, "transport": f"at {id}", **more}
+    (checked,) = messages.validate(B, digest=[fields]).digest or []
+    return checked
+
+
+def changed(entry: Entry, **fields: Any) -> Entry:
+    """The same entry with other fields on the wire."""
+    (checked,) = messages.validate(B, digest=[{**entry.as_dict(), **fields}]).digest or []
+    return checked
 
 
 def events(output: Output, name: str) -> list[tuple[Any, ...]]:
@@ -42,11 +53,11 @@ def sends(output: Output) -> list[Send]:
     return [item for item in output if isinstance(item, Send)]
 
 
-def reply_to(output: Output) -> dict[str, dict[str, Any]]:
+def reply_to(output: Output) -> dict[str, Entry]:
     """The entries of the one reply in it, by their ids; none if there is no reply."""
     digests = [send.digest for send in sends(output) if send.digest is not None]
     assert len(digests) <= 1
     for digest in digests:
-        assert digest[-1]["reply"] is True
-        assert not any("reply" in each for each in digest[:-1])
-    return {each["id"]: each for digest in digests for each in digest}
+        assert digest[-1].reply
+        assert not any(each.reply for each in digest[:-1])
+    return {each.id: each for digest in digests for each in digest}

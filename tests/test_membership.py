@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gossipmonger import MemoryStorage, Options, Peer, RemotePeer
+from gossipmonger.entry import Entry
 from gossipmonger.protocol import Protocol
 
 from .protocols import NOW, B, a_peer, a_protocol, entry, events, sends
@@ -14,7 +15,7 @@ from .protocols import NOW, B, a_peer, a_protocol, entry, events, sends
 DAY = 86_400_000
 
 
-def tell(protocol: Protocol, now: float, *entries: dict[str, Any]) -> Any:
+def tell(protocol: Protocol, now: float, *entries: Entry) -> Any:
     """Let b, one of ours, tell these."""
     return protocol.receive_digest(now, B, [*entries, entry("b", heartbeat=int(now - NOW) + 1)])
 
@@ -91,7 +92,7 @@ def test_for_a_node_node_whoever_hears_from_it_counts_once_in_a_round_and_passes
             protocol.receive_digest(NOW + second * 1_000, B, [entry("b")])
             protocol.receive_deltas(NOW + second * 1_000, B, [])
         digest = sends(protocol.round(NOW + second * 1_000 + 10))[0].digest or []
-        beats.append(digest[0]["heartbeat"])
+        beats.append(digest[0].heartbeat)
     assert beats == [1, 2, 3]
     peer = storage.get("b")
     assert peer is not None
@@ -177,12 +178,12 @@ def test_what_passed_between_two_lives_is_no_silence_of_the_peers_in_the_storage
 def test_an_address_follows_a_later_heartbeat_and_the_peer_s_own_messages() -> None:
     peer = a_peer("c", heartbeat=10)
     protocol, _, _ = a_protocol(peer)
-    tell(protocol, NOW, {**entry("c", heartbeat=10), "transport": "old news"})
+    tell(protocol, NOW, entry("c", heartbeat=10, transport="old news"))
     assert peer.transport == "at c"
-    tell(protocol, NOW, {**entry("c", heartbeat=11), "transport": "moved"})
+    tell(protocol, NOW, entry("c", heartbeat=11, transport="moved"))
     assert peer.transport == "moved"
     moved = RemotePeer("c", "moved again")
-    protocol.receive_digest(NOW, moved, [{**entry("c", heartbeat=12), "transport": "moved again"}])
+    protocol.receive_digest(NOW, moved, [entry("c", heartbeat=12, transport="moved again")])
     assert peer.transport == "moved again"
     protocol.receive_digest(NOW, RemotePeer("c", "of a former life"), [entry("c", heartbeat=3)])
     assert peer.transport == "moved again"
@@ -211,7 +212,7 @@ def test_who_left_is_told_of_for_a_while_and_not_judged() -> None:
         output = protocol.round(now)
         assert events(output, "peer dead") == events(output, "peer live") == []
         assert all(send.remote_peer.id == "b" for send in sends(output))
-        told.append("c" in [each["id"] for each in sends(output)[0].digest or []])
+        told.append("c" in [each.id for each in sends(output)[0].digest or []])
     assert told == [True] * 30 + [False] * 30
     peer = storage.get("c")
     assert peer is not None
@@ -229,9 +230,9 @@ def test_a_later_heartbeat_brings_back_who_left() -> None:
 
 def test_a_dead_peer_that_was_heard_of_again_is_told_of_before_the_round_that_finds_it_live() -> None:
     protocol, _, _ = a_protocol(a_peer("b"), a_peer("c", silent=60_000, heartbeat=10, live=False))
-    assert "c" not in [each["id"] for each in sends(protocol.round(NOW))[0].digest or []]
+    assert "c" not in [each.id for each in sends(protocol.round(NOW))[0].digest or []]
     tell(protocol, NOW, entry("c", heartbeat=11))
-    assert "c" in [each["id"] for each in sends(protocol.round(NOW + 1_000))[0].digest or []]
+    assert "c" in [each.id for each in sends(protocol.round(NOW + 1_000))[0].digest or []]
 
 
 def test_nobody_is_met_who_has_left() -> None:
@@ -298,9 +299,9 @@ def test_a_node_that_is_behind_says_what_it_has_heard_of_and_others_believe_it()
     peer = a_peer("c", data={"k": (1, 3)}, heartbeat=1)
     protocol, _, _ = a_protocol(peer)
     tell(protocol, NOW, entry("c", 9, heartbeat=1, floor=5))
-    (own_entry,) = [each for each in protocol.digest([peer]) if each["id"] == "c"]
-    assert (own_entry["maxVersionSeen"], own_entry["heard"]) == (3, 9)
-    assert "floor" not in own_entry
+    (own_entry,) = [each for each in protocol.digest([peer]) if each.id == "c"]
+    assert (own_entry.version, own_entry.heard) == (3, 9)
+    assert not own_entry.floor
 
     other = a_peer("c", data={"k": (1, 3)}, heartbeat=1)
     protocol, _, _ = a_protocol(other)

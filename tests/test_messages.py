@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import hypothesis
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipmonger import MessageError, RemotePeer, values
+from gossipmonger.entry import as_dicts
 from gossipmonger.peer import MAX_VERSION
-from gossipmonger.transport import messages
+from gossipmonger.transport import fast, messages
 
 A = RemotePeer("a", {"host": "10.0.0.1", "port": 9742})
 SENDER = {"id": "a", "transport": {"host": "10.0.0.1", "port": 9742}}
@@ -32,7 +34,40 @@ VALUES = st.recursive(
 )
 SENDERS = st.builds(RemotePeer, IDS, VALUES)
 DELTAS = st.lists(st.tuples(IDS, TEXTS, VALUES, VERSIONS).map(list), max_size=5)
+FIELDS = {
+    "heartbeat": VERSIONS,
+    "floor": VERSIONS,
+    "heard": VERSIONS,
+    **dict.fromkeys(("left", "reply", "rumor", "part"), st.booleans()),
+    "flow": st.lists(st.floats(-1, 1e16) | st.integers(-1, 5), min_size=1, max_size=4),
+    "later": VALUES,
+}
+ENTRIES = st.fixed_dictionaries({"id": IDS, "maxVersionSeen": VERSIONS, "transport": VALUES}, optional=FIELDS)
 DIGESTS = st.lists(st.fixed_dictionaries({"id": IDS, "maxVersionSeen": VERSIONS, "transport": VALUES}), max_size=5)
+
+
+def decode(data: bytes | bytearray, source: object = None, **arguments: Any) -> messages.Message:
+    """Decode with the standard library alone, and with the extra: they have to take the same messages, and give the same."""
+    outcomes: list[messages.Message | MessageError] = []
+    for decoder in (None, fast):
+        with mock.patch.object(messages, "fast", decoder):
+            try:
+                outcomes.append(messages.decode(data, source, **arguments))
+            except MessageError as error:
+                outcomes.append(error)
+    one, other = outcomes
+    if isinstance(one, MessageError):
+        assert (str(one), type(one)) == (str(other), type(other))
+        raise one
+    assert isinstance(other, messages.Message)
+    assert values.same(plain(one), plain(other))
+    return other
+
+
+def plain(message: messages.Message) -> list[Any]:
+    """A message in JSON's own types."""
+    digest = None if message.digest is None else as_dicts(message.digest)
+    return [*map(list, [message.sender]), message.deltas, digest]
 
 
 def deep(levels: int) -> Any:
@@ -74,14 +109,14 @@ def test_text_beyond_ascii_has_escapes_only_above_one_segment(text: str) -> None
     assert len(within) == 1024 + 2
     assert above.isascii()
     assert json.dumps(text)[1:-1].encode() in above
-    assert messages.decode(above).deltas == of_length(1025, text)
+    assert decode(above).deltas == of_length(1025, text)
 
 
 def test_half_of_a_surrogate_pair_has_an_escape_at_any_length() -> None:
     for value in ("\ud800 é", "\udfff é" + "x" * 2_000):
         data = messages.encode(A, deltas=[["b", "k", value, 5]])
         assert data.isascii()
-        assert messages.decode(data).deltas == [["b", "k", value, 5]]
+        assert decode(data).deltas == [["b", "k", value, 5]]
 
 
 @pytest.mark.parametrize("transport", [{"host": object()}, float("nan"), {1, 2}])
@@ -96,35 +131,35 @@ def test_a_transport_that_json_has_no_form_for_is_not_encoded(transport: Any) ->
 @given(SENDERS, st.none() | DELTAS, st.none() | DIGESTS)
 def test_deltas_and_a_digest_come_back_alone_and_together(sender: RemotePeer, deltas: Any, digest: Any) -> None:
     hypothesis.assume(deltas is not None or digest is not None)
-    message = messages.decode(bytearray(messages.encode(sender, deltas=deltas, digest=digest)))
+    message = decode(bytearray(messages.encode(sender, deltas=deltas, digest=digest)))
     assert message.sender.id == sender.id
     assert values.same(message.sender.transport, sender.transport)
     assert values.same(message.deltas, deltas)  # an empty list is not None
-    assert values.same(message.digest, digest)
+    assert values.same(plain(message)[2], digest)
 
 
 def test_the_line_end_is_optional_and_white_space_is_none_of_the_message() -> None:
     data = messages.encode(A, digest=[ENTRY])
     spaced = b" " + json.dumps(json.loads(data), indent=2).encode() + b"\n\n"
-    assert messages.decode(data[:-2]) == messages.decode(spaced) == messages.decode(data)
+    assert decode(data[:-2]) == decode(spaced) == decode(data)
 
 
 def test_the_deepest_value_that_update_takes_comes_back() -> None:
     value = deep(values.MAX_NESTING)
     values.copied(value)
-    assert messages.decode(messages.encode(A, deltas=[["b", "k", value, 5]])).deltas == [["b", "k", value, 5]]
+    assert decode(messages.encode(A, deltas=[["b", "k", value, 5]])).deltas == [["b", "k", value, 5]]
 
 
 def test_what_a_later_version_adds_is_ignored() -> None:
     sender = {**SENDER, "later": 1}
     deltas = {"later": {"x": []}, "deltas": [[*DELTA, 1731, {"later": 1}]], "sender": sender}
     digest = {"later": None, "digest": [{**ENTRY, "later": [1]}], "sender": sender}
-    heard = messages.decode(json.dumps(deltas).encode())
+    heard = decode(json.dumps(deltas).encode())
     assert heard.sender == A
     assert [delta[:4] for delta in heard.deltas or []] == [DELTA]
-    heard = messages.decode(json.dumps(digest).encode())
+    heard = decode(json.dumps(digest).encode())
     assert heard.sender == A
-    assert [{name: entry[name] for name in ENTRY} for entry in heard.digest or []] == [ENTRY]
+    assert as_dicts(heard.digest or []) == [ENTRY]
 
 
 # What is refused
@@ -132,7 +167,7 @@ def test_what_a_later_version_adds_is_ignored() -> None:
 
 def refused(data: bytes, **arguments: Any) -> str:
     with pytest.raises(MessageError) as caught:
-        messages.decode(data, "10.0.0.9:5", **arguments)
+        decode(data, "10.0.0.9:5", **arguments)
     assert caught.value.source == "10.0.0.9:5"
     who, _, what = str(caught.value).partition(" refused: ")
     assert who == "message from 10.0.0.9:5"
@@ -183,7 +218,7 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     *[("heartbeat", bad, "not from 0 to") for bad in BAD_VERSIONS],
     *[("heard", bad, "not from 7 to") for bad in [*BAD_VERSIONS, 6]],
     *[("floor", bad, "not from 0 to") for bad in [*BAD_VERSIONS, ENTRY["maxVersionSeen"] + 1]],
-    *[(name, bad, "neither true nor false") for name in ("left", "reply") for bad in NO_BOOLS],
+    *[(name, bad, "neither true nor false") for name in ("left", "reply", "rumor", "part") for bad in NO_BOOLS],
 ]
 
 #: The same for the places in a delta.
@@ -260,7 +295,7 @@ def test_a_transport_that_is_out_of_reach_is_refused_in_sender_and_entries() -> 
     def reachable(transport: Any) -> bool:
         return bool(transport != "the moon")
 
-    assert messages.decode(message(digest=[ENTRY]), reachable=reachable).digest == [ENTRY]
+    assert as_dicts(decode(message(digest=[ENTRY]), reachable=reachable).digest or []) == [ENTRY]
     sender, entry = {"id": "a", "transport": "the moon"}, {**ENTRY, "transport": "the moon"}
     assert refused(message(digest=[], sender=sender), reachable=reachable) == "sender.transport is 'the moon', out of reach"
     assert refused(message(digest=[ENTRY, entry]), reachable=reachable) == "digest[1].transport is 'the moon', out of reach"
@@ -281,7 +316,7 @@ def test_an_integer_of_thousands_of_digits_is_refused() -> None:
 def test_a_sender_may_be_a_mapping_or_an_object() -> None:
     for sender in (SimpleNamespace(id="a", transport="there"), {"id": "a", "transport": "there"}, RemotePeer("a", "there")):
         heard = messages.validate(sender, [DELTA], [ENTRY])
-        assert heard == messages.Message(RemotePeer("a", "there"), [DELTA], [ENTRY])
+        assert plain(heard) == [["a", "there"], [DELTA], [ENTRY]]
         assert type(heard.sender) is RemotePeer
 
 
@@ -305,11 +340,12 @@ def test_values_that_no_json_parser_returns_are_refused(value: Any) -> None:
 def decoded_or_refused(data: bytes) -> None:
     heard, error = None, None
     try:
-        heard = messages.decode(data, "there")
+        heard = decode(data, "there")
     except MessageError as refusal:
         error = refusal
     if heard is not None:
-        assert messages.validate(*heard) == heard
+        sender, deltas, digest = heard
+        assert messages.validate(sender, deltas, None if digest is None else as_dicts(digest)) == heard
     else:
         assert str(error).startswith("message from there refused: ")
 
@@ -324,6 +360,12 @@ def test_any_json_is_decoded_or_refused(sender: Any, deltas: Any, digest: Any) -
     decoded_or_refused(message(sender=sender, digest=digest, deltas=deltas))
     decoded_or_refused(message(deltas=[deltas, digest]))
     decoded_or_refused(message(digest=[digest]))
+
+
+@given(st.data(), ENTRIES)
+def test_any_entry_is_decoded_or_refused(data: st.DataObject, entry: dict[str, Any]) -> None:
+    decoded_or_refused(message(digest=[entry]))
+    decoded_or_refused(message(digest=[{**entry, data.draw(st.sampled_from([*ENTRY, *FIELDS])): data.draw(SCALARS)}]))
 
 
 TOKENS = [
@@ -370,7 +412,7 @@ def test_one_part_exchanged_for_any_json_is_decoded_or_refused(data: st.DataObje
 )
 def test_split_keeps_their_order_and_the_limit(deltas: list[list[Any]], limit: int) -> None:
     split = list(messages.split(A, deltas, None, limit))
-    carried = [messages.decode(data).deltas or [] for data in split]
+    carried = [decode(data).deltas or [] for data in split]
     assert [delta for part in carried for delta in part] == deltas
     assert all(len(data) <= limit or len(part) == 1 for data, part in zip(split, carried, strict=True))
     if len(messages.encode(A, deltas=deltas)) <= limit:
@@ -381,16 +423,16 @@ def test_split_fills_the_limit_and_not_a_byte_more() -> None:
     deltas = [["b", f"k{n}", "v", n] for n in range(8)]
     size = len(messages.encode(A, deltas=deltas))
     assert len(list(messages.split(A, deltas, None, size))) == 1
-    assert [len(messages.decode(data).deltas or []) for data in messages.split(A, deltas, None, size - 1)] == [4, 4]
+    assert [len(decode(data).deltas or []) for data in messages.split(A, deltas, None, size - 1)] == [4, 4]
 
 
 def test_deltas_and_a_digest_go_in_one_message_if_there_is_room_and_the_digest_last_if_not() -> None:
     deltas = [["b", f"k{n}", "v", n + 1] for n in range(8)]
     size = len(messages.encode(A, deltas=deltas, digest=[ENTRY]))
     (whole,) = messages.split(A, deltas, [ENTRY], size)
-    assert messages.decode(whole) == (A, deltas, [ENTRY])
-    parts = [messages.decode(data) for data in messages.split(A, deltas, [ENTRY], size - 1)]
-    assert parts == [(A, deltas, None), (A, None, [ENTRY])]
+    assert plain(decode(whole)) == [list(A), deltas, [ENTRY]]
+    parts = [plain(decode(data)) for data in messages.split(A, deltas, [ENTRY], size - 1)]
+    assert parts == [[list(A), deltas, None], [list(A), None, [ENTRY]]]
 
 
 def test_no_deltas_at_all_are_one_message_whatever_the_limit() -> None:

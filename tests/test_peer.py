@@ -219,11 +219,11 @@ def test_what_lies_below_a_floor_is_dropped_when_all_that_was_issued_again_is_kn
     peer.update_with_delta("kept", 2, 21, after=6)
     assert peer.settle() == []
     assert peer.get("old") == 1
-    assert peer.entry().get("floor") is None  # it is passed on only when it is settled
+    assert not peer.entry().floor  # it is passed on only when it is settled
     peer.update_with_delta("new", 3, 22, after=21)
     assert peer.settle() == ["old"]
     assert peer.data == {"kept": (2, 21), "new": (3, 22)}
-    assert peer.entry()["floor"] == 20
+    assert peer.entry().floor == 20
     assert not peer.unsettled
 
 
@@ -269,9 +269,9 @@ def test_floors_only_rise() -> None:
 
 def test_an_entry_has_only_what_there_is_to_say() -> None:
     peer = Peer("a", transport="there")
-    assert peer.entry() == {"id": "a", "maxVersionSeen": 0, "transport": "there"}
+    assert peer.entry().as_dict() == {"id": "a", "maxVersionSeen": 0, "transport": "there"}
     peer.heartbeat, peer.floor, peer.left = 5, 7, True
-    assert peer.entry().keys() == {"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left"}
+    assert peer.entry().as_dict().keys() == {"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left"}
 
 
 @given(st.lists(st.tuples(KEYS, st.sampled_from(["update", "delete", "compact"])), max_size=60), st.integers(0, 60))

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from gossipmonger import DuplicateError, Peer, RemotePeer
+from gossipmonger.entry import Entry
 from gossipmonger.output import Event, Output, Send
 from gossipmonger.values import TOMBSTONE
 
-from .protocols import NOW, B, a_peer, a_protocol, entry, events, reply_to, sends
+from .protocols import NOW, B, a_peer, a_protocol, changed, entry, events, reply_to, sends
 
 #: A sender's own entry that shows it to be one of ours.
 OURS = entry("b", heartbeat=1)
@@ -145,7 +146,7 @@ def test_a_reply_has_the_peers_of_which_versions_are_missing_and_goes_with_the_d
     (send,) = sends(output)
     assert send.deltas == [["c", "x", 1, 4, 3]]
     assert reply_to(output).keys() == {"d", "a"}
-    assert [each["id"] for _, digest in events(output, "digest send") for each in digest] == ["d", "a"]
+    assert [each.id for _, digest in events(output, "digest send") for each in digest] == ["d", "a"]
 
 
 def test_a_reply_has_the_peers_whose_deltas_were_cut_short() -> None:
@@ -158,7 +159,7 @@ def test_later_heartbeats_and_peers_unheard_of_are_told_in_a_first_reply_only() 
     for reply in (False, True):
         protocol, local, _ = a_protocol(a_peer("c", heartbeat=9), a_peer("d", heartbeat=4), a_peer("e", heartbeat=1))
         digest = [entry("c", heartbeat=8), entry("d", heartbeat=4), entry("a", heartbeat=local.heartbeat)]
-        output = protocol.receive_digest(NOW, B, [*digest, {**OURS, "reply": reply}])
+        output = protocol.receive_digest(NOW, B, [*digest, changed(OURS, reply=reply)])
         assert reply_to(output).keys() == (set() if reply else {"c", "e", "a"})
 
 
@@ -171,12 +172,12 @@ def test_in_sync_there_is_nothing_to_reply() -> None:
 def test_replies_end_at_the_limit_and_begin_again_in_the_next_interval() -> None:
     protocol, _, _ = a_protocol(max_exchanges_per_gossip=5)
 
-    def replies(now: float, ask: dict[str, Any]) -> int:
-        return sum(bool(reply_to(protocol.receive_digest(now, B, [{**ask, "maxVersionSeen": n + 1}]))) for n in range(9))
+    def replies(now: float, ask: Entry) -> int:
+        return sum(bool(reply_to(protocol.receive_digest(now, B, [changed(ask, maxVersionSeen=n + 1)]))) for n in range(9))
 
     assert replies(NOW, OURS) == 5
     assert replies(NOW + 999, OURS) == 0
-    assert replies(NOW + 1_000, {**OURS, "reply": True}) == 2  # each was one of theirs, answered by one of ours
+    assert replies(NOW + 1_000, OURS.marked(reply=True)) == 2  # each was one of theirs, answered by one of ours
     c = RemotePeer("c", "at c")
     assert reply_to(protocol.receive_digest(NOW + 1_000, c, [entry("c", 5, heartbeat=1)]))
 
@@ -204,7 +205,7 @@ def test_one_exchange_is_the_textbook_s_three_messages() -> None:
 def test_who_says_good_bye_is_not_answered() -> None:
     protocol, local, _ = a_protocol(a_peer("b"))
     local.update_local("own", 1)
-    output = protocol.receive_digest(NOW, B, [{**OURS, "left": True}])
+    output = protocol.receive_digest(NOW, B, [changed(OURS, left=True)])
     assert sends(output) == []
     assert events(output, "peer left") == [(B,)]
 

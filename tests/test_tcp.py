@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gossipmonger import MessageError, RemotePeer, SendError, TcpTransport
+from gossipmonger.entry import EntryFields
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import messages, senders
 
@@ -39,8 +40,12 @@ class Node:
         self.errors: list[Exception] = []
         self.changed = threading.Condition()
         for kind in ("digest", "deltas"):
-            transport.on(kind, lambda remote, payload, kind=kind: self.add(self.heard, (kind, remote, payload)))
+            transport.on(kind, lambda remote, payload, kind=kind: self.hear(kind, remote, payload))
         transport.on("error", lambda error: self.add(self.errors, error))
+
+    def hear(self, kind: str, remote: RemotePeer, payload: list[Any]) -> None:
+        plain = [item.as_dict() if isinstance(item, EntryFields) else item for item in payload]
+        self.add(self.heard, (kind, remote, plain))
 
     def add(self, to: list[Any], what: Any) -> None:
         with self.changed:

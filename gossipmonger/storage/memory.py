@@ -65,10 +65,10 @@ class MemoryStorage(Storage):
 
     def put(self, id: str, peer: Peer) -> None:
         """Keep `peer`, by reference."""
-        self._peers[id] = peer
         here, there = (self._live, self._dead) if peer.live else (self._dead, self._live)
-        here[id] = peer
-        there.pop(id, None)
+        if here.get(id) is not peer:  # most often it has been put before, and is as alive as then
+            self._peers[id] = here[id] = peer
+            there.pop(id, None)
 
     def live_peers(self) -> list[Peer]:
         """Return the live ones, in the order in which they came to life."""

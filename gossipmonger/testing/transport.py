@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from gossipmonger.entry import EntryFields
 from gossipmonger.peer import RemotePeer
 from gossipmonger.testing.samples import VALUES
 from gossipmonger.transport.base import Transport
@@ -410,7 +411,8 @@ class _Node:
 
     def _hear(self, kind: str, remote: Any, payload: list[Any]) -> None:
         with self._changed:
-            self.heard.append((kind, RemotePeer(remote.id, remote.transport), payload))
+            plain = [item.as_dict() if isinstance(item, EntryFields) else item for item in payload]
+            self.heard.append((kind, RemotePeer(remote.id, remote.transport), plain))
             self._changed.notify_all()
 
     def _fail(self, error: Any) -> None:

@@ -14,23 +14,34 @@ The third goes to peers of ours only: a Node node reads the one and drops the ot
     left        true: it has said good-bye
     heard       a version above maxVersionSeen: the sender has heard of it and does not have it yet
     reply       true, in the sender's own entry: the digest answers another
+    rumor       true, in the sender's own entry: the digest tells of what is new, and of nothing else
+    part        true, in the sender's own entry: the digest is a part of one
     flow        [rho, tau] or [rho, tau, grant], in the sender's own entry: see `gossipmonger.flow`
 
 A delta is `[peer id, key, value, version]` and optionally `after`, the version after which it comes. A Node node ignores what
 it does not know, and so do we: that is how a protocol grows. A message is taken whole or refused whole, so everything in it is
 checked before anything of it is used.
+
+Where msgspec is installed (extra `fast`), it decodes and checks at once. What it does not take, if only because it is stricter
+than JSON's other parsers, is looked at again here: so what is refused, and the words for it, never depend on the extra.
 """
 
 from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 from gossipmonger import values
+from gossipmonger.entry import Entry
 from gossipmonger.errors import MessageError
 from gossipmonger.peer import MAX_VERSION, RemotePeer
+
+try:
+    from gossipmonger.transport import fast
+except ImportError:  # without the extra
+    fast = None  # type: ignore[assignment]
 
 __all__ = ["FATAL_IDS", "MAX_MESSAGE_SIZE", "Message", "decode", "encode", "fits", "split", "validate"]
 
@@ -48,8 +59,11 @@ FATAL_IDS = frozenset(
     | {"toString", "valueOf", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"}
 )
 
-#: All that an entry may hold which means something.
-_FIELDS = frozenset({"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left", "heard", "reply", "flow"})
+#: The fields of an entry that are true, or not there.
+_MARKS = ("left", "reply", "rumor", "part")
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_escaper = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class Message(NamedTuple):
@@ -63,40 +77,71 @@ class Message(NamedTuple):
 
     sender: RemotePeer
     deltas: list[list[Any]] | None
-    digest: list[dict[str, Any]] | None
+    digest: list[Entry] | None
 
 
-def encode(sender: RemotePeer, *, deltas: list[list[Any]] | None = None, digest: list[dict[str, Any]] | None = None) -> bytes:
+def encode(sender: RemotePeer, *, deltas: list[list[Any]] | None = None, digest: list[Any] | None = None) -> bytes:
     """Return the message's bytes.
+
+    Args:
+        sender: Who sends it.
+        deltas: What it tells, None for nothing.
+        digest: What it knows, each an `Entry` or a dict; None for nothing.
 
     Raises:
         TypeError, ValueError: A peer's transport is something that JSON has no form for.
     """
-    message: dict[str, Any] = {}
-    if deltas is not None:
-        message["deltas"] = deltas
+    end = f'"sender":{_sender_text(sender, digest)}}}\r\n'
     if digest is not None:
-        message["digest"] = digest
-    message["sender"] = {"id": sender.id, "transport": sender.transport}
-    return _dumps(message) + b"\r\n"
+        end = f'"digest":[{",".join(map(_entry_text, digest))}],{end}'
+    if deltas is None:
+        return f"{{{end}".encode()
+    told = _encoder.encode(deltas)
+    if not told.isascii():
+        try:
+            data = f'{{"deltas":{told},{end}'.encode()
+            if len(data) <= _ONE_SEGMENT + 2:
+                return data
+        except UnicodeEncodeError:  # half of a surrogate pair: only an escape can carry it
+            pass
+        told = _escaper.encode(deltas)
+    return f'{{"deltas":{told},{end}'.encode()
 
 
-def _dumps(value: Any) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    if text.isascii():
-        return text.encode()
-    try:
-        data = text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: only an escape can carry it
-        return _escaped(value)
-    return data if len(data) <= _ONE_SEGMENT else _escaped(value)
+def _sender_text(sender: RemotePeer, digest: list[Any] | None) -> str:
+    own = digest[-1] if digest else None
+    if type(own) is Entry and own.frame is not None and own.id == sender.id and own.transport is sender.transport:
+        id, transport = own.frame
+    else:
+        id, transport = _escaper.encode(sender.id), _escaper.encode(sender.transport)
+    return f'{{"id":{id},"transport":{transport}}}'
 
 
-def _escaped(value: Any) -> bytes:
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+def _entry_text(entry: Any) -> str:
+    """Return an entry's text, which is made once; what of it never changes, the id and mostly the transport, once for all."""
+    if type(entry) is not Entry:
+        return _escaper.encode(entry)
+    if entry.text is None:
+        if entry.frame is None:
+            entry.frame = _escaper.encode(entry.id), _escaper.encode(entry.transport)
+        id, transport = entry.frame
+        text = f'{{"id":{id},"maxVersionSeen":{entry.version},"transport":{transport}'
+        if entry.heartbeat >= 0:
+            text = f'{text},"heartbeat":{entry.heartbeat}'
+        if entry.floor:
+            text = f'{text},"floor":{entry.floor}'
+        if entry.heard:
+            text = f'{text},"heard":{entry.heard}'
+        for mark in _MARKS:
+            if getattr(entry, mark):
+                text = f'{text},"{mark}":true'
+        if entry.flow is not None:
+            text = f'{text},"flow":{_escaper.encode(entry.flow)}'
+        entry.text = text + "}"
+    return entry.text
 
 
-def split(sender: RemotePeer, deltas: list[list[Any]], digest: list[dict[str, Any]] | None, limit: int) -> Iterator[bytes]:
+def split(sender: RemotePeer, deltas: list[list[Any]], digest: list[Any] | None, limit: int) -> Iterator[bytes]:
     """Yield the messages that carry these deltas in their order, then the digest, halved until each is within `limit` bytes.
 
     A delta that is larger by itself makes a message that is too large, and the receiver's to refuse.
@@ -119,7 +164,7 @@ def fits(value: Any, limit: int) -> bool:
     if isinstance(value, str) and 12 * len(value) < room:  # no character takes more than a pair of escapes, 6 bytes each
         return True
     # Measured with escapes, since the message may be one that has them though the value by itself would not.
-    return not isinstance(value, (str, list, dict)) or len(_escaped(value)) <= room
+    return not isinstance(value, (str, list, dict)) or len(_escaper.encode(value)) <= room
 
 
 def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[Any], bool] = values.checked) -> Message:
@@ -133,6 +178,10 @@ def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[
     Raises:
         MessageError: They are none.
     """
+    if fast is not None:
+        decoded = fast.decode(data)
+        if decoded is not None and not _is_wrong(decoded, reachable):
+            return Message(*decoded)
     try:
         message = json.loads(data.decode(), parse_constant=_refuse_constant)
     except RecursionError:
@@ -153,6 +202,27 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
+def _is_wrong(decoded: tuple[RemotePeer, Any, Any], reachable: Callable[[Any], bool]) -> bool:
+    """Whether something is wrong with a message whose fields, each by itself, are right."""
+    sender, deltas, digest = decoded
+    if sender.id in FATAL_IDS or not reachable(sender.transport) or (deltas is None and digest is None):
+        return True
+    for entry in digest or ():
+        if (
+            entry.floor > entry.version
+            or (entry.heard and entry.heard < entry.version)
+            or entry.id in FATAL_IDS
+            or not reachable(entry.transport)
+            or (entry.flow is not None and not _is_flow(entry.flow))
+        ):
+            return True
+    try:
+        _check_deltas(deltas or (), None)
+    except MessageError:
+        return True
+    return False
+
+
 def validate(
     sender: Any,
     deltas: Any = None,
@@ -165,7 +235,7 @@ def validate(
     Args:
         sender: A mapping with `id` and `transport`, or an object with these attributes.
         deltas: What should be a list of deltas, None for none.
-        digest: What should be a list of entries, None for none.
+        digest: What should be a list of entries, each a dict; None for none.
         source: Where it came from, for the error; by default the sender's id.
         reachable: As for `decode`.
 
@@ -177,21 +247,19 @@ def validate(
     else:
         id, transport = getattr(sender, "id", None), getattr(sender, "transport", None)
     source = id if source is None else source
-    _check_id(id, "sender.id", source)
+    if type(id) is not str or not id or id in FATAL_IDS:
+        raise _no_id("sender.id", id, source)
     if not reachable(transport):
         raise MessageError(f"sender.transport is {reprlib.repr(transport)}, out of reach", source)
-    checked = RemotePeer(str(id), transport)
     if deltas is None and digest is None:
         raise MessageError("neither deltas nor digest", source)
     if deltas is not None:
         _check_list(deltas, "deltas", source)
-        for index, delta in enumerate(deltas):
-            _check_delta(delta, index, source)
+        _check_deltas(deltas, source)
     if digest is not None:
         _check_list(digest, "digest", source)
-        for index, entry in enumerate(digest):
-            _check_entry(entry, index, source, reachable)
-    return Message(checked, deltas, digest)
+        digest = [_checked_entry(entry, index, source, reachable) for index, entry in enumerate(digest)]
+    return Message(RemotePeer(str(id), transport), deltas, digest)
 
 
 def _check_list(items: Any, name: str, source: object) -> None:
@@ -199,52 +267,63 @@ def _check_list(items: Any, name: str, source: object) -> None:
         raise MessageError(f"{name} is {reprlib.repr(items)}, no list", source)
 
 
-def _check_id(id: Any, name: str, source: object) -> None:
-    if type(id) is not str or not id:
-        raise MessageError(f"{name} is {reprlib.repr(id)}, no id", source)
-    if id in FATAL_IDS:
-        raise MessageError(f"{name} is {id!r}, which ends Node nodes", source)
+def _no_id(name: str, id: Any, source: object) -> MessageError:
+    fatal = type(id) is str and id in FATAL_IDS
+    return MessageError(f"{name} is {reprlib.repr(id)}, {'which ends Node nodes' if fatal else 'no id'}", source)
 
 
-def _check_delta(delta: Any, index: int, source: object) -> None:
-    if type(delta) is not list or len(delta) < 4:
-        raise MessageError(f"deltas[{index}] is {reprlib.repr(delta)}, no [peer id, key, value, version]", source)
-    id, key, value, version = delta[:4]
-    _check_id(id, f"deltas[{index}][0]", source)
-    if type(key) is not str:
-        raise MessageError(f"deltas[{index}][1] is {reprlib.repr(key)}, no key", source)
-    if not values.checked(value):
-        raise MessageError(f"deltas[{index}][2] holds an infinite number or is nested too deep", source)
-    if type(version) is not int or not 0 <= version <= MAX_VERSION:
-        raise MessageError(f"deltas[{index}][3] is {reprlib.repr(version)}, no version", source)
-    if len(delta) > 5 and not values.checked(delta):
-        raise MessageError(f"deltas[{index}] holds an infinite number or is nested too deep", source)
-    if len(delta) > 4 and (type(delta[4]) is not int or not 0 <= delta[4] < version):
-        raise MessageError(f"deltas[{index}][4] is {reprlib.repr(delta[4])}, no version below {version}", source)
+def _check_deltas(deltas: Iterable[Any], source: object) -> None:
+    for index, delta in enumerate(deltas):
+        if type(delta) is not list or len(delta) < 4:
+            raise MessageError(f"deltas[{index}] is {reprlib.repr(delta)}, no [peer id, key, value, version]", source)
+        id, key, value, version = delta[:4]
+        if type(id) is not str or not id or id in FATAL_IDS:
+            raise _no_id(f"deltas[{index}][0]", id, source)
+        if type(key) is not str:
+            raise MessageError(f"deltas[{index}][1] is {reprlib.repr(key)}, no key", source)
+        if type(value) is not str and not values.checked(value):
+            raise MessageError(f"deltas[{index}][2] holds an infinite number or is nested too deep", source)
+        if type(version) is not int or not 0 <= version <= MAX_VERSION:
+            raise MessageError(f"deltas[{index}][3] is {reprlib.repr(version)}, no version", source)
+        if len(delta) > 4 and (type(delta[4]) is not int or not 0 <= delta[4] < version):
+            raise MessageError(f"deltas[{index}][4] is {reprlib.repr(delta[4])}, no version below {version}", source)
 
 
-def _check_entry(entry: Any, index: int, source: object, reachable: Callable[[Any], bool]) -> None:
-    if type(entry) is not dict:
-        raise MessageError(f"digest[{index}] is {reprlib.repr(entry)}, no entry", source)
-    _check_id(entry.get("id"), f"digest[{index}].id", source)
-    version = entry.get("maxVersionSeen")
+def _checked_entry(item: Any, index: int, source: object, reachable: Callable[[Any], bool]) -> Entry:
+    if type(item) is not dict:
+        raise MessageError(f"digest[{index}] is {reprlib.repr(item)}, no entry", source)
+    get = item.get
+    id, version, transport = get("id"), get("maxVersionSeen"), get("transport")
+    if type(id) is not str or not id or id in FATAL_IDS:
+        raise _no_id(f"digest[{index}].id", id, source)
     if type(version) is not int or not 0 <= version <= MAX_VERSION:
         raise MessageError(f"digest[{index}].maxVersionSeen is {reprlib.repr(version)}, no version", source)
-    if len(entry) > 3:
-        for name, least, most in (("heartbeat", 0, MAX_VERSION), ("floor", 0, version), ("heard", version, MAX_VERSION)):
-            number = entry.get(name, least)
-            if type(number) is not int or not least <= number <= most:
-                raise MessageError(f"digest[{index}].{name} is {reprlib.repr(number)}, not from {least} to {most}", source)
-        for name in ("left", "reply"):
-            if type(entry.get(name, False)) is not bool:
-                raise MessageError(f"digest[{index}].{name} is {reprlib.repr(entry[name])}, neither true nor false", source)
-        if "flow" in entry and not _is_flow(entry["flow"]):
-            raise MessageError(f"digest[{index}].flow is {reprlib.repr(entry['flow'])}, no [rho, tau]", source)
-        if not _FIELDS.issuperset(entry) and not values.checked(entry):
-            raise MessageError(f"digest[{index}] holds an infinite number or is nested too deep", source)
-    transport = entry.get("transport")
     if not reachable(transport):
         raise MessageError(f"digest[{index}].transport is {reprlib.repr(transport)}, out of reach", source)
+    if len(item) == 3:
+        return Entry(id, version, transport)
+    heartbeat, floor, heard = get("heartbeat", 0), get("floor", 0), get("heard", 0)
+    if type(heartbeat) is not int or not 0 <= heartbeat <= MAX_VERSION:
+        raise _not_from(f"digest[{index}].heartbeat", heartbeat, 0, MAX_VERSION, source)
+    if type(floor) is not int or not 0 <= floor <= version:
+        raise _not_from(f"digest[{index}].floor", floor, 0, version, source)
+    if type(heard) is not int or (heard and not version <= heard <= MAX_VERSION):
+        raise _not_from(f"digest[{index}].heard", heard, version, MAX_VERSION, source)
+    entry = Entry(id, version, transport, heartbeat if "heartbeat" in item else -1, floor, heard)
+    for mark in _MARKS:
+        if mark in item:
+            if type(item[mark]) is not bool:
+                raise MessageError(f"digest[{index}].{mark} is {reprlib.repr(item[mark])}, neither true nor false", source)
+            setattr(entry, mark, item[mark])
+    flow = get("flow")
+    if flow is not None and not _is_flow(flow):
+        raise MessageError(f"digest[{index}].flow is {reprlib.repr(flow)}, no [rho, tau]", source)
+    entry.flow = flow
+    return entry
+
+
+def _not_from(name: str, number: Any, least: int, most: int, source: object) -> MessageError:
+    return MessageError(f"{name} is {reprlib.repr(number)}, not from {least} to {most}", source)
 
 
 def _is_flow(flow: Any) -> bool:

@@ -40,7 +40,7 @@ def is_address(transport: Any) -> bool:
     host, port = transport.get("host"), transport.get("port")
     if type(port) is str and port.isascii() and port.isdigit() and len(port) <= 5:
         port = int(port)
-    if type(host) is not str or not host or type(port) is not int or not 1 <= port <= 65535:
+    if type(port) is not int or not 0 < port < 65536 or type(host) is not str or not host:
         return False
     return len(transport) == 2 or values.checked(transport)
 

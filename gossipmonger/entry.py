@@ -1,0 +1,101 @@
+"""Entries: what a digest tells of one peer.
+
+An entry is made once for each state of a peer and never changed after that, so digests share it, and its text, made when the
+first of them is sent, serves all of them. What comes from the network becomes entries too, of this class or of one with the
+same fields that a faster decoder makes (`gossipmonger.transport.fast`). Who listens to the endpoint's events, or brings a
+transport of its own, sees plain dicts instead: `as_dict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Entry", "EntryFields", "as_dicts"]
+
+#: The fields that are left out on the wire while they are this.
+_ABSENT: Mapping[str, Any] = {
+    "heartbeat": -1, "floor": 0, "heard": 0, "left": False, "reply": False, "rumor": False, "part": False, "flow": None
+}  # fmt: skip
+
+
+class EntryFields:
+    """What all classes of entries can do."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Two entries that say the same are equal, whoever made them."""
+        return self.as_dict() == other.as_dict() if isinstance(other, EntryFields) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what stands on the wire, a new dict."""
+        entry: Any = self
+        fields = {"id": entry.id, "maxVersionSeen": entry.version, "transport": entry.transport}
+        fields.update((name, getattr(entry, name)) for name, absent in _ABSENT.items() if getattr(entry, name) != absent)
+        return fields
+
+
+class Entry(EntryFields):
+    """What a digest tells of one peer.
+
+    Args:
+        id: The peer's id.
+        version: The highest version that the sender knows of it; on the wire, `maxVersionSeen`.
+        transport: Where it is reached.
+        heartbeat: How many digests it has sent, -1 if nobody has counted.
+        floor: A version at or below which nothing of it exists.
+        heard: A version above `version` that the sender has heard of and does not have yet, 0 for none.
+        left: Whether it has said good-bye.
+        frame: What `gossipmonger.transport.messages` has made of `id` and `transport`, if an entry had the very same before.
+
+    Attributes:
+        reply: In the sender's own entry: the digest answers another.
+        rumor: In the sender's own entry: the digest tells of what is new, and of nothing else.
+        part: In the sender's own entry: the digest is a part of one.
+        flow: In the sender's own entry: its rates, see `gossipmonger.flow`; None for none.
+        text: The JSON text, once it is made.
+    """
+
+    __slots__ = (
+        "floor", "flow", "frame", "heard", "heartbeat", "id", "left", "part", "reply", "rumor", "text", "transport", "version"
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: str,
+        version: int,
+        transport: Any,
+        heartbeat: int = -1,
+        floor: int = 0,
+        heard: int = 0,
+        left: bool = False,
+        frame: tuple[str, str] | None = None,
+    ) -> None:
+        self.id = id
+        self.version = version
+        self.transport = transport
+        self.heartbeat = heartbeat
+        self.floor = floor
+        self.heard = heard
+        self.left = left
+        self.frame = frame
+        self.reply = self.rumor = self.part = False
+        self.flow: list[float] | None = None
+        self.text: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Entry({self.as_dict()!r})"
+
+    def marked(self, *, reply: bool = False, rumor: bool = False, part: bool = False, flow: list[float] | None = None) -> Entry:
+        """Return a copy with these marks in place of its own."""
+        copy = Entry(self.id, self.version, self.transport, self.heartbeat, self.floor, self.heard, self.left, self.frame)
+        copy.reply, copy.rumor, copy.part, copy.flow = reply, rumor, part, flow
+        return copy
+
+
+def as_dicts(digest: list[Entry]) -> list[dict[str, Any]]:
+    """Return a digest as it stands on the wire."""
+    return [entry.as_dict() for entry in digest]
