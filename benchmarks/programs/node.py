@@ -1,0 +1,27 @@
+"""One node of ours, listening, that does not gossip unless told to. It counts the messages that it has handled."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks.programs.lines import CONFIG, serve
+from benchmarks.programs.memory import rss
+from gossipmonger import Gossipmonger
+
+# The version is the original's at its start, so that one digest is in sync with both.
+node = Gossipmonger({"id": "node", "transport": {"host": "127.0.0.1", "port": CONFIG["port"]}, "maxVersionSeen": 0})
+handled: list[str] = []  # appended to by several threads, which takes no lock
+for name in ("digest", "deltas"):
+    node.transport.on(name, lambda *_, name=name: handled.append(name))
+
+
+def state() -> dict[str, Any]:
+    """Return milliseconds of CPU, bytes of memory."""
+    return {"messages": len(handled), "cpu": time.process_time() * 1000, "rss": rss()}
+
+
+node.transport.listen()
+if CONFIG.get("gossip"):
+    node.gossip()
+serve(state=state)
