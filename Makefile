@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all histories false-deaths figures paper lint types docs dist clean
+.PHONY: help install demo test test-all histories false-deaths figures paper bench lint types docs dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ $(VENV)/.stamp-bench: setup.cfg setup.py | $(VENV)/.stamp-dev
 paper: $(VENV)/.stamp-bench ## The paper's two experiments on this protocol; writes docs/experiments
 	$(BIN)/python -m benchmarks.paper
 
+bench: $(VENV)/.stamp-bench ## Side by side with what else there is; writes docs/benchmarks; BENCH_ARGS="[--quick] [NAME ...]"
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
 lint: install ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -82,5 +85,5 @@ dist: install ## Build sdist and wheel
 	$(BIN)/python -m build --quiet
 
 clean: ## Remove all that is made
-	rm -rf .venv .venv-* build dist docs/_build $(NODE)/node_modules $(NODE)/.stamp-npm .coverage *.egg-info
+	rm -rf .venv .venv-* build dist docs/_build benchmarks/build $(NODE)/node_modules $(NODE)/.stamp-npm .coverage *.egg-info
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
