@@ -92,7 +92,9 @@ class Gossipmonger(EventEmitter):
         self.transport = self.options.transport
         if self.transport is None:
             info = info.over_tcp()
-            self.transport = TcpTransport({name: info.transport[name] for name in ("host", "port")})
+            self.transport = TcpTransport(
+                host=info.transport["host"], port=info.transport["port"], compress_above=self.options.compress_above
+            )
         self._state_lock = threading.Lock()  # guards the storage, every Peer in it, and the protocol
         self._rounds = Rounds(self.options.timer, self.options.gossip_interval, self._tick)
         self._closed = threading.Event()

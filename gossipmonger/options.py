@@ -57,6 +57,9 @@ class Options:
     delta_order: str = "depth"
     #: Milliseconds that a peer has been dead for before it is forgotten. A day: most that come back do so before.
     forget_dead_peers_after: float = 86_400_000
+    #: Bytes above which a message to a peer of our kind goes deflated; None: never. At 100 nodes digests and replies are then
+    #: 5.6 KB a node and second and not 22; up to 40 nodes, whose digests are shorter, nobody spends 0.1 ms a round on that.
+    compress_above: int | None = 6144
     #: Whether updates wait in their owner when they are more than the cluster can carry.
     flow_control: bool = False
     #: With fewer live peers than this, each round asks a seed too.
@@ -102,6 +105,8 @@ class Options:
         check_number("GOSSIP_FANOUT", options.gossip_fanout, int, 1, 1000)
         check_number("MAX_EXCHANGES_PER_GOSSIP", options.max_exchanges_per_gossip, int, 0)
         check_number("FORGET_DEAD_PEERS_AFTER", options.forget_dead_peers_after, float, 1)
+        if options.compress_above is not None:
+            check_number("COMPRESS_ABOVE", options.compress_above, int, 0)
         if options.delta_order not in DELTA_ORDERS:
             raise ValueError(f"DELTA_ORDER: {options.delta_order!r} is none of {', '.join(map(repr, DELTA_ORDERS))}")
         if not isinstance(options.flow_control, bool):

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from gossipmonger.endpoint import Gossipmonger
-from gossipmonger.options import check_number
+from gossipmonger.options import Options, check_number
 from gossipmonger.transport.simulated import Network, SimulatedTransport
 
 __all__ = ["Simulation"]
@@ -162,7 +162,7 @@ class Simulation:
         node = Gossipmonger(
             {"id": id},
             seeds=seeds,
-            transport=SimulatedTransport(self.network, id),
+            transport=SimulatedTransport(self.network, id, Options.parse(None, options).compress_above),
             clock=life.clock,
             timer=life.timer,
             executor=life,

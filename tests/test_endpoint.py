@@ -256,6 +256,13 @@ def test_a_value_that_fits_no_message_is_refused(make: Callable[..., Gossipmonge
             node.update("k", value)
 
 
+@pytest.mark.parametrize("above", [0, None, 5])
+def test_the_threshold_of_compression_is_its_transports(above: int | None) -> None:
+    node = Gossipmonger({"id": "a"}, COMPRESS_ABOVE=above)
+    assert node.transport.compress_above == above
+    node.close()
+
+
 # Versions never repeat
 
 

@@ -24,6 +24,7 @@ VALUES: dict[str, Any] = {
     "gossip_interval": 250,
     "max_deltas_per_gossip": 50,
     "minimum_live_peers": 3,
+    "compress_above": 0,
     "seeds": (RemotePeer("b", "there"),),
     "storage": MemoryStorage(),
     "transport": TcpTransport({"port": 0}),
@@ -95,6 +96,7 @@ NUMBERS: dict[str, tuple[float, float | None, bool]] = {
     "GOSSIP_INTERVAL": (1, 86_400_000, False),
     "MAX_DELTAS_PER_GOSSIP": (1, None, True),
     "MINIMUM_LIVE_PEERS": (0, None, True),
+    "COMPRESS_ABOVE": (0, None, True),
 }
 
 
@@ -120,6 +122,9 @@ def test_a_number_out_of_range_is_named(name: str) -> None:
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["1", None, True, False, [1], {}, 1j, object])
 def test_what_is_no_number_is_named(name: str, value: Any) -> None:
+    if (name, value) == ("COMPRESS_ABOVE", None):  # never
+        assert parse({name: value}).compress_above is None
+        return
     with pytest.raises(TypeError, match=f"^{name}: .* is no (number|integer)$"):
         parse({name: value})
 

@@ -194,3 +194,15 @@ def test_at_the_end_of_a_with_statement_all_nodes_are_closed() -> None:
 def test_a_share_is_from_0_to_1(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Simulation(**{name: 1.5})  # type: ignore[arg-type]
+
+
+def test_nodes_deflate_above_the_threshold_for_their_own_kind() -> None:
+    sent: dict[int | None, tuple[int, int]] = {}
+    for above in (None, 100):
+        with Simulation(seed=1) as sim:
+            nodes = [sim.add(id, seeds=["a"], COMPRESS_ABOVE=above) for id in "abc"]
+            sim.run(20_000)
+            assert all(len(node.peers()) == 3 for node in nodes)
+            sent[above] = sim.messages, sim.bytes
+    assert sent[100][0] == sent[None][0]
+    assert sent[100][1] < 0.8 * sent[None][1]

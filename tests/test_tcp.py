@@ -14,8 +14,10 @@ import pytest
 
 from gossipmonger import MessageError, RemotePeer, SendError, TcpTransport
 from gossipmonger.entry import EntryFields
+from gossipmonger.peer import Kin
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import messages, senders
+from gossipmonger.transport.compression import deflate
 
 HOST = "127.0.0.1"
 SENDER = RemotePeer("z", {"host": "z.example", "port": 9742})
@@ -153,6 +155,8 @@ def reset(connection: socket.socket) -> None:
         ({"port": 65536}, ValueError, "port: 65536 is not between 0 and 65535"),
         ({"max_message_size": 0}, ValueError, "max_message_size: 0 is not between 1 and inf"),
         ({"max_connections": 1.5}, TypeError, "max_connections: 1.5 is no integer"),
+        ({"compress_above": -1}, ValueError, "compress_above: -1 is not between 0 and inf"),
+        ({"compress_above": 1.5}, TypeError, "compress_above: 1.5 is no integer"),
         ({"readers": 0}, ValueError, "readers: 0 is not between 1 and inf"),
         ({"senders": None}, TypeError, "senders: None is no integer"),
         ({"connect_timeout": 0}, ValueError, "connect_timeout: 0 is not between 1 and 3.6e+06"),
@@ -258,6 +262,9 @@ def test_a_message_above_the_limit_is_refused_while_it_arrives(net: Net) -> None
         (message("é").replace("é".encode(), b"\xff"), "no JSON in UTF-8: 'utf-8' codec"),
         (b"[" * 100_000, "nested more than 100 deep"),
         (b"[]", "[] is no object"),
+        (deflate(message())[:-1], "deflated and cut short"),
+        (deflate(message()) + b"x", "1 bytes after the end of what is deflated"),
+        (deflate(bytes(20_000_000)), "inflates to more than 16777216 bytes"),
         (b"{}", "neither deltas nor digest"),
         (b'{"digest": []}', "sender.id is None"),
         (message().replace(b"[[", b"[").replace(b"]]", b"]"), "deltas[0] is 'z', no [peer id"),
@@ -278,6 +285,23 @@ def test_a_malformed_message_is_one_error_that_names_its_source_and_nothing_else
     assert error.source == "{}:{}".format(*connection.getsockname())
     assert str(error).startswith(refused(connection) + words)
     assert node.heard == [("deltas", SENDER, delta("settled"))]
+
+
+@pytest.mark.parametrize("kin", [True, False])
+@pytest.mark.parametrize("above", [100, 10_000, None])
+def test_a_message_above_the_threshold_goes_deflated_to_one_of_our_kind_and_all_read_both(
+    net: Net, kin: bool, above: int | None
+) -> None:
+    a, b, wire = net.node(compress_above=above), net.node(), net.enter_context(socket.create_server((HOST, 0)))
+    for address in (wire.getsockname(), b.address):
+        there = dict(zip(("host", "port"), address, strict=True))
+        a.transport.deltas((Kin if kin else RemotePeer)("peer", there), SENDER, delta("v" * 1_000))
+    connection, _ = wire.accept()
+    with connection:
+        data = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert data == (deflate(message("v" * 1_000)) if kin and above == 100 else message("v" * 1_000))
+    b.wait(values=1)
+    assert (b.values, b.errors) == (["v" * 1_000], [])
 
 
 @pytest.mark.parametrize("trickle", [False, True])

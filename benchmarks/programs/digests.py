@@ -74,7 +74,7 @@ class State:
         self.round = 0
         info = {"id": "node", "transport": {"host": "10.1.0.0", "port": 9742}}
         self.node = Gossipmonger(info, transport=Encoder(), clock=lambda: self.now)
-        heartbeat = self.base if own else None
+        heartbeat = self.base if own else -1
         for n in range(peers):
             data = {f"key-{key}": (f"value-{n}-{key}", self.base + key + 1) for key in range(keys)}
             peer = Peer(

@@ -12,9 +12,11 @@ from random import Random
 from typing import Any, Protocol
 
 from gossipmonger.errors import ClosedError, MessageError
-from gossipmonger.peer import RemotePeer
+from gossipmonger.options import Options
+from gossipmonger.peer import Kin, RemotePeer
 from gossipmonger.transport import messages
 from gossipmonger.transport.base import Transport
+from gossipmonger.transport.compression import deflate_for, inflate
 from gossipmonger.transport.tcp import is_address
 
 __all__ = ["Network", "Receiver", "SimulatedTransport"]
@@ -115,13 +117,15 @@ class SimulatedTransport(Transport):
     Args:
         network: The network.
         host: This host's name.
+        compress_above: Bytes above which a message to a peer of our kind is deflated; None: never.
     """
 
     validates = True
     max_message_size = messages.MAX_MESSAGE_SIZE
 
-    def __init__(self, network: Network, host: str) -> None:
+    def __init__(self, network: Network, host: str, compress_above: int | None = Options.compress_above) -> None:
         super().__init__()
+        self._compress_above = compress_above
         self._network = network
         self._closed = False
         self.host = host
@@ -152,19 +156,21 @@ class SimulatedTransport(Transport):
 
     def _send(self, remote_peer: RemotePeer, data: bytes) -> None:
         if not self._closed:
+            data = deflate_for(remote_peer, data, self._compress_above)
             self._network.send(self.host, remote_peer.transport["host"], data)
 
     def receive(self, data: bytes, source: str) -> None:
         """Take one message from the network."""
         try:
-            message = messages.decode(data, source, is_address)
+            message = messages.decode(inflate(data, self.max_message_size, source), source, is_address)
         except MessageError as error:
             self.emit("error", error)
             return
+        sender = Kin(*message.sender)
         if message.deltas is not None:
-            self.emit("deltas", message.sender, message.deltas)
+            self.emit("deltas", sender, message.deltas)
         if message.digest is not None:
-            self.emit("digest", message.sender, message.digest)
+            self.emit("digest", sender, message.digest)
 
     def listen(
         self,

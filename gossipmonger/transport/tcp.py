@@ -20,10 +20,11 @@ from typing import Any
 
 from gossipmonger import values
 from gossipmonger.errors import ClosedError, MessageError, report
-from gossipmonger.options import check_number, unknown_option
+from gossipmonger.options import Options, check_number, unknown_option
 from gossipmonger.peer import RemotePeer
 from gossipmonger.transport import messages
 from gossipmonger.transport.base import Transport
+from gossipmonger.transport.compression import deflate_for, inflate
 from gossipmonger.transport.senders import Senders
 from gossipmonger.transport.server import Server
 
@@ -51,7 +52,8 @@ class TcpTransport(Transport):
     Args:
         options: `host` (by default "localhost") and `port` (by default 9742; 0 for any free one), which peers are told;
             any other argument may stand here too.
-        max_message_size: Bytes; a larger message is refused while it arrives.
+        max_message_size: Bytes; a larger message is refused while it arrives, and while it inflates.
+        compress_above: Bytes above which a message to a peer of our kind is deflated; None: never.
         max_connections: How many may be open at once before the slowest is closed to make room.
         readers: Threads that read and decode. Python runs one at a time, so more only help where handlers wait.
         senders: Threads that connect and send.
@@ -76,6 +78,7 @@ class TcpTransport(Transport):
         host: str = "localhost",
         port: int = DEFAULT_PORT,
         max_message_size: int = messages.MAX_MESSAGE_SIZE,
+        compress_above: int | None = Options.compress_above,
         max_connections: int = 256,
         readers: int = 8,
         senders: int = 8,
@@ -85,9 +88,9 @@ class TcpTransport(Transport):
     ) -> None:
         super().__init__()
         given: dict[str, Any] = {
-            "host": host, "port": port, "max_message_size": max_message_size, "max_connections": max_connections,
-            "readers": readers, "senders": senders, "connect_timeout": connect_timeout, "send_timeout": send_timeout,
-            "receive_timeout": receive_timeout,
+            "host": host, "port": port, "max_message_size": max_message_size, "compress_above": compress_above,
+            "max_connections": max_connections, "readers": readers, "senders": senders, "connect_timeout": connect_timeout,
+            "send_timeout": send_timeout, "receive_timeout": receive_timeout,
         }  # fmt: skip
         for name, value in (options or {}).items():
             if name not in given:
@@ -96,9 +99,12 @@ class TcpTransport(Transport):
         self.host, self.port = _check_address(given["host"], given["port"])
         for name in ("max_message_size", "max_connections", "readers", "senders"):
             check_number(name, given[name], int, 1)
+        if given["compress_above"] is not None:
+            check_number("compress_above", given["compress_above"], int, 0)
         for name in ("connect_timeout", "send_timeout", "receive_timeout"):
             check_number(name, given[name], float, 1, 3_600_000)
         self.max_message_size: int = given["max_message_size"]
+        self.compress_above: int | None = given["compress_above"]
         self._options = given
         self._server: Server | None = None
         self._senders = Senders(
@@ -135,7 +141,9 @@ class TcpTransport(Transport):
 
     def _send(self, remote_peer: RemotePeer, kind: str, encode: Callable[[], Any]) -> None:
         if is_address(remote_peer.transport):
-            self._senders.send(RemotePeer(remote_peer.id, remote_peer.transport), kind, encode)
+            above = self.compress_above
+            deflated = lambda: (deflate_for(remote_peer, message, above) for message in encode())  # noqa: E731
+            self._senders.send(RemotePeer(remote_peer.id, remote_peer.transport), kind, deflated)
         else:
             reason = f"peer {remote_peer.id!r} has the transport {remote_peer.transport!r}, which is no host and port"
             self._failed(ValueError(reason))
@@ -197,7 +205,7 @@ class TcpTransport(Transport):
 
     def _received(self, data: bytearray, source: str) -> None:
         try:
-            message = messages.decode(data, source, is_address)
+            message = messages.decode(inflate(data, self.max_message_size, source), source, is_address)
         except MessageError as error:
             self._failed(error)
             return

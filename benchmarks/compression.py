@@ -1,0 +1,105 @@
+"""What compression costs and saves, half a minute.
+
+The first table is of single digests, with entries as distinct as those of processes that start at different moments. The
+second is of whole idle clusters, simulated, by the threshold above which messages are deflated: a round is a digest and, as a
+rule, a reply about half as long, and the threshold decides on both.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from statistics import median
+from time import process_time
+from typing import Any
+
+from benchmarks.report import Section
+from gossipmonger import RemotePeer
+from gossipmonger.simulation import Simulation
+from gossipmonger.transport import messages
+from gossipmonger.transport.compression import deflate, inflate
+
+__all__ = ["run"]
+
+ENTRIES = (10, 25, 50, 100, 250, 1000)
+THRESHOLDS = (None, 16_384, 8_192, 6_144, 4_096, 2_048)
+
+#: Bytes of one connection's packets beside what it carries: nine or ten of them, with the headers of IP and TCP.
+CONNECTION = 550
+
+
+def digest(entries: int, random: Random) -> bytes:
+    """Return a message with a digest of so many peers, whose lives began at random moments of one day."""
+    made: list[dict[str, Any]] = []
+    for number in range(entries):
+        begun = 1_700_000_000_000_000 + random.randrange(86_400_000_000)
+        address = {"host": f"10.0.{number >> 8}.{number & 255}", "port": 9742}
+        entry = {"id": f"node-{number}", "maxVersionSeen": begun + random.randrange(200), "transport": address}
+        made.append({**entry, "heartbeat": begun + random.randrange(100_000), "floor": begun})
+    return messages.encode(RemotePeer("node-0", {"host": "10.0.0.0", "port": 9742}), digest=made)
+
+
+def microseconds(function: Callable[[], object], times: int = 20) -> float:
+    """Return the CPU that one call takes, the median of nine runs."""
+
+    def once() -> float:
+        begun = process_time()
+        for _ in range(times):
+            function()
+        return (process_time() - begun) * 1e6 / times
+
+    return median(once() for _ in range(9))
+
+
+def run(quick: bool) -> list[Section]:
+    """Return both tables."""
+    return [_digests(quick), _clusters(quick)]
+
+
+def _digests(quick: bool) -> Section:
+    random, rows = Random(1), []
+    for entries in ENTRIES[:2] if quick else ENTRIES:
+        data = digest(entries, random)
+        deflated, best = deflate(data), zlib.compress(data, 6)
+        sizes = [entries, len(data), len(deflated), len(best)]
+        costs = [
+            microseconds(partial(deflate, data)),
+            microseconds(partial(zlib.compress, data, 6)),
+            microseconds(partial(inflate, deflated, len(data))),
+            microseconds(partial(messages.decode, data)),
+        ]
+        rows.append([f"{figure:,.0f}" for figure in sizes + costs])
+    header = ["entries", "bytes", "deflated", "level 6", "deflate, us", "level 6, us", "inflate, us", "decode and check, us"]
+    text = (
+        "Digests with versions and heartbeats as distinct as those of processes that begin at different moments; CPU, medians."
+    )
+    return Section("compression_digests", "Deflating a digest", text, header, rows, rows)
+
+
+def _clusters(quick: bool) -> Section:
+    rows = []
+    for nodes in (10,) if quick else (50, 100):
+        for above in THRESHOLDS:
+            sent, cost = idle(nodes, above)
+            rows.append([str(nodes), str(above), f"{sent:,.0f}", f"{sent + CONNECTION:,.0f}", f"{cost * 1e6:,.0f}"])
+            print(*rows[-1], flush=True)
+    header = ["nodes", "COMPRESS_ABOVE", "bytes a node and s", "with TCP's", "CPU a node and round, us"]
+    text = (
+        "Idle clusters, simulated in one process, at the default interval. A round is a digest and, as a rule, a reply half as "
+        f"long; the threshold decides on each. {CONNECTION} bytes stand for the packets of the connection that carries both."
+    )
+    return Section("compression_clusters", "The threshold of compression", text, header, rows, rows)
+
+
+def idle(nodes: int, above: int | None, seconds: int = 10) -> tuple[float, float]:
+    """Return bytes a node and second, and seconds of CPU a node and round, of a cluster whose members all know each other."""
+    random = Random(1)
+    with Simulation(seed=1) as sim:
+        for number in range(nodes):  # clocks apart, or all would have the same versions and heartbeats
+            sim.add(f"node-{number}", seeds=["node-0"], ahead=random.random() * 1e6, compress_above=above)
+        sim.run(15_000)
+        sim.network.bytes, begun = 0, process_time()
+        sim.run(seconds * 1000)
+        return sim.bytes / nodes / seconds, (process_time() - begun) / nodes / seconds
