@@ -73,30 +73,29 @@ def choose_deltas(
         order: "depth", "breadth" or "drawn".
         random: Draws the order, unless it is depth.
     """
-    counts = [(peer.count_after_version(version), peer, version) for peer, version in lacking]
+    counts = [peer.count_after_version(version) for peer, version in lacking]
     if order == "depth":
-        counts.sort(key=lambda item: item[0], reverse=True)  # stable: equals stay in the order of the digest
+        turns = sorted(range(len(counts)), key=counts.__getitem__, reverse=True)  # stable: equals stay in the digest's order
     else:
-        counts = draw(counts, len(counts), random)
-    quotas = _breadth([count for count, _, _ in counts], limit) if order == "breadth" else _depth(counts, limit)
-    told, more = [], []
-    for (count, peer, version), quota in zip(counts, quotas, strict=True):
-        if quota:
-            told.append(_tell(peer, version, quota))
-        if quota < count:
-            more.append(peer)
+        turns = draw(range(len(counts)), len(counts), random)
+    quotas = _breadth([counts[turn] for turn in turns], limit) if order == "breadth" else _depth(counts, turns, limit)
+    told = [_tell(*lacking[turn], quota) for turn, quota in zip(turns, quotas, strict=False)]
     if order == "breadth":
         deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
     else:
         deltas = [delta for each in told for delta in each]
+    more = [lacking[turn][0] for turn, quota in zip_longest(turns, quotas, fillvalue=0) if quota < counts[turn]]
     return deltas, more
 
 
-def _depth(counts: list[tuple[int, Peer, int]], limit: int) -> list[int]:
+def _depth(counts: list[int], turns: list[int], limit: int) -> list[int]:
+    """Return how many deltas each may tell, in the order of turns, of those that may tell any."""
     quotas = []
-    for count, _, _ in counts:
-        quotas.append(min(count, limit))
+    for turn in turns:
+        quotas.append(min(counts[turn], limit))
         limit -= quotas[-1]
+        if not limit:
+            break
     return quotas
 
 

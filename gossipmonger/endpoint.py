@@ -354,10 +354,11 @@ class Gossipmonger(EventEmitter):
     def _queued(self, output: Output) -> list[Send]:
         """Queue the events of `output`, under the lock so that they stay in order; return what is to be sent."""
         sends = []
+        heard = self.event_names()
         for item in output:
             if not isinstance(item, Event):
                 sends.append(item)
-            elif self.listeners(item.name):
+            elif item.name in heard:
                 if item.name in _INTERNAL:
                     remote_peer, carried = item.args
                     carried = as_dicts(carried) if item.name.startswith("digest") else carried

@@ -88,13 +88,12 @@ class Log:
 
     def count_after(self, version: int) -> int:
         """Return how many writes there are above `version`, without looking at them."""
-        versions = self._versions
-        if not versions or versions[-1] <= version:
-            return 0
-        if version < versions[0]:
+        versions, holes = self._versions, self._holes
+        if not versions or version < versions[0]:
             return len(self._slots)
         first = bisect_right(versions, version)
-        return len(self._versions) - first - (len(self._holes) - bisect_left(self._holes, first))
+        count = len(versions) - first
+        return count - len(holes) + bisect_left(holes, first) if holes else count
 
     def drop(self, version: int) -> list[tuple[str, Any]]:
         """Drop all writes at or below `version`; return their keys and values."""

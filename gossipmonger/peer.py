@@ -78,6 +78,7 @@ class Peer:
 
     Attributes:
         ours: Whether it speaks what this package adds to the Node package's protocol; None before it has shown it.
+        noted: A floor that was told of; while it is above `floor`, it is not settled yet.
     """
 
     __slots__ = (
@@ -85,7 +86,6 @@ class Peer:
         "_entry",
         "_heard",
         "_log",
-        "_note",
         "_tombstones",
         "floor",
         "heartbeat",
@@ -93,6 +93,7 @@ class Peer:
         "left",
         "live",
         "max_version_seen",
+        "noted",
         "ours",
         "transport",
     )
@@ -119,7 +120,7 @@ class Peer:
         self.ours: bool | None = None
         self.floor = floor
         self.heartbeat = heartbeat
-        self._note = 0  # a floor above `floor`, until it is settled
+        self.noted = 0
         self._heard = 0  # the highest version that anyone was heard to know
         self._arrivals = PhiAccrual(intervals, last_time, max_intervals)
         self._log = Log()
@@ -242,8 +243,8 @@ class Peer:
         """
         if by_owner or version > self._heard:
             self._heard = version
-        if by_owner or floor > self._note:
-            self._note = floor
+        if by_owner or floor > self.noted:
+            self.noted = floor
             if version == floor > self.max_version_seen:
                 self.max_version_seen = floor  # there is nothing to be known up to there
 
@@ -255,7 +256,7 @@ class Peer:
     @property
     def unsettled(self) -> bool:
         """Whether a floor is noted, and what lies below it not dropped yet."""
-        return self._note > self.floor
+        return self.noted > self.floor
 
     def settle(self) -> list[str]:
         """Drop what lies at or below the noted floor, once all that anyone was heard to know is known here.
@@ -266,9 +267,9 @@ class Peer:
         Returns:
             Keys that are gone by that, without a newer value.
         """
-        if self._note <= self.floor or self.max_version_seen < max(self._note, self._heard):
+        if self.noted <= self.floor or self.max_version_seen < max(self.noted, self._heard):
             return []
-        self.floor = self._note
+        self.floor = self.noted
         gone = []
         for key, value in self._log.drop(self.floor):
             if values.is_tombstone(value):

@@ -228,29 +228,28 @@ class Protocol:
         """Read all entries, and tell who knows more of whom."""
         local, compared, get = self._local, _Compared([], [], []), self._storage.get
         for entry in digest:
-            id, version = entry.id, entry.version
+            id, version, heartbeat = entry.id, entry.version, entry.heartbeat
             known: Peer | None = get(id)
             if (
-                known is not None
-                and version == known.max_version_seen
-                and entry.heartbeat == known.heartbeat
-                and entry.floor == known.floor
-                and not entry.heard
-                and not known.unsettled
-            ):
-                continue  # most are like that: both know the same
-            if id == local.id:
-                self._read_own(now, entry, output)
-                known = local
-            else:
-                known = self.membership.read(now, entry, id == sender.id, output)
-                if known is None:
-                    continue
-                if entry.heartbeat < known.heartbeat:
-                    compared.later.append(known)
-            if known.max_version_seen > version:
+                known is None
+                or heartbeat > known.heartbeat
+                or version > known.max_version_seen
+                or entry.floor > known.floor
+                or entry.heard
+                or known.noted > known.floor
+            ):  # it tells something of the peer that is new here
+                if id == local.id:
+                    self._read_own(now, entry, output)
+                    known = local
+                else:
+                    known = self.membership.read(now, entry, id == sender.id, output)
+                    if known is None:
+                        continue
+            if heartbeat < known.heartbeat and id != local.id:
+                compared.later.append(known)
+            if version < known.max_version_seen:
                 compared.lacking.append((known, version))
-            elif known.max_version_seen < version:
+            elif version > known.max_version_seen:
                 compared.missing.append(known)
         return compared
 

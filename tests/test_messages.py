@@ -42,26 +42,31 @@ FIELDS = {
     "flow": st.lists(st.floats(-1, 1e16) | st.integers(-1, 5), min_size=1, max_size=4),
     "later": VALUES,
 }
-ENTRIES = st.fixed_dictionaries({"id": IDS, "maxVersionSeen": VERSIONS, "transport": VALUES}, optional=FIELDS)
+PORTS = st.integers(-1, 70_000) | st.integers(1, 65535).map(str) | st.booleans()
+ADDRESSES = st.fixed_dictionaries({"host": TEXTS, "port": PORTS}, optional={"udp": st.booleans() | SCALARS, "later": VALUES})
+ENTRIES = st.fixed_dictionaries({"id": IDS, "maxVersionSeen": VERSIONS, "transport": ADDRESSES}, optional=FIELDS)
 DIGESTS = st.lists(st.fixed_dictionaries({"id": IDS, "maxVersionSeen": VERSIONS, "transport": VALUES}), max_size=5)
 
 
 def decode(data: bytes | bytearray, source: object = None, **arguments: Any) -> messages.Message:
-    """Decode with the standard library alone, and with the extra: they have to take the same messages, and give the same."""
-    outcomes: list[messages.Message | MessageError] = []
-    for decoder in (None, fast):
-        with mock.patch.object(messages, "fast", decoder):
-            try:
-                outcomes.append(messages.decode(data, source, **arguments))
-            except MessageError as error:
-                outcomes.append(error)
-    one, other = outcomes
-    if isinstance(one, MessageError):
+    """Decode; between hosts and ports, both with the extra and without: they have to take the same messages and give the same."""
+    one, other = (outcome(data, decoder, source, reachable=messages.is_address) for decoder in (None, fast))
+    if isinstance(one, MessageError) or isinstance(other, MessageError):
         assert (str(one), type(one)) == (str(other), type(other))
-        raise one
-    assert isinstance(other, messages.Message)
-    assert values.same(plain(one), plain(other))
-    return other
+    else:
+        assert values.same(plain(one), plain(other))
+    decoded = outcome(data, fast, source, **arguments)
+    if isinstance(decoded, MessageError):
+        raise decoded
+    return decoded
+
+
+def outcome(data: bytes | bytearray, decoder: Any, source: object, **arguments: Any) -> messages.Message | MessageError:
+    with mock.patch.object(messages, "fast", decoder):
+        try:
+            return messages.decode(data, source, **arguments)
+        except MessageError as error:
+            return error
 
 
 def plain(message: messages.Message) -> list[Any]:
@@ -126,6 +131,15 @@ def test_a_transport_that_json_has_no_form_for_is_not_encoded(transport: Any) ->
 
 
 # Round trips
+
+
+@given(DELTAS)
+def test_deltas_are_the_same_json_with_the_extra_and_without(deltas: list[list[Any]]) -> None:
+    made = []
+    for encoder in (None, fast):
+        with mock.patch.object(messages, "fast", encoder):
+            made.append(json.loads(messages.encode(A, deltas=deltas)))
+    assert values.same(*made)
 
 
 @given(SENDERS, st.none() | DELTAS, st.none() | DIGESTS)
@@ -364,7 +378,7 @@ def test_any_json_is_decoded_or_refused(sender: Any, deltas: Any, digest: Any) -
 
 @given(st.data(), ENTRIES)
 def test_any_entry_is_decoded_or_refused(data: st.DataObject, entry: dict[str, Any]) -> None:
-    decoded_or_refused(message(digest=[entry]))
+    decoded_or_refused(message(digest=[entry], sender={"id": entry["id"], "transport": entry["transport"]}))
     decoded_or_refused(message(digest=[{**entry, data.draw(st.sampled_from([*ENTRY, *FIELDS])): data.draw(SCALARS)}]))
 
 

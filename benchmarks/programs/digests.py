@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.programs.lines import serve
 from gossipmonger import Gossipmonger, Peer, RemotePeer, Transport
 from gossipmonger.transport import messages
-from gossipmonger.transport.tcp import is_address
+from gossipmonger.transport.messages import is_address
 
 #: Milliseconds since the epoch.
 EPOCH = 1_700_000_000_000.0
@@ -124,14 +124,14 @@ def build(peers: int, keys: int, own: bool) -> dict[str, Any]:
 def make(count: int) -> dict[str, Any]:
     """Return the microseconds of CPU to make a digest of all peers, each of `count` times; half of it changes each time."""
     assert state is not None
-    node, took = state.node, 0.0
+    node, protocol, took = state.node, state.node._protocol, 0.0  # as a round asks it, without the copies that callers get
     for data in some(state, "in sync", count if state.own else 1):
         state.now += 1000
         node.transport.receive(data)
         peers = [peer for peer in node.storage.live_peers() if peer is not node.local_peer]
         for _ in range(1 if state.own else count):
             begun = process_time()
-            node.transport.digest(SENDER, node.local_peer, node.digest(peers))
+            node.transport.digest(SENDER, node.local_peer, protocol.digest(peers))
             took += process_time() - begun
     return {"us": took * 1e6 / count, "sent": len(node.transport.sent)}
 

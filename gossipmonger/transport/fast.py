@@ -1,7 +1,8 @@
-"""Decoding with msgspec, which parses a message and checks it against its schema in one go. Needs the extra `fast`.
+"""Decoding, and encoding, with msgspec, which parses a message and checks it against its schema in one go. Needs the extra `fast`.
 
 What it returns is what `messages.decode` makes of the same bytes. What it does not take it leaves to that: malformed messages,
-which are to be refused in the same words, and what it is stricter about than other parsers, such as half of a surrogate pair.
+which are to be refused in the same words, what it is stricter about than other parsers, such as half of a surrogate pair, and
+addresses that are more than a host and a port.
 """
 
 from __future__ import annotations
@@ -13,18 +14,31 @@ import msgspec
 from gossipmonger.entry import EntryFields
 from gossipmonger.peer import MAX_VERSION, RemotePeer
 
-__all__ = ["decode"]
+__all__ = ["decode", "encode"]
 
-_Id = Annotated[str, msgspec.Meta(min_length=1)]
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Version = Annotated[int, msgspec.Meta(ge=0, le=MAX_VERSION)]
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
-class _Entry(EntryFields, msgspec.Struct, eq=False, gc=False, rename={"version": "maxVersionSeen"}):
+class _Address(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    host: _Text
+    port: _Port
+    udp: bool | msgspec.UnsetType = msgspec.UNSET
+
+    def as_dict(self) -> dict[str, Any]:
+        address: dict[str, Any] = {"host": self.host, "port": self.port}
+        if self.udp is not msgspec.UNSET:
+            address["udp"] = self.udp
+        return address
+
+
+class _Entry(EntryFields, msgspec.Struct, eq=False, gc=False, rename={"version": "maxVersionSeen", "address": "transport"}):
     """An entry: the fields of `gossipmonger.entry.Entry`. What they have to do with each other is for `messages` to check."""
 
-    id: _Id
+    id: _Text
     version: _Version
-    transport: Any = None
+    address: _Address
     heartbeat: _Version = -1
     floor: _Version = 0
     heard: _Version = 0
@@ -34,10 +48,14 @@ class _Entry(EntryFields, msgspec.Struct, eq=False, gc=False, rename={"version":
     part: bool = False
     flow: Any = None
 
+    @property
+    def transport(self) -> dict[str, Any]:
+        return self.address.as_dict()
+
 
 class _Sender(msgspec.Struct):
-    id: _Id
-    transport: Any = None
+    id: _Text
+    transport: _Address
 
 
 class _Message(msgspec.Struct):
@@ -48,13 +66,19 @@ class _Message(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_Message)
 
+#: Return JSON in UTF-8. Raises OverflowError at an integer beyond 64 bits, UnicodeEncodeError at half of a surrogate pair.
+encode = msgspec.json.Encoder().encode
+
 
 def decode(data: bytes | bytearray) -> tuple[RemotePeer, Any, Any] | None:
-    """Return sender, deltas and digest of a message, None for those it has not; None if msgspec does not take it."""
+    """Return sender, deltas and digest of a message between hosts and ports, None for those it has not.
+
+    None in place of all if it is something that msgspec does not take.
+    """
     try:
         message = _decoder.decode(data)
     except (ValueError, RecursionError):
         return None
     deltas = None if message.deltas is msgspec.UNSET else message.deltas
     digest = None if message.digest is msgspec.UNSET else message.digest
-    return RemotePeer(message.sender.id, message.sender.transport), deltas, digest
+    return RemotePeer(message.sender.id, message.sender.transport.as_dict()), deltas, digest

@@ -31,6 +31,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from gossipmonger import values
@@ -43,7 +44,7 @@ try:
 except ImportError:  # without the extra
     fast = None  # type: ignore[assignment]
 
-__all__ = ["FATAL_IDS", "MAX_MESSAGE_SIZE", "Message", "decode", "encode", "fits", "split", "validate"]
+__all__ = ["FATAL_IDS", "MAX_MESSAGE_SIZE", "Message", "decode", "encode", "fits", "is_address", "split", "validate"]
 
 #: Bytes. Far more than gossip needs, and little enough to hold a few dozen of in memory.
 MAX_MESSAGE_SIZE = 16 * 1024 * 1024
@@ -91,12 +92,16 @@ def encode(sender: RemotePeer, *, deltas: list[list[Any]] | None = None, digest:
     Raises:
         TypeError, ValueError: A peer's transport is something that JSON has no form for.
     """
-    end = f'"sender":{_sender_text(sender, digest)}}}\r\n'
+    end = f'"sender":{_sender_text(sender)}}}\r\n'
     if digest is not None:
-        end = f'"digest":[{",".join(map(_entry_text, digest))}],{end}'
+        try:
+            texts = [entry.text or _entry_text(entry) for entry in digest]
+        except AttributeError:
+            texts = [_escaper.encode(entry) for entry in digest]
+        end = f'"digest":[{",".join(texts)}],{end}'
     if deltas is None:
         return f"{{{end}".encode()
-    told = _encoder.encode(deltas)
+    told = _deltas_text(deltas)
     if not told.isascii():
         try:
             data = f'{{"deltas":{told},{end}'.encode()
@@ -108,37 +113,45 @@ def encode(sender: RemotePeer, *, deltas: list[list[Any]] | None = None, digest:
     return f'{{"deltas":{told},{end}'.encode()
 
 
-def _sender_text(sender: RemotePeer, digest: list[Any] | None) -> str:
-    own = digest[-1] if digest else None
-    if type(own) is Entry and own.frame is not None and own.id == sender.id and own.transport is sender.transport:
-        id, transport = own.frame
-    else:
-        id, transport = _escaper.encode(sender.id), _escaper.encode(sender.transport)
-    return f'{{"id":{id},"transport":{transport}}}'
+def _deltas_text(deltas: list[list[Any]]) -> str:
+    if fast is not None:
+        try:
+            return fast.encode(deltas).decode()
+        except (OverflowError, UnicodeError):  # an integer beyond 64 bits, half of a surrogate pair
+            pass
+    return _encoder.encode(deltas)
 
 
-def _entry_text(entry: Any) -> str:
-    """Return an entry's text, which is made once; what of it never changes, the id and mostly the transport, once for all."""
-    if type(entry) is not Entry:
-        return _escaper.encode(entry)
-    if entry.text is None:
-        if entry.frame is None:
-            entry.frame = _escaper.encode(entry.id), _escaper.encode(entry.transport)
-        id, transport = entry.frame
-        text = f'{{"id":{id},"maxVersionSeen":{entry.version},"transport":{transport}'
-        if entry.heartbeat >= 0:
-            text = f'{text},"heartbeat":{entry.heartbeat}'
-        if entry.floor:
-            text = f'{text},"floor":{entry.floor}'
-        if entry.heard:
-            text = f'{text},"heard":{entry.heard}'
-        for mark in _MARKS:
-            if getattr(entry, mark):
-                text = f'{text},"{mark}":true'
-        if entry.flow is not None:
-            text = f'{text},"flow":{_escaper.encode(entry.flow)}'
-        entry.text = text + "}"
-    return entry.text
+def _sender_text(sender: RemotePeer) -> str:
+    transport = sender.transport
+    if type(transport) is dict and transport.keys() == {"host", "port"} and type(transport["port"]) is int:
+        return _address_text(sender.id, transport["host"], transport["port"])
+    return f'{{"id":{_escaper.encode(sender.id)},"transport":{_escaper.encode(transport)}}}'
+
+
+@lru_cache
+def _address_text(id: str, host: str, port: int) -> str:
+    return _escaper.encode({"id": id, "transport": {"host": host, "port": port}})
+
+
+def _entry_text(entry: Entry) -> str:
+    """Make an entry's text, and what of it never changes, of the id and mostly the transport, once for the peer."""
+    if entry.frame is None:
+        entry.frame = _escaper.encode(entry.id), _escaper.encode(entry.transport)
+    id, transport = entry.frame
+    text = f'{{"id":{id},"maxVersionSeen":{entry.version},"transport":{transport}'
+    if entry.heartbeat >= 0:
+        text = f'{text},"heartbeat":{entry.heartbeat}'
+    if entry.floor:
+        text = f'{text},"floor":{entry.floor}'
+    if entry.heard:
+        text = f'{text},"heard":{entry.heard}'
+    if entry.left or entry.reply or entry.rumor or entry.part:
+        text += "".join(f',"{mark}":true' for mark in _MARKS if getattr(entry, mark))
+    if entry.flow is not None:
+        text = f'{text},"flow":{_escaper.encode(entry.flow)}'
+    entry.text = text = text + "}"
+    return text
 
 
 def split(sender: RemotePeer, deltas: list[list[Any]], digest: list[Any] | None, limit: int) -> Iterator[bytes]:
@@ -167,6 +180,18 @@ def fits(value: Any, limit: int) -> bool:
     return not isinstance(value, (str, list, dict)) or len(_escaper.encode(value)) <= room
 
 
+def is_address(transport: Any) -> bool:
+    """Whether `transport` is a mapping with a `host` and a `port` from 1 to 65535, a number or, as Node takes it, digits."""
+    if type(transport) is not dict:
+        return False
+    host, port = transport.get("host"), transport.get("port")
+    if type(port) is str and port.isascii() and port.isdigit() and len(port) <= 5:
+        port = int(port)
+    if type(port) is not int or not 0 < port < 65536 or type(host) is not str or not host:
+        return False
+    return len(transport) == 2 or values.checked(transport)
+
+
 def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[Any], bool] = values.checked) -> Message:
     """Return the message that these bytes are.
 
@@ -178,9 +203,9 @@ def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[
     Raises:
         MessageError: They are none.
     """
-    if fast is not None:
+    if fast is not None and reachable is is_address:
         decoded = fast.decode(data)
-        if decoded is not None and not _is_wrong(decoded, reachable):
+        if decoded is not None and not _is_wrong(*decoded):
             return Message(*decoded)
     try:
         message = json.loads(data.decode(), parse_constant=_refuse_constant)
@@ -202,17 +227,15 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _is_wrong(decoded: tuple[RemotePeer, Any, Any], reachable: Callable[[Any], bool]) -> bool:
+def _is_wrong(sender: RemotePeer, deltas: list[Any] | None, digest: list[Entry] | None) -> bool:
     """Whether something is wrong with a message whose fields, each by itself, are right."""
-    sender, deltas, digest = decoded
-    if sender.id in FATAL_IDS or not reachable(sender.transport) or (deltas is None and digest is None):
+    if sender.id in FATAL_IDS or (deltas is None and digest is None):
         return True
     for entry in digest or ():
         if (
             entry.floor > entry.version
-            or (entry.heard and entry.heard < entry.version)
             or entry.id in FATAL_IDS
-            or not reachable(entry.transport)
+            or (entry.heard and entry.heard < entry.version)
             or (entry.flow is not None and not _is_flow(entry.flow))
         ):
             return True

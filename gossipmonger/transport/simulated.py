@@ -17,7 +17,7 @@ from gossipmonger.peer import Kin, RemotePeer
 from gossipmonger.transport import messages
 from gossipmonger.transport.base import Transport
 from gossipmonger.transport.compression import deflate_for, inflate
-from gossipmonger.transport.tcp import is_address
+from gossipmonger.transport.messages import is_address
 
 __all__ = ["Network", "Receiver", "SimulatedTransport"]
 

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gossipmonger import values
 from gossipmonger.errors import ClosedError, MessageError, report
 from gossipmonger.options import Options, check_number, unknown_option
 from gossipmonger.peer import RemotePeer
@@ -28,22 +27,10 @@ from gossipmonger.transport.compression import deflate_for, inflate
 from gossipmonger.transport.senders import Senders
 from gossipmonger.transport.server import Server
 
-__all__ = ["DEFAULT_PORT", "TcpTransport", "is_address"]
+__all__ = ["DEFAULT_PORT", "TcpTransport"]
 
 #: The Node package's.
 DEFAULT_PORT = 9742
-
-
-def is_address(transport: Any) -> bool:
-    """Whether `transport` is a mapping with a `host` and a `port` from 1 to 65535, a number or, as Node takes it, digits."""
-    if type(transport) is not dict:
-        return False
-    host, port = transport.get("host"), transport.get("port")
-    if type(port) is str and port.isascii() and port.isdigit() and len(port) <= 5:
-        port = int(port)
-    if type(port) is not int or not 0 < port < 65536 or type(host) is not str or not host:
-        return False
-    return len(transport) == 2 or values.checked(transport)
 
 
 class TcpTransport(Transport):
@@ -140,7 +127,7 @@ class TcpTransport(Transport):
         self._send(remote_peer, "deltas", lambda: messages.split(sender, deltas_to_send, digest_to_send, limit))
 
     def _send(self, remote_peer: RemotePeer, kind: str, encode: Callable[[], Any]) -> None:
-        if is_address(remote_peer.transport):
+        if messages.is_address(remote_peer.transport):
             above = self.compress_above
             deflated = lambda: (deflate_for(remote_peer, message, above) for message in encode())  # noqa: E731
             self._senders.send(RemotePeer(remote_peer.id, remote_peer.transport), kind, deflated)
@@ -205,7 +192,7 @@ class TcpTransport(Transport):
 
     def _received(self, data: bytearray, source: str) -> None:
         try:
-            message = messages.decode(inflate(data, self.max_message_size, source), source, is_address)
+            message = messages.decode(inflate(data, self.max_message_size, source), source, messages.is_address)
         except MessageError as error:
             self._failed(error)
             return
