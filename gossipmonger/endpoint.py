@@ -16,12 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
-from pyee.base import EventEmitter
-
 from gossipmonger import values
-from gossipmonger.delivery import Delivery
+from gossipmonger.emitter import Emitter
 from gossipmonger.entry import as_dicts
-from gossipmonger.errors import ClosedError, GossipmongerError, report
+from gossipmonger.errors import ClosedError, GossipmongerError
 from gossipmonger.options import Options, check_number
 from gossipmonger.output import Event, Output, Send
 from gossipmonger.peer import Peer, RemotePeer
@@ -41,11 +39,8 @@ _CLOSE_TIMEOUT = 5_000
 #: the thread is about to block would otherwise wait with it, for ever.
 _WAIT_SLICE = 0.5
 
-#: Events that carry what the transport handed over: worth a copy only if someone listens.
-_INTERNAL = frozenset({"digest receive", "digest send", "deltas receive", "deltas send"})
 
-
-class Gossipmonger(EventEmitter):
+class Gossipmonger(Emitter):
     """A gossip endpoint: owns a map of keys and values, and knows those of all others.
 
     Every method may be called from any thread and from a handler. Handlers are called one at a time, in the order things
@@ -84,9 +79,9 @@ class Gossipmonger(EventEmitter):
     options: Options
 
     def __init__(self, peer_info: Mapping[str, Any], options: Mapping[str, Any] | None = None, **keywords: Any) -> None:
-        super().__init__()
         info = PeerInfo.parse(peer_info)
         self.options = Options.parse(options, keywords)
+        super().__init__(self.options.executor)
         self.seeds = self.options.seeds
         self.storage = MemoryStorage() if self.options.storage is None else self.options.storage
         self.transport = self.options.transport
@@ -97,9 +92,8 @@ class Gossipmonger(EventEmitter):
             )
         self._state_lock = threading.Lock()  # guards the storage, every Peer in it, and the protocol
         self._rounds = Rounds(self.options.timer, self.options.gossip_interval, self._tick)
+        self._rumors = Rounds(self.options.timer, self.options.rumor_interval, self._tell)
         self._closed = threading.Event()
-        self._delivery = Delivery(self._deliver, self.options.executor)
-        self._delivered_name = ""
         now = self.options.clock()
         self.local_peer = info.local_peer(self.storage, now)
         self._protocol = Protocol(self.local_peer, self.storage, self.options, now)
@@ -108,6 +102,7 @@ class Gossipmonger(EventEmitter):
             self.storage.on("error", self._failed)
         self.transport.on("digest", self._on_digest)
         self.transport.on("deltas", self._on_deltas)
+        self.transport.on("exchange", self._receive)
         self.transport.on("error", self._failed)
         self.transport.on("listening", self._complete_transport)
 
@@ -144,6 +139,7 @@ class Gossipmonger(EventEmitter):
         """
         if not self._rounds.begin():
             raise ClosedError("gossip: this endpoint has been closed")
+        self._rumors.begin()
         with self._state_lock:
             self._protocol.join()
         self._round(self._raise)
@@ -153,17 +149,22 @@ class Gossipmonger(EventEmitter):
 
     def _round(self, failed: Callable[[Exception], None]) -> None:
         try:
-            with self._state_lock:
-                output = self._queued(self._protocol.round(self.options.clock()))
-            self._send(output, failed)
+            self._act(self._protocol.round, failed)
         except Exception as error:
             failed(error)
         finally:
             self._rounds.arm()
 
+    def _tell(self) -> None:
+        try:
+            self._act(_nothing, self._failed)
+        except Exception as error:
+            self._failed(error)
+
     def stop(self) -> None:
-        """Gossip no more rounds, until `gossip` is called again. Digests that come are still answered."""
+        """Gossip no more rounds and tell no news, until `gossip` is called again. Digests that come are still answered."""
         self._rounds.stop()
+        self._rumors.stop()
 
     def leave(self) -> None:
         """Say good-bye and stop: a few peers are told at once, and tell the others, that nobody need wait for our silence.
@@ -180,7 +181,8 @@ class Gossipmonger(EventEmitter):
 
     def _farewell(self) -> None:
         with self._state_lock:
-            output = [] if self.local_peer.left else self._queued(self._protocol.leave())
+            output = [] if self.local_peer.left else self._protocol.leave()
+            self._post(item for item in output if isinstance(item, Event))
         self._send(output, self._failed)
 
     def close(self) -> None:
@@ -194,6 +196,7 @@ class Gossipmonger(EventEmitter):
         """
         if not self._rounds.close():
             return
+        self._rumors.close()
         failures: list[Exception] = []
         for step in (self.stop, self._farewell, self._close(self.transport), self._close_delivery, self._close(self.storage)):
             try:
@@ -252,7 +255,10 @@ class Gossipmonger(EventEmitter):
         if self.closed:
             raise ClosedError("update: this endpoint has been closed")
         with self._state_lock:
-            return self._protocol.update(self.options.clock(), key, value)
+            changed = self._protocol.update(self.options.clock(), key, value)
+        if changed:
+            self._act(_nothing, self._failed)
+        return changed
 
     def delete(self, key: str) -> bool:
         """Delete a key of the local peer; gossip carries that to all others, however long they were away.
@@ -271,7 +277,10 @@ class Gossipmonger(EventEmitter):
         if self.closed:
             raise ClosedError("delete: this endpoint has been closed")
         with self._state_lock:
-            return self._protocol.delete(self.options.clock(), key)
+            changed = self._protocol.delete(self.options.clock(), key)
+        if changed:
+            self._act(_nothing, self._failed)
+        return changed
 
     # Others' state
 
@@ -327,13 +336,7 @@ class Gossipmonger(EventEmitter):
         try:
             if not getattr(self.transport, "validates", False):
                 sender, deltas, digest = messages.validate(sender, deltas, digest)
-            with self._state_lock:
-                now = self.options.clock()
-                if deltas is not None:
-                    output = self._queued(self._protocol.receive_deltas(now, sender, deltas))
-                else:
-                    output = self._queued(self._protocol.receive_digest(now, sender, digest))
-            self._send(output, self._failed)
+            self._act(lambda now: self._protocol.receive(now, sender, deltas, digest), self._failed)
         except Exception as error:
             self._failed(error)
 
@@ -351,27 +354,27 @@ class Gossipmonger(EventEmitter):
 
     # Output
 
-    def _queued(self, output: Output) -> list[Send]:
-        """Queue the events of `output`, under the lock so that they stay in order; return what is to be sent."""
-        sends = []
-        heard = self.event_names()
-        for item in output:
-            if not isinstance(item, Event):
-                sends.append(item)
-            elif item.name in heard:
-                if item.name in _INTERNAL:
-                    remote_peer, carried = item.args
-                    carried = as_dicts(carried) if item.name.startswith("digest") else carried
-                    item = Event(item.name, (remote_peer, values.copied(carried)))
-                self._delivery.post(item)
-        return sends
+    def _act(self, step: Callable[[float], Output], failed: Callable[[Exception], None]) -> None:
+        """Let the protocol take a step, and tell what is new if it is time for that; then send and deliver what comes of it."""
+        due = None
+        with self._state_lock:
+            now = self.options.clock()
+            output = step(now)
+            if self._rumors.going:
+                output += self._protocol.spread(now)
+                due = self._protocol.rumor_due
+            self._post(item for item in output if isinstance(item, Event))
+        if due is not None:
+            self._rumors.arm_within(max(1.0, due - now))
+        self._send(output, failed)
 
-    def _send(self, sends: list[Send], failed: Callable[[Exception], None]) -> None:
-        for send in sends:
-            try:
-                self._hand_over(*send)
-            except Exception as error:
-                failed(error)
+    def _send(self, output: Output, failed: Callable[[Exception], None]) -> None:
+        for item in output:
+            if isinstance(item, Send):
+                try:
+                    self._hand_over(*item)
+                except Exception as error:
+                    failed(error)
         self._delivery.kick()
 
     def _hand_over(self, remote_peer: RemotePeer, deltas: Any, digest: Any) -> None:
@@ -386,36 +389,9 @@ class Gossipmonger(EventEmitter):
         if digest is not None:
             transport.digest(remote_peer, local, digest)
 
-    def _deliver(self, event: Event) -> None:
-        self._delivered_name = event.name
-        if event.name == "error" and not self.listeners("error"):
-            report(event.args[0])
-        elif event.name == "update":
-            id, key, value = event.args
-            self.emit("update", id, key, values.copied(value))
-        else:
-            self.emit(event.name, *event.args)
-
-    def _emit_run(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._delivery.delivering:
-            super()._emit_run(f, args, kwargs)
-            return
-        try:
-            super()._emit_run(f, args, kwargs)
-        except BaseException as error:  # not even SystemExit ends the thread, or keeps the next handler from its event
-            if self._delivered_name == "error" or not isinstance(error, Exception):
-                report(error)
-            else:
-                self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        self._delivery.post(Event("error", (error,)))
-        self._delivery.kick()
-
-    def _raise(self, error: Exception) -> None:
-        if not self.listeners("error"):
-            raise error
-        self._failed(error)
-
 
 _MISSING = object()
+
+
+def _nothing(now: float) -> Output:
+    return []

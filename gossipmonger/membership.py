@@ -67,6 +67,10 @@ class Membership:
             [peer for peer in self._storage.dead_peers() if peer.id != local],
         )
 
+    def kin(self) -> list[Peer]:
+        """Return the live peers that are known to be of our kind."""
+        return [peer for peer in self._storage.live_peers() if peer.ours]
+
     def told_of(self, now: float, live: list[Peer], dead: list[Peer]) -> list[Peer]:
         """Return whom a digest tells of.
 

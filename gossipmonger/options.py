@@ -47,6 +47,10 @@ class Options:
     dead_peer_phi: float = 8
     #: From one round to the next. A second keeps the traffic of a node that has no news at a message or two a second.
     gossip_interval: float = 1000
+    #: Live peers of our kind that each piece of news is told at once; 0 leaves it to the rounds, as the Node package does.
+    rumor_fanout: int = 3
+    #: Milliseconds between rumours. News of this time go together.
+    rumor_interval: float = 50
     #: Deltas in one message. The Node package's; raise it where peers own many keys.
     max_deltas_per_gossip: int = 5
     #: Live peers that a round sends a digest to. Each has its cost in messages; 3 see a death in a third of the time.
@@ -103,6 +107,8 @@ class Options:
         check_number("MAX_DELTAS_PER_GOSSIP", options.max_deltas_per_gossip, int, 1)
         check_number("MINIMUM_LIVE_PEERS", options.minimum_live_peers, int, 0)
         check_number("GOSSIP_FANOUT", options.gossip_fanout, int, 1, 1000)
+        check_number("RUMOR_FANOUT", options.rumor_fanout, int, 0, 1000)
+        check_number("RUMOR_INTERVAL", options.rumor_interval, float, 1, 86_400_000)
         check_number("MAX_EXCHANGES_PER_GOSSIP", options.max_exchanges_per_gossip, int, 0)
         check_number("FORGET_DEAD_PEERS_AFTER", options.forget_dead_peers_after, float, 1)
         if options.compress_above is not None:

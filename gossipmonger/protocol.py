@@ -3,7 +3,7 @@
 Scuttlebutt's anti-entropy. In each round a node sends a *digest*, the highest version it knows of each live peer, to partners
 drawn at random. Whoever gets a digest answers with *deltas*, the writes that the digest shows the sender to lack, and with a
 *reply*, a digest of just those peers of which the sender knows more. A reply is answered in the same way, so two nodes go on,
-one message in flight, until both know the same.
+one message in flight, until both know the same. News do not wait for the round: they go as *rumours* (`gossipmonger.rumors`).
 
 What keeps it right is one rule, from section 2 of van Renesse et al. (LADIS 2008): the deltas of one peer go in ascending
 version, and if one is left out, so are all above it. Then a digest needs a single number for each peer. That holds between two
@@ -20,6 +20,7 @@ is to do, in order, and the caller's duties are few:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from random import Random
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from gossipmonger.membership import TELLING, Membership
 from gossipmonger.options import Options
 from gossipmonger.output import Event, Output, Send
 from gossipmonger.peer import Peer, RemotePeer
+from gossipmonger.rumors import Rumors, choose_news
 from gossipmonger.values import TOMBSTONE, is_tombstone, same
 
 __all__ = ["Protocol"]
@@ -89,6 +91,7 @@ class Protocol:
         self._heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         local.heartbeat = self._heartbeat
         self._flow = Flow(options, now) if options.flow_control else None
+        self._rumors = Rumors(options.rumor_interval) if options.rumor_fanout else None
         self._deleted = now  # when a key was deleted last
         self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
         self._exchanges_since = now
@@ -131,6 +134,8 @@ class Protocol:
             self._issue(now, key, value)
 
     def _issue(self, now: float, key: str, value: Any) -> None:
+        if self._rumors is not None:
+            self._rumors.note(self._local.id, self._local.max_version_seen)
         if not is_tombstone(value):
             self._local.update_local(key, value)
         elif self._local.delete_local(key) is not None:
@@ -174,11 +179,34 @@ class Protocol:
         return output
 
     def leave(self) -> Output:
-        """Say good-bye: others are told that the node's silence from now on is meant."""
-        output: Output = []
+        """Say good-bye: others are told that the node's silence from now on is meant, and before that what is new."""
+        output = self.spread(math.inf)
         self._local.left = True
         partners = [peer.remote for peer in draw(self.membership.others()[0], _FAREWELLS, self._random)]
         self._tell(partners, [], output)
+        return output
+
+    # Rumours
+
+    @property
+    def rumor_due(self) -> float | None:
+        """When `spread` has something to tell, in milliseconds since the epoch; it may be past. None for nothing."""
+        return None if self._rumors is None else self._rumors.due
+
+    def spread(self, now: float) -> Output:
+        """Tell a few peers what is new, if it is time for that."""
+        news = {} if self._rumors is None else self._rumors.take(now)
+        partners = draw(self.membership.kin(), self._options.rumor_fanout, self._random) if news else []
+        if not partners:
+            return []
+        deltas, peers = choose_news(news, self._storage.get)
+        digest = self.digest([peer for peer in peers if peer.id != self._local.id])
+        digest[-1] = digest[-1].marked(rumor=True)
+        output: Output = []
+        for partner in [peer.remote for peer in partners]:
+            if deltas:
+                output.append(Event("deltas send", (partner, deltas)))
+            output += [Event("digest send", (partner, digest)), Send(partner, deltas or None, digest)]
         return output
 
     def join(self) -> None:
@@ -199,6 +227,16 @@ class Protocol:
 
     # Messages
 
+    def receive(self, now: float, sender: RemotePeer, deltas: list[list[Any]] | None, digest: list[Entry] | None) -> Output:
+        """Take a message: its deltas, its digest, or both, the deltas first."""
+        output: Output = []
+        own = None if digest is None else _entry_of(sender.id, digest)
+        if deltas is not None:
+            output += self.receive_deltas(now, sender, deltas, own is not None and own.rumor)
+        if digest is not None:
+            output += self.receive_digest(now, sender, digest)
+        return output
+
     def receive_digest(self, now: float, sender: RemotePeer, digest: list[Entry]) -> Output:
         """Take a digest; answer with what its sender lacks, and with a reply where there is more to be said."""
         output: Output = [Event("digest receive", (sender, digest))]
@@ -211,7 +249,7 @@ class Protocol:
         reply = None
         ours = own is not None and peer is not None and peer.ours
         if own is not None and ours:
-            if not own.reply and not own.part:
+            if not (own.reply or own.part or own.rumor):
                 told = {entry.id for entry in digest}
                 live, dead = self.membership.others()
                 compared.later.extend(peer for peer in self.membership.told_of(now, live, dead) if peer.id not in told)
@@ -257,15 +295,15 @@ class Protocol:
         self, now: float, own: Entry, compared: _Compared, deltas: list[list[Any]], cut: list[Peer]
     ) -> list[Entry] | None:
         """Return the reply to one of ours whose own entry is `own`, None if there is none to be made."""
-        id, is_reply = own.id, own.reply
+        id, is_reply, is_rumor = own.id, own.reply, own.rumor
         begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
         # Who settles a floor has to know of which peers it was told only a part of what is current.
         told = [peer for peer, _ in compared.lacking if peer.id in begun and (peer.behind or peer.id in unfinished)]
-        wanted = compared.missing + cut + ([] if is_reply else compared.later)
+        wanted = compared.missing + cut + ([] if is_reply or is_rumor else compared.later)
         grant = self._read_flow(own)
         goes_on = bool(wanted or grant) and self._may_reply(now, id, is_reply)
         exhausted = self._exchanges.get(id, 0) >= self._options.max_exchanges_per_gossip
-        if self._flow is not None and (deltas or not is_reply) and (exhausted or not cut):
+        if self._flow is not None and not is_rumor and (deltas or not is_reply) and (exhausted or not cut):
             self._flow.gossiped(overflowed=bool(cut))  # while there are exchanges left, it is not known yet
         if not goes_on and not told:
             return None
@@ -276,8 +314,8 @@ class Protocol:
         reply[-1] = reply[-1].marked(reply=True, flow=flow)
         return reply
 
-    def receive_deltas(self, now: float, sender: RemotePeer, deltas: list[list[Any]]) -> Output:
-        """Take deltas; write those that are news and leave no gap."""
+    def receive_deltas(self, now: float, sender: RemotePeer, deltas: list[list[Any]], rumor: bool = False) -> Output:
+        """Take deltas; write those that are new and leave no gap, and pass those of a rumour on in rumours."""
         output: Output = [Event("deltas receive", (sender, deltas))]
         self.membership.contact(now, sender, None, output)
         changed: dict[str, Peer] = {}
@@ -288,10 +326,12 @@ class Protocol:
             if peer is None:
                 output.append(Event("unknown peer", (id,)))
                 continue
-            old = peer.get(key, _NOTHING)
+            old, before = peer.get(key, _NOTHING), peer.max_version_seen
             if peer.update_with_delta(key, value, version, rest[0] if rest else None) is None:
                 continue
             changed[id] = peer
+            if rumor and self._rumors is not None:
+                self._rumors.note(id, before)
             new = peer.get(key, _NOTHING)
             if new is _NOTHING:
                 if old is not _NOTHING:

@@ -30,14 +30,20 @@ class Rounds:
         self._interval = interval / 1000
         self._run = run
         self._timer: Any = None
+        self._waits = False  # whether the timer has still to run out
         self._going = False
         self._closed = False
-        self._timer_lock = threading.Lock()  # guards the three above
+        self._timer_lock = threading.Lock()  # guards the four above
 
     @property
     def closed(self) -> bool:
         """Whether there will be no more rounds, ever."""
         return self._closed
+
+    @property
+    def going(self) -> bool:
+        """Whether timers are set."""
+        return self._going
 
     def begin(self) -> bool:
         """Let `arm` set timers from now on; return whether it does, which after `close` it does not."""
@@ -52,16 +58,30 @@ class Rounds:
                 self._timer.cancel()
                 self._timer = None
             if self._going:
-                self._timer = self._make(self._interval, self._run)
-                self._timer.daemon = True  # a program that ends need not wait for the next round
-                self._timer.name = "gossipmonger-timer"
-                self._timer.start()
+                self._set(self._interval)
+
+    def arm_within(self, milliseconds: float) -> None:
+        """Set a timer for then, unless one waits already or the rounds were stopped."""
+        with self._timer_lock:
+            if self._going and not self._waits:
+                self._set(milliseconds / 1000)
+
+    def _set(self, seconds: float) -> None:
+        self._waits = True
+        self._timer = self._make(seconds, self._fire)
+        self._timer.daemon = True  # a program that ends need not wait for the next round
+        self._timer.name = "gossipmonger-timer"
+        self._timer.start()
+
+    def _fire(self) -> None:
+        self._waits = False
+        self._run()
 
     def stop(self) -> None:
         """Set no more timers until `begin`; wait for a round that runs, unless it is the one that calls."""
         with self._timer_lock:
             self._going = False
-            timer, self._timer = self._timer, None
+            timer, self._timer, self._waits = self._timer, None, False
             if timer is not None:
                 timer.cancel()
         if isinstance(timer, threading.Thread) and timer is not threading.current_thread():

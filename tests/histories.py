@@ -45,6 +45,8 @@ class History:
             "max_deltas_per_gossip": chance.choice([1, 2, 5, 50]),
             "delta_order": chance.choice(["depth", "breadth"]),
             "gossip_fanout": chance.choice([1, 1, 3]),
+            "rumor_fanout": chance.choice([0, 1, 3, 3]),
+            "rumor_interval": chance.choice([50, 500]),
             "flow_control": chance.random() < 0.5,
             "forget_dead_peers_after": chance.choice([30_000, 86_400_000]),
         }

@@ -20,6 +20,8 @@ DAY = 86_400_000
 
 
 def a_cluster(count: int, seed: int, loss: float = 0, **options: Any) -> tuple[Simulation, list[Gossipmonger]]:
+    """Nodes that all know each other; unless `options` say otherwise, of rounds alone, without rumours."""
+    options.setdefault("rumor_fanout", 0)
     sim = Simulation(seed, loss=loss)
     nodes = [sim.add(f"n{n}", seeds=["n0"], **options) for n in range(count)]
     sim.run_until(lambda: all(len(known(node)) == count - 1 for node in nodes), limit=60 * SECOND)

@@ -49,7 +49,7 @@ DIGESTS = st.lists(st.fixed_dictionaries({"id": IDS, "maxVersionSeen": VERSIONS,
 
 
 def decode(data: bytes | bytearray, source: object = None, **arguments: Any) -> messages.Message:
-    """Decode; between hosts and ports, both with the extra and without: they have to take the same messages and give the same."""
+    """Decode; between hosts and ports with the extra and without: both have to take the same messages and give the same."""
     one, other = (outcome(data, decoder, source, reachable=messages.is_address) for decoder in (None, fast))
     if isinstance(one, MessageError) or isinstance(other, MessageError):
         assert (str(one), type(one)) == (str(other), type(other))

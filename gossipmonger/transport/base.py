@@ -5,6 +5,7 @@ round of gossip must not wait for a peer that does not answer. What it receives 
 
 * `digest` (remote_peer, digest) and `deltas` (remote_peer, deltas), where `remote_peer` is a `RemotePeer` or any object
   with `id` and `transport`;
+* `exchange` (remote_peer, deltas, digest), optional, in place of the two for a message that has both;
 * `error` (error), for whatever failed, whenever it failed;
 * `listening` (), once it can be reached.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from pyee.base import EventEmitter
 
+from gossipmonger.entry import Entry
 from gossipmonger.peer import RemotePeer
 
 __all__ = ["Transport"]
@@ -59,6 +61,18 @@ class Transport(EventEmitter, ABC):
         """Send deltas, then a digest, to a peer that reads both out of one message. Optional: by default they go in two."""
         self.deltas(remote_peer, local_peer, deltas_to_send)
         self.digest(remote_peer, local_peer, digest_to_send)
+
+    def hand_out(
+        self, sender: RemotePeer, deltas: list[list[Any]] | None, digest: list[Entry] | list[dict[str, Any]] | None
+    ) -> None:
+        """Emit a message that came in: as `exchange` if it has both and someone listens for that, otherwise deltas first."""
+        if deltas is not None and digest is not None and self.listeners("exchange"):
+            self.emit("exchange", sender, deltas, digest)
+            return
+        if deltas is not None:
+            self.emit("deltas", sender, deltas)
+        if digest is not None:
+            self.emit("digest", sender, digest)
 
     @property
     def address(self) -> Mapping[str, Any] | None:

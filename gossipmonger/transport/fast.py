@@ -1,4 +1,4 @@
-"""Decoding, and encoding, with msgspec, which parses a message and checks it against its schema in one go. Needs the extra `fast`.
+"""Encoding, and decoding, with msgspec, which parses a message and checks it against a schema at once. Needs the extra `fast`.
 
 What it returns is what `messages.decode` makes of the same bytes. What it does not take it leaves to that: malformed messages,
 which are to be refused in the same words, what it is stricter about than other parsers, such as half of a surrogate pair, and

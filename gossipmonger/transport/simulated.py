@@ -167,10 +167,7 @@ class SimulatedTransport(Transport):
             self.emit("error", error)
             return
         sender = Kin(*message.sender)
-        if message.deltas is not None:
-            self.emit("deltas", sender, message.deltas)
-        if message.digest is not None:
-            self.emit("digest", sender, message.digest)
+        self.hand_out(sender, message.deltas, message.digest)
 
     def listen(
         self,

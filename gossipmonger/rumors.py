@@ -1,0 +1,100 @@
+"""Rumours: what is new does not wait for the round.
+
+A local change, or one that came in a rumour, is told at once to a few peers drawn at random, and twice more, an interval
+apart. That is rumour mongering as in Demers et al., "Epidemic Algorithms for Replicated Database Maintenance" (PODC 1987),
+section 1.4: a push that is blind and counts to three. Whom a rumour misses the next round reaches; so the numbers are chosen
+for speed, and nothing rests on them.
+
+News of one interval go together, so that however much changes, a node sends at most RUMOR_FANOUT rumours an interval. What came
+in rounds and conversations is no news: a node that catches up repeats nothing.
+
+Each piece of news is a peer and the version after which it begins. What is told is then what the peer's log has above it, so
+that a key that has been written again meanwhile goes once, with its latest value.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gossipmonger import values
+from gossipmonger.peer import Peer
+
+__all__ = ["Rumors", "choose_news"]
+
+#: How often a piece of news is told.
+_TELLINGS = 3
+
+#: Bytes, about, that the deltas of a rumour may have. A burst of some hundred keys fits; a large value does not: of that the
+#: digest tells, so that a peer asks for it once, and does not get it nine times.
+_ROOM = 16_384
+
+#: Bytes of a delta beside its id, key and value.
+_FRAME = 42
+
+
+class Rumors:
+    """What is new, and how often it is still to be told.
+
+    Args:
+        interval: RUMOR_INTERVAL, in milliseconds.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._fresh: dict[str, int] = {}  # id -> the version after which its news begin
+        self._told: deque[dict[str, int]] = deque(maxlen=_TELLINGS)  # news of the last intervals, the latest first
+        self._next = 0.0
+
+    def note(self, id: str, after: int) -> None:
+        """Note that there are news of a peer, beginning after this version."""
+        self._fresh.setdefault(id, after)
+
+    @property
+    def due(self) -> float | None:
+        """When there is something to be told next, in milliseconds since the epoch; it may be past. None for nothing."""
+        again = any(self._told[turn] for turn in range(min(len(self._told), _TELLINGS - 1)))
+        return self._next if self._fresh or again else None
+
+    def take(self, now: float) -> Mapping[str, int]:
+        """Return what is to be told now, id -> the version after which its news begin, and count that as told once."""
+        due = self.due
+        if due is None or now < due:
+            return {}
+        self._told.appendleft(self._fresh)
+        self._fresh = {}
+        self._next = now + self._interval
+        news: dict[str, int] = {}
+        for batch in self._told:
+            for id, after in batch.items():
+                news[id] = min(after, news.get(id, after))
+        return news
+
+
+def choose_news(news: Mapping[str, int], get: Callable[[str], Peer | None]) -> tuple[list[list[Any]], list[Peer]]:
+    """Return a rumour's deltas, `[peer id, key, value, version, after]`, as far as there is room, and the peers they are of.
+
+    Those of one peer go in ascending version. A peer whose deltas do not fit, or not all, is among the peers even so: the
+    digest tells that there is more.
+
+    Args:
+        news: As `Rumors.take` returns them.
+        get: Finds a peer by its id.
+    """
+    deltas: list[list[Any]] = []
+    peers = []
+    room = _ROOM
+    for id, after in news.items():
+        peer = get(id)
+        if peer is None or peer.max_version_seen <= after:
+            continue  # forgotten since
+        peers.append(peer)
+        for key, value, version in peer.deltas_after_version(after, room // _FRAME):
+            size = _FRAME + len(id) + len(key) + values.size(value)
+            if size > room:
+                break
+            room -= size
+            deltas.append([id, key, value, version, after])
+            after = version
+    return deltas, peers
