@@ -89,11 +89,13 @@ def test_a_broken_connection_raises(pair: Pair) -> None:
 
 
 def test_a_caller_is_kin_and_its_way_back_is_there_once(pair: Pair) -> None:
-    caller = Caller.on(pair[0], ("a", {"host": "h", "port": 1}))
+    caller = Caller("a", {"host": "h", "port": 1})
+    caller.way_back = pair[0]
     assert isinstance(caller, Kin)
     assert caller == RemotePeer("a", {"host": "h", "port": 1})
     assert caller.take() is pair[0]
     assert caller.take() is None
+    assert caller.way_back is None
 
 
 def test_waiting_ends_when_there_is_something_to_read_or_time_is_up(pair: Pair) -> None:

@@ -102,19 +102,11 @@ class Connection:
 class Caller(Kin):
     """Who sent a message, with the way back: the connection that it came on, for one answer, while the message is handled."""
 
-    def __init__(self, *_: Any) -> None:
-        self._way_back: Connection | None = None
-
-    @classmethod
-    def on(cls, connection: Connection, sender: tuple[str, Any]) -> Caller:
-        """Return the sender of a message that came on this connection."""
-        caller = cls(*sender)
-        caller._way_back = connection
-        return caller
+    way_back: Connection | None = None
 
     def take(self) -> Connection | None:
-        """Return the connection, the first time; whoever has it has to end it."""
-        connection: Connection | None = self.__dict__.pop("_way_back", None)
+        """Return the connection, the first time, and None to all others, on whatever threads; whoever has it has to end it."""
+        connection: Connection | None = self.__dict__.pop("way_back", None)
         return connection
 
 

@@ -231,11 +231,12 @@ class TcpTransport(Transport):
     def _received(self, connection: Connection) -> None:
         caller = None
         try:
-            data = inflate(connection.data, self.max_message_size, connection.source)
-            message = messages.decode(data, connection.source, is_address)
+            source = connection.source
+            message = messages.decode(inflate(connection.data, self.max_message_size, source), source, is_address)
             sender = Kin(*message.sender)
             if not connection.dialled:
-                sender = caller = Caller.on(connection, message.sender)
+                sender = caller = Caller(*message.sender)
+                caller.way_back = connection
             if message.deltas is not None and not self._closed:
                 self.emit("deltas", sender, message.deltas)
             if message.digest is not None and not self._closed:
