@@ -545,6 +545,32 @@ def test_who_asked_before_may_listen_after(silent: Serving, call: MakeCall, conn
     silent.watcher.stop()
 
 
+def test_without_a_thread_to_watch_with_nothing_is_left_open_and_it_is_tried_again(silent: Serving, call: MakeCall) -> None:
+    asked, acceptor = call(), Server("127.0.0.1", 0)
+    descriptors = len(glob("/proc/self/fd/*"))
+    with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("no thread")):
+        with pytest.raises(RuntimeError, match="no thread"):
+            silent.watcher.accept_from(acceptor)
+        silent.watcher.hear(asked.connection)
+    assert str(silent.failure()) == "no thread"
+    assert asked.closed()
+    assert len(glob("/proc/self/fd/*")) == descriptors - 2  # the two that were handed in
+    again = call()
+    silent.watcher.hear(again.connection)
+    parked(silent, 0)
+    silent.watcher.stop()
+
+
+def test_what_the_system_does_not_watch_is_refused(start: Start, connect: Connect) -> None:
+    server = start()
+    with mock.patch.object(server.watcher._selector, "register", side_effect=OSError("no more")):
+        client = connect(server)
+        assert str(server.failure()) == f"message from {client.source} refused: no more"
+        assert client.closed()
+    say(connect, server, b"m")
+    assert server.message() == b"m"
+
+
 # The end
 
 

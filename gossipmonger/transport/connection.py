@@ -21,10 +21,11 @@ _CHUNK = 1 << 16
 #: Reads in one turn, so that one that sends as fast as it is read does not hold up others.
 _TURN = 16
 
-_AT_ONCE: int = getattr(socket, "MSG_DONTWAIT", 0)
+#: Plain integers: flags of the module `socket` are enums, and to combine two of these takes longer than to send.
+_AT_ONCE = int(getattr(socket, "MSG_DONTWAIT", 0))
 
 #: More is to come: the FIN, which so travels with the last of the data, and wakes the other side once.
-_MORE: int = getattr(socket, "MSG_MORE", 0)
+_MORE = int(getattr(socket, "MSG_MORE", 0))
 
 
 class Connection:

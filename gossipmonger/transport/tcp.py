@@ -220,10 +220,11 @@ class TcpTransport(Transport):
                 raise ClosedError("listen: this transport has been closed")
             if self._server is not None:
                 raise RuntimeError(f"listen: this transport listens already, at {self.bound}")
-            self._server = Server(host, port)
+            server = Server(host, port)
+            self._watcher.accept_from(server)
+            self._server = server
             if self.port == 0:
-                self.port = self._server.server_address[1]
-            self._watcher.accept_from(self._server)
+                self.port = server.server_address[1]
         self.emit("listening")
         if callback is not None:
             callback()

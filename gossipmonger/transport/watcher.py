@@ -20,6 +20,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from time import monotonic
 from typing import Any, Protocol
 
@@ -101,9 +102,19 @@ class Watcher:
     # From any thread
 
     def accept_from(self, acceptor: Acceptor) -> None:
-        """Take connections from a listening socket, and close it at the end. There can be one."""
+        """Take connections from a listening socket, and close it at the end. There can be one.
+
+        Raises:
+            RuntimeError, OSError: The system has no thread, or no descriptor, to do that with.
+        """
         self._acceptor = acceptor
-        if not self._start():
+        try:
+            started = self._start()
+        except BaseException:
+            self._acceptor = None
+            acceptor.server_close()
+            raise
+        if not started:
             acceptor.server_close()
 
     def hear(self, connection: Connection) -> None:
@@ -153,13 +164,16 @@ class Watcher:
             if self._stopping:
                 return False
             if self._thread is None:
-                self._selector = selectors.DefaultSelector()
-                self._waker, self._wakeup = socket.socketpair()
-                self._waker.setblocking(False)
-                self._wakeup.setblocking(False)
-                self._selector.register(self._wakeup, selectors.EVENT_READ, self._wakeup)
-                self._thread = threading.Thread(target=self._run, name="gossipmonger-tcp", daemon=True)
-                self._thread.start()
+                with ExitStack() as undo:
+                    self._selector = undo.enter_context(selectors.DefaultSelector())
+                    self._waker, self._wakeup = map(undo.enter_context, socket.socketpair())
+                    self._waker.setblocking(False)
+                    self._wakeup.setblocking(False)
+                    self._selector.register(self._wakeup, selectors.EVENT_READ, self._wakeup)
+                    thread = threading.Thread(target=self._run, name="gossipmonger-tcp", daemon=True)
+                    thread.start()
+                    self._thread = thread
+                    undo.pop_all()
         self._wake()
         return True
 
@@ -172,7 +186,13 @@ class Watcher:
     def _watch(self, connection: Connection) -> None:
         self._open.add(connection)
         self._handed.append(connection)
-        if not self._start():
+        try:
+            started = self._start()
+        except (RuntimeError, OSError) as error:  # out of threads or descriptors
+            started = False
+            self._handed.remove(connection)
+            self._failed(error)
+        if not started:
             self.close(connection)
 
     def _advance(self, connection: Connection, *, here: bool) -> bool:
@@ -287,9 +307,14 @@ class Watcher:
         if self._stopping:  # and `stop` may have been here already
             self.close(connection)
             return
-        self._parked[connection] = None
         event = selectors.EVENT_WRITE if connection.outgoing else selectors.EVENT_READ
-        self._selector.register(connection.socket, event, connection)
+        try:
+            self._selector.register(connection.socket, event, connection)
+        except OSError as error:  # the system watches no more than so many
+            self.close(connection)
+            self._failed(MessageError(str(error), connection.source))
+            return
+        self._parked[connection] = None
         self._look_at = min(self._look_at, connection.deadline)
 
     def _unpark(self, connection: Connection) -> None:
