@@ -23,8 +23,12 @@ def make() -> Iterator[Callable[[int], Pool[Job]]]:
     """Make pools that call their jobs, and close them."""
     made: list[Pool[Job]] = []
 
+    def run(job: Job) -> Job | None:
+        more = job()
+        return more if callable(more) else None
+
     def make(size: int) -> Pool[Job]:
-        made.append(Pool(NAME, size, lambda job: job()))
+        made.append(Pool(NAME, size, run))
         return made[-1]
 
     yield make
@@ -97,6 +101,55 @@ def test_the_threads_are_daemons_with_the_pools_name(make: Callable[[int], Pool[
     assert [(thread.name, thread.daemon) for thread in ran] == [(NAME, True)]
 
 
+def test_a_job_that_is_returned_is_done_after_those_that_wait(make: Callable[[int], Pool[Job]]) -> None:
+    order: list[str] = []
+    gate = Gate()
+
+    def first() -> Job:
+        gate()
+        order.append("first")
+        return partial(order.append, "again")
+
+    pool = make(1)
+    pool.put(first)
+    assert gate.begun.wait(10)
+    pool.put(lambda: order.append("second"))
+    gate.open.set()
+    assert pool.join(LONG)
+    assert order == ["first", "second", "again"]
+
+
+def test_a_job_that_is_returned_while_none_waits_stays_on_its_thread(make: Callable[[int], Pool[Job]]) -> None:
+    pool, ran = make(4), []
+
+    def again() -> Any:
+        ran.append(threading.current_thread())
+        return again if len(ran) < 5 else None
+
+    pool.put(again)
+    assert pool.join(LONG)
+    assert len(ran) == 5
+    assert threads() == [ran[0]]
+    assert set(ran) == {ran[0]}
+
+
+def test_a_job_that_is_returned_after_close_is_not_done(make: Callable[[int], Pool[Job]]) -> None:
+    pool, ran, gate = make(1), [], Gate()
+
+    def again() -> Any:
+        ran.append(1)
+        gate()
+        return again
+
+    pool.put(again)
+    assert gate.begun.wait(10)
+    pool.close()
+    gate.open.set()
+    assert pool.wait_closed(LONG)
+    assert pool.join(LONG)
+    assert ran == [1]
+
+
 # When a thread is started
 
 
@@ -112,7 +165,6 @@ def test_an_idle_thread_takes_the_next_job_and_none_is_started(make: Callable[[i
     for _ in range(5):
         pool.put(lambda: ran.append(threading.current_thread()))
         assert pool.join(LONG)
-        until(lambda: pool._idle == 1)
     assert len(ran) == 5
     assert set(ran) == set(threads())
     assert len(threads()) == 1
@@ -130,7 +182,7 @@ def test_as_many_jobs_run_at_once_as_there_are_threads(make: Callable[[int], Poo
 def test_two_jobs_in_a_row_are_not_left_to_one_idle_thread(make: Callable[[int], Pool[Job]]) -> None:
     pool, met = make(2), []
     pool.put(lambda: None)
-    until(lambda: pool._idle == 1)
+    assert pool.join(LONG)
     barrier = threading.Barrier(2)
     for _ in range(2):
         pool.put(lambda: met.append(barrier.wait(10)))
@@ -260,7 +312,7 @@ def test_close_ends_idle_threads(make: Callable[[int], Pool[Job]]) -> None:
     pool, barrier = make(3), threading.Barrier(3)
     for _ in range(3):
         pool.put(lambda: barrier.wait(10))
-    until(lambda: pool._idle == 3)
+    assert pool.join(LONG)
     pool.close()
     assert pool.wait_closed(LONG) is True
     assert threads() == []
