@@ -204,7 +204,7 @@ class Protocol:
         deltas, cut = self._choose(compared.lacking)
         reply = None
         if own is not None and peer is not None and peer.ours:
-            if not own.get("reply"):
+            if not own.get("reply") and not own.get("part"):
                 told = {entry["id"] for entry in digest}
                 live, dead = self.membership.others()
                 compared.later.extend(peer for peer in self.membership.told_of(now, live, dead) if peer.id not in told)

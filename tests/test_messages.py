@@ -183,7 +183,7 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     *[("heartbeat", bad, "not from 0 to") for bad in BAD_VERSIONS],
     *[("heard", bad, "not from 7 to") for bad in [*BAD_VERSIONS, 6]],
     *[("floor", bad, "not from 0 to") for bad in [*BAD_VERSIONS, ENTRY["maxVersionSeen"] + 1]],
-    *[(name, bad, "neither true nor false") for name in ("left", "reply") for bad in NO_BOOLS],
+    *[(name, bad, "neither true nor false") for name in ("left", "reply", "part") for bad in NO_BOOLS],
 ]
 
 #: The same for the places in a delta.

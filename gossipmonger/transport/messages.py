@@ -14,6 +14,7 @@ The third goes to peers of ours only: a Node node reads the one and drops the ot
     left        true: it has said good-bye
     heard       a version above maxVersionSeen: the sender has heard of it and does not have it yet
     reply       true, in the sender's own entry: the digest answers another
+    part        true, in the sender's own entry: the digest is a part of one, so that a peer missing from it says nothing
     flow        [rho, tau] or [rho, tau, grant], in the sender's own entry: see `gossipmonger.flow`
 
 A delta is `[peer id, key, value, version]` and optionally `after`, the version after which it comes. A Node node ignores what
@@ -49,7 +50,7 @@ FATAL_IDS = frozenset(
 )
 
 #: All that an entry may hold which means something.
-_FIELDS = frozenset({"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left", "heard", "reply", "flow"})
+_FIELDS = frozenset({"id", "maxVersionSeen", "transport", "heartbeat", "floor", "left", "heard", "reply", "part", "flow"})
 
 
 class Message(NamedTuple):
@@ -235,7 +236,7 @@ def _check_entry(entry: Any, index: int, source: object, reachable: Callable[[An
             number = entry.get(name, least)
             if type(number) is not int or not least <= number <= most:
                 raise MessageError(f"digest[{index}].{name} is {reprlib.repr(number)}, not from {least} to {most}", source)
-        for name in ("left", "reply"):
+        for name in ("left", "reply", "part"):
             if type(entry.get(name, False)) is not bool:
                 raise MessageError(f"digest[{index}].{name} is {reprlib.repr(entry[name])}, neither true nor false", source)
         if "flow" in entry and not _is_flow(entry["flow"]):
