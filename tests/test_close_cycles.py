@@ -183,8 +183,8 @@ def test_close_from_a_handler_of_each_event_ends_all_and_is_the_last_call(make: 
     ("name", "thread"),
     [
         ("listening", "MainThread"),
-        ("digest", "gossipmonger-tcp-reader"),
-        ("deltas", "gossipmonger-tcp-reader"),
+        ("digest", "gossipmonger-tcp"),
+        ("deltas", "gossipmonger-tcp"),
         ("error", "gossipmonger-sender"),
     ],
 )

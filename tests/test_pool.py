@@ -112,7 +112,6 @@ def test_an_idle_thread_takes_the_next_job_and_none_is_started(make: Callable[[i
     for _ in range(5):
         pool.put(lambda: ran.append(threading.current_thread()))
         assert pool.join(LONG)
-        until(lambda: pool._idle == 1)
     assert len(ran) == 5
     assert set(ran) == set(threads())
     assert len(threads()) == 1
@@ -130,7 +129,7 @@ def test_as_many_jobs_run_at_once_as_there_are_threads(make: Callable[[int], Poo
 def test_two_jobs_in_a_row_are_not_left_to_one_idle_thread(make: Callable[[int], Pool[Job]]) -> None:
     pool, met = make(2), []
     pool.put(lambda: None)
-    until(lambda: pool._idle == 1)
+    assert pool.join(LONG)
     barrier = threading.Barrier(2)
     for _ in range(2):
         pool.put(lambda: met.append(barrier.wait(10)))
@@ -260,7 +259,7 @@ def test_close_ends_idle_threads(make: Callable[[int], Pool[Job]]) -> None:
     pool, barrier = make(3), threading.Barrier(3)
     for _ in range(3):
         pool.put(lambda: barrier.wait(10))
-    until(lambda: pool._idle == 3)
+    assert pool.join(LONG)
     pool.close()
     assert pool.wait_closed(LONG) is True
     assert threads() == []

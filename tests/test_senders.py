@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 
 from gossipmonger import RemotePeer, SendError
+from gossipmonger.transport.connection import Connection
 from gossipmonger.transport.senders import Senders
 
 LONG = 10_000  # milliseconds that nothing here takes
@@ -92,6 +93,10 @@ class Failures(list[Exception]):
         return self[-1]
 
 
+def hang_up(connection: Connection) -> None:
+    connection.socket.close()
+
+
 @pytest.fixture
 def failed() -> Failures:
     return Failures()
@@ -102,7 +107,7 @@ def make(failed: Failures) -> Iterator[Callable[..., Senders]]:
     made: list[Senders] = []
 
     def make(**options: Any) -> Senders:
-        given = {"threads": 1, "connect_timeout": LONG, "send_timeout": LONG, "failed": failed, **options}
+        given = {"threads": 1, "connect_timeout": LONG, "send_timeout": LONG, "failed": failed, "hear": hang_up, **options}
         made.append(Senders(**given))
         return made[-1]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from time import monotonic
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -16,7 +19,7 @@ from gossipmonger import MessageError, RemotePeer, SendError, TcpTransport
 from gossipmonger.peer import Kin
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import messages, senders
-from gossipmonger.transport.compression import deflate
+from gossipmonger.transport.compression import deflate, inflate
 
 HOST = "127.0.0.1"
 SENDER = RemotePeer("z", {"host": "z.example", "port": 9742})
@@ -120,6 +123,13 @@ OUT_OF_REACH: list[Any] = [
     *(None, [], "z.example:1", {"host": "z"}, {"port": 1}, {"host": None, "port": 1}, {"host": "", "port": 1}),
     *({"host": "z", "port": port} for port in (0, 65_536, -1, 1.5, None, True, "", "x", "0", "70000", "\u0661")),
 ]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end, pause = monotonic() + 10, threading.Event()
+    while not condition():
+        assert monotonic() < end
+        pause.wait(0.002)
 
 
 def delta(value: Any) -> list[list[Any]]:
@@ -421,3 +431,217 @@ def test_no_error_is_lost_neither_a_handlers_nor_one_that_nobody_listens_for(net
     net.connect(node, b"x").close()
     net.settle(node)
     assert [type(error) for error in (*node.errors, *seen)] == [ZeroDivisionError, MessageError]
+
+
+# Answers
+
+
+class Fake:
+    """A server that the test plays: `accept` gives what was sent, up to its FIN, and the connection."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.listening = net.enter_context(socket.create_server((HOST, 0)))
+        self.listening.settimeout(10)
+        self.peer = peer_at(self.listening.getsockname())
+        self.source = "{}:{}".format(*self.listening.getsockname())
+
+    def accept(self) -> tuple[bytes, socket.socket]:
+        connection = self.net.enter_context(self.listening.accept()[0])
+        connection.settimeout(10)
+        return b"".join(iter(lambda: connection.recv(65_536), b"")), connection
+
+    def nobody_came(self) -> bool:
+        return not select.select([self.listening], [], [], 0)[0]
+
+
+def peer_at(address: Any, of: type[RemotePeer] = RemotePeer) -> RemotePeer:
+    return of("peer", {"host": address[0], "port": address[1]})
+
+
+def answering(node: Node, *values: Any) -> None:
+    """Let it answer each digest with a message for each value, to the very object that came with it."""
+
+    def answer(remote: RemotePeer, _: Any) -> None:
+        for value in values:
+            node.transport.deltas(remote, SENDER, delta(value))
+
+    node.transport.on("digest", answer)
+
+
+def ask(connection: socket.socket, sender: RemotePeer = SENDER) -> bytes:
+    """Send a digest as one of ours does; return the answer."""
+    connection.sendall(messages.encode(sender, digest=[]))
+    connection.shutdown(socket.SHUT_WR)
+    return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def test_an_answer_comes_on_the_connection_that_asked_even_to_who_can_not_be_reached(net: Net) -> None:
+    a, b = net.node(listen=False), net.node()
+    answering(b, "answer")
+    for count in (1, 2):
+        a.transport.digest(peer_at(b.address), SENDER, [])  # SENDER's own address is nobody's
+        a.wait(values=count)
+    assert a.values == ["answer"] * 2
+    assert a.heard[0][1] == SENDER
+    assert isinstance(a.heard[0][1], Kin)
+    assert (a.errors, b.errors) == ([], [])
+
+
+def test_only_the_first_message_in_the_handler_is_an_answer_and_others_are_dialled(net: Net) -> None:
+    node, dialled = net.node(), Fake(net)
+    answering(node, "first", "second")
+    callers: list[RemotePeer] = []
+    node.transport.on("digest", lambda remote, _: callers.append(remote))
+    assert ask(net.connect(node), dialled.peer) == message("first")
+    assert dialled.accept()[0] == message("second")
+    node.transport.deltas(callers[0], SENDER, delta("third"))
+    assert dialled.accept()[0] == message("third")
+    assert node.errors == []
+
+
+def test_without_an_answer_the_connection_ends_when_the_handlers_have(net: Net) -> None:
+    node, dialled = net.node(), Fake(net)
+    callers: list[RemotePeer] = []
+    node.transport.on("digest", lambda remote, _: callers.append(remote))
+    assert ask(net.connect(node), dialled.peer) == b""
+    node.transport.deltas(callers[0], SENDER, delta("late"))
+    assert dialled.accept()[0] == message("late")
+
+
+def test_a_plain_remote_peer_is_dialled_though_a_connection_is_there(net: Net) -> None:
+    node, dialled = net.node(), Fake(net)
+    node.transport.on("digest", lambda remote, _: node.transport.deltas(RemotePeer(*remote), SENDER, delta("dialled")))
+    assert ask(net.connect(node), dialled.peer) == b""
+    assert dialled.accept()[0] == message("dialled")
+
+
+def test_a_large_answer_is_deflated_and_one_of_several_messages_dialled(net: Net) -> None:
+    node, dialled = net.node(compress_above=100, max_message_size=1_000), Fake(net)
+    answering(node, "v" * 500)
+    assert ask(net.connect(node), dialled.peer) == deflate(message("v" * 500))
+    node.transport.remove_all_listeners("digest")
+    two = [["z", "k", "v" * 600, version] for version in (1, 2)]
+    node.transport.on("digest", lambda remote, _: node.transport.deltas(remote, SENDER, two))
+    assert ask(net.connect(node), dialled.peer) == b""
+    for each in two:
+        assert inflate(dialled.accept()[0], 1_000) == messages.encode(SENDER, deltas=[each])
+
+
+def test_an_answer_that_can_not_be_encoded_is_an_error_and_ends_the_connection(net: Net) -> None:
+    node = net.node()
+    node.transport.on("digest", lambda remote, _: node.transport.deltas(remote, SENDER, [["z", "k", {1}, 1]]))
+    assert ask(net.connect(node)) == b""
+    node.wait(errors=1)
+    assert [type(error) for error in node.errors] == [TypeError]
+
+
+def test_an_answer_to_who_has_gone_is_dialled(net: Net) -> None:
+    node, dialled, gone = net.node(), Fake(net), threading.Event()
+    node.transport.on("digest", lambda *_: gone.wait(10))
+    answering(node, "answer")
+    connection = net.connect(node, messages.encode(dialled.peer, digest=[]))
+    connection.shutdown(socket.SHUT_WR)
+    until(lambda: node.transport._watcher._open != set())
+    reset(connection)
+    gone.set()
+    assert dialled.accept()[0] == message("answer")
+
+
+def test_who_ends_without_reading_its_answer_is_no_error(net: Net) -> None:
+    node = net.node()
+    answering(node, "answer")
+    net.connect(node, messages.encode(SENDER, digest=[])).close()  # as a Node node's client
+    net.connect(node, message("v")).close()
+    node.wait(values=1)
+    assert node.errors == []
+
+
+def test_what_answers_an_answer_goes_on_a_connection_whose_answer_comes_back_on_it(net: Net) -> None:
+    a, b = net.node(listen=False), net.node()
+    for node in (a, b):  # they count up in turns
+
+        def count(remote: RemotePeer, deltas: Any, node: Node = node) -> None:
+            if deltas[0][2] < 20:
+                to = remote if node is b else peer_at(b.address, Kin)
+                node.transport.deltas(to, SENDER, delta(deltas[0][2] + 1))
+
+        node.transport.on("deltas", count)
+    processed = mock.patch.object(b.transport._watcher, "_received", wraps=b.transport._received)
+    received = net.enter_context(processed)
+    a.send(b.address, 1)
+    a.wait(values=10)
+    assert (b.values, a.values) == ([*range(1, 21, 2)], [*range(2, 21, 2)])
+    assert [call.args[0].dialled for call in received.call_args_list] == [False] * 10
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"garbage", "no JSON in UTF-8"),
+        (b"{}", "neither deltas nor digest"),
+        (message("x" * 1_000), "more than 1000 bytes"),
+        (deflate(message("x" * 1_000)), "inflates to more than 1000 bytes"),
+        (message()[:-9], "no JSON in UTF-8"),
+    ],
+)
+def test_a_wrong_answer_is_one_error_that_names_the_peers_address(net: Net, data: bytes, words: str) -> None:
+    node, fake = net.node(max_message_size=1_000), Fake(net)
+    node.send(fake.listening.getsockname(), "v")
+    sent, connection = fake.accept()
+    assert sent == message("v")
+    connection.sendall(data)
+    connection.close()
+    node.wait(errors=1)
+    (error,) = node.errors
+    assert isinstance(error, MessageError)
+    assert str(error).startswith(f"message from {fake.source} refused: {words}")
+    assert error.source == fake.source
+    node.send(fake.listening.getsockname(), "again")  # it has not failed
+    assert fake.accept()[0] == message("again")
+    assert node.heard == []
+
+
+def test_a_peer_that_accepts_and_says_nothing_delays_nobody_else_and_is_no_error(net: Net) -> None:
+    a, b, stopped = net.node(senders=1, receive_timeout=300), net.node(), Fake(net)
+    a.send(stopped.listening.getsockname(), *range(5))
+    a.send(b.address, "v")
+    b.wait(values=1)
+    connections = [stopped.accept()[1] for _ in range(5)]
+    a.transport._senders._answering.join(10_000)
+    until(lambda: a.transport._watcher._open == set())  # given up, by the receive timeout
+    for connection in connections:
+        with suppress(OSError):
+            while True:
+                connection.send(b"x")  # until it hears that nobody is there
+    assert a.errors == []
+
+
+def test_close_ends_what_waits_for_an_answer(net: Net) -> None:
+    node, fake = net.node(listen=False), Fake(net)
+    node.send(fake.listening.getsockname(), "v")
+    connection = fake.accept()[1]
+    until(lambda: node.transport._watcher._open != set())
+    node.transport.close()
+    connection.sendall(message())
+    with suppress(OSError):
+        while True:
+            connection.send(b"x")
+    assert (node.heard, node.errors) == ([], [])
+    assert node.transport._watcher._open == set()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_close_from_the_handler_of_an_answer_or_of_what_is_answered(net: Net, asked: bool) -> None:
+    a, b = net.node(listen=False), net.node()
+    answering(b, "answer")
+    node, closed = (b, threading.Event()) if asked else (a, threading.Event())
+
+    def close(*_: Any) -> None:
+        node.transport.close()
+        closed.set()
+
+    node.transport.on("digest" if asked else "deltas", close)
+    a.transport.digest(peer_at(b.address), SENDER, [])
+    assert closed.wait(10)
+    assert (a.errors, b.errors) == ([], [])

@@ -36,7 +36,7 @@ def deflate_for(remote_peer: RemotePeer, data: bytes, above: int | None) -> byte
     return min(data, deflate(data), key=len)
 
 
-def inflate(data: bytes | bytearray, limit: int, source: object = None) -> bytes | bytearray:
+def inflate(data: bytes, limit: int, source: object = None) -> bytes:
     """Return a message as it was before it was deflated; one that is not deflated as it is.
 
     Args:

@@ -8,8 +8,8 @@ is work that no idle thread takes, and stay until `close`.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -18,6 +18,13 @@ from gossipmonger.errors import report
 __all__ = ["Pool"]
 
 Job = TypeVar("Job")
+
+
+class _End:
+    """What a thread finds in place of a job when it is to end."""
+
+
+_END = _End()
 
 
 class Pool(Generic[Job]):
@@ -34,13 +41,11 @@ class Pool(Generic[Job]):
         self._name = name
         self._size = size
         self._run = run
-        self._jobs: deque[Job] = deque()
+        self._jobs: SimpleQueue[Job | _End] = SimpleQueue()  # hands over in C, where a condition would make a lock each time
         self._threads: list[threading.Thread] = []
-        self._idle = 0
-        self._busy = 0
+        self._unfinished = 0  # jobs that wait or are being done
         self._closed = False
-        self._pool_lock = threading.Lock()  # guards all of the above
-        self._work_to_do = threading.Condition(self._pool_lock)
+        self._pool_lock = threading.Lock()  # guards the three above, and what is put in
         self._all_done = threading.Condition(self._pool_lock)
 
     def put(self, job: Job) -> bool:
@@ -52,40 +57,32 @@ class Pool(Generic[Job]):
         with self._pool_lock:
             if self._closed:
                 return False
-            self._jobs.append(job)
-            if self._idle >= len(self._jobs):
-                self._work_to_do.notify()
-            elif len(self._threads) < self._size:
+            if len(self._threads) <= self._unfinished and len(self._threads) < self._size:
                 thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:
                     if not self._threads:
-                        self._jobs.pop()
                         raise
                 else:
                     self._threads.append(thread)
+            self._unfinished += 1
+            self._jobs.put(job)
         return True
 
     def _work(self) -> None:
         while True:
-            with self._pool_lock:
-                self._idle += 1
-                while not self._jobs and not self._closed:
-                    self._work_to_do.wait()
-                self._idle -= 1
-                if self._closed:
-                    return
-                job = self._jobs.popleft()
-                self._busy += 1
+            job = self._jobs.get()
+            if isinstance(job, _End):
+                return
             try:
                 self._run(job)
             except BaseException as error:  # nothing ends a thread, not even SystemExit out of a listener
                 report(error)
             finally:
                 with self._pool_lock:
-                    self._busy -= 1
-                    if not self._busy and not self._jobs:
+                    self._unfinished -= 1
+                    if not self._unfinished:
                         self._all_done.notify_all()
 
     def join(self, timeout: float) -> bool:
@@ -96,18 +93,26 @@ class Pool(Generic[Job]):
         if threading.current_thread() in self._threads:
             return False
         with self._pool_lock:
-            return self._all_done.wait_for(lambda: not self._busy and not self._jobs, timeout / 1000)
+            return self._all_done.wait_for(lambda: not self._unfinished, timeout / 1000)
 
     def close(self) -> list[Job]:
         """Take no more jobs; return those not begun. The threads end with what they are at: see `wait_closed`."""
+        left: list[Job] = []
         with self._pool_lock:
             self._closed = True
-            left = list(self._jobs)
-            self._jobs.clear()
-            self._work_to_do.notify_all()
-            if not self._busy:
+            try:
+                while True:
+                    job = self._jobs.get_nowait()
+                    if not isinstance(job, _End):
+                        left.append(job)
+            except Empty:
+                pass
+            for _ in self._threads:
+                self._jobs.put(_END)
+            self._unfinished -= len(left)
+            if not self._unfinished:
                 self._all_done.notify_all()
-            return left
+        return left
 
     def wait_closed(self, timeout: float) -> bool:
         """Wait at most `timeout` milliseconds for the threads to end, but for the calling one; whether they have."""

@@ -1,14 +1,13 @@
 """The sending half of TCP: a few threads, and peers that do not answer in each other's way only.
 
 Messages wait by destination. A destination that has some waiting takes its turn in a pool: one thread sends one of its
-messages, then it queues again behind the others. One whose last message failed takes its turns in a pool of its own, of two
-threads, until one arrives. So a node that is gone costs a sender its timeout once.
+messages, waits a moment for the answer, then it queues again behind the others. One whose last message failed takes its turns
+in a pool of its own, of two threads, until one arrives. So a node that is gone costs a sender its timeout once.
 """
 
 from __future__ import annotations
 
 import os
-import selectors
 import socket
 import threading
 from collections import deque
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from gossipmonger.errors import SendError
 from gossipmonger.peer import RemotePeer
+from gossipmonger.transport.connection import Connection, wait_for
 from gossipmonger.transport.pool import Pool
 
 __all__ = ["Senders"]
@@ -26,9 +26,6 @@ _MAX_WAITING = 64
 
 #: Destinations that are remembered as failing, while they have nothing to send.
 _MAX_FAILING = 10_000
-
-# Unlike select, poll knows descriptors above 1023; unlike epoll, it needs none of its own. Windows has select only.
-_Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class _Waiting(NamedTuple):
@@ -45,14 +42,23 @@ class Senders:
         connect_timeout: Milliseconds for each address of a name.
         send_timeout: Milliseconds for one message.
         failed: Called on a sender with a `SendError`, or with what encoding raised.
+        hear: Called on a sender with the connection when all is sent, to take the answer, or to hand the connection on to who
+            does. It has to see to its end.
     """
 
     def __init__(
-        self, *, threads: int, connect_timeout: float, send_timeout: float, failed: Callable[[Exception], None]
+        self,
+        *,
+        threads: int,
+        connect_timeout: float,
+        send_timeout: float,
+        failed: Callable[[Exception], None],
+        hear: Callable[[Connection], None],
     ) -> None:
         self._connect_timeout = connect_timeout / 1000
         self._send_timeout = send_timeout / 1000
         self._report = failed
+        self._hear = hear
         self._queues: dict[tuple[str, int], deque[_Waiting]] = {}  # a destination with an empty one is being served
         self._failing: dict[tuple[str, int], None] = {}  # an ordered set
         self._sockets: set[socket.socket] = set()
@@ -122,56 +128,59 @@ class Senders:
     def _deliver(self, destination: tuple[str, int], message: bytes) -> None:
         connection = self._connect(*destination)
         try:
-            connection.settimeout(self._send_timeout)
-            connection.sendall(message)
-            connection.shutdown(socket.SHUT_WR)
-        finally:
-            self._forget(connection)
-
-    def _connect(self, host: str, port: int) -> socket.socket:
-        """Resolve the name anew, since it may have moved, and connect to the first of its addresses that answers."""
-        last: OSError = OSError(f"{host} has no address")
+            if not connection.write(message):
+                connection.socket.settimeout(self._send_timeout)
+                connection.socket.sendall(connection.outgoing)
+                connection.outgoing = b""
+                connection.socket.setblocking(False)
+            connection.socket.shutdown(socket.SHUT_WR)
+        except BaseException:
+            self._forget(connection.socket)
+            raise
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except UnicodeError as error:  # not even the resolver could be asked
-            raise OSError(f"{host!r} is no name of a host: {error}") from error
-        for family, kind, protocol, _, address in found:
+            self._hear(connection)
+        finally:
+            with self._senders_lock:
+                self._sockets.discard(connection.socket)
+
+    def _connect(self, host: str, port: int) -> Connection:
+        """Connect to the first address that answers."""
+        last: OSError = OSError(f"{host} has no address")
+        for family, address in _addresses(host, port):
             try:
-                connection = socket.socket(family, kind, protocol)
+                connecting = socket.socket(family, socket.SOCK_STREAM)
             except OSError as error:  # this machine does not speak IPv6; the next address may be another's
                 last = error
                 continue
             try:
-                self._reach(connection, address)
-                return connection
+                self._reach(connecting, address)
+                return Connection(connecting, address, dialled=True)
             except OSError as error:
                 last = error
-                self._forget(connection)
+                self._forget(connecting)
         raise last
 
-    def _reach(self, connection: socket.socket, address: Any) -> None:
+    def _reach(self, connecting: socket.socket, address: Any) -> None:
+        connecting.setblocking(False)
         with self._senders_lock:  # a shutdown does nothing before the connect has begun, so close must not come between
             if self._closed:
                 raise OSError("closed")
-            self._sockets.add(connection)
-            connection.setblocking(False)
+            self._sockets.add(connecting)
             try:
-                connection.connect(address)
+                connecting.connect(address)
                 return
             except BlockingIOError:
                 pass  # it is on its way
-        with _Selector() as selector:
-            selector.register(connection, selectors.EVENT_WRITE)
-            if not selector.select(self._connect_timeout):
-                raise TimeoutError("timed out")
-        error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not wait_for(connecting, writing=True, seconds=self._connect_timeout):
+            raise TimeoutError("timed out")
+        error = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise OSError(error, os.strerror(error))
 
-    def _forget(self, connection: socket.socket) -> None:
+    def _forget(self, connecting: socket.socket) -> None:
         with self._senders_lock:
-            self._sockets.discard(connection)
-            connection.close()
+            self._sockets.discard(connecting)
+            connecting.close()
 
     def close(self, patience: float = 1_000) -> None:
         """Give messages to answering peers up to `patience` milliseconds, then cut everything short and end the threads.
@@ -187,6 +196,21 @@ class Senders:
             pool.close()
         for pool in (self._answering, self._silent):
             pool.wait_closed(patience)
+
+
+def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
+    """Return families and addresses of a host. Names are resolved anew each time, since they may move."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return [(family, (host, port))]  # the resolver would say the same, for as much as all else of a connect costs
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # not even the resolver could be asked
+        raise OSError(f"{host!r} is no name of a host: {error}") from error
+    return [(family, address) for family, _, _, _, address in found]
 
 
 def _shut(connection: socket.socket) -> None:

@@ -15,18 +15,20 @@ on any.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from gossipmonger import values
-from gossipmonger.errors import ClosedError, MessageError, report
+from gossipmonger.errors import ClosedError, report
 from gossipmonger.options import Options, check_number, unknown_option
-from gossipmonger.peer import RemotePeer
+from gossipmonger.peer import Kin, RemotePeer
 from gossipmonger.transport import messages
 from gossipmonger.transport.base import Transport
 from gossipmonger.transport.compression import deflate_for, inflate
+from gossipmonger.transport.connection import Caller, Connection
 from gossipmonger.transport.senders import Senders
 from gossipmonger.transport.server import Server
+from gossipmonger.transport.watcher import Watcher
 
 __all__ = ["DEFAULT_PORT", "TcpTransport", "is_address"]
 
@@ -107,9 +109,14 @@ class TcpTransport(Transport):
         self.compress_above: int | None = given["compress_above"]
         self._options = given
         self._server: Server | None = None
+        self._watcher = Watcher(
+            self._received, self._failed, readers=given["readers"], max_connections=given["max_connections"],
+            max_message_size=self.max_message_size, receive_timeout=given["receive_timeout"],
+            send_timeout=given["send_timeout"],
+        )  # fmt: skip
         self._senders = Senders(
             threads=given["senders"], connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
-            failed=self._failed,
+            failed=self._failed, hear=self._watcher.hear,
         )  # fmt: skip
         self._closed = False
         self._lifecycle_lock = threading.Lock()  # guards _server and _closed
@@ -139,14 +146,36 @@ class TcpTransport(Transport):
         limit = self.max_message_size
         self._send(remote_peer, "deltas", lambda: messages.split(sender, deltas_to_send, digest_to_send, limit))
 
-    def _send(self, remote_peer: RemotePeer, kind: str, encode: Callable[[], Any]) -> None:
+    def _send(self, remote_peer: RemotePeer, kind: str, encode: Callable[[], Iterable[bytes]]) -> None:
+        def deflated() -> Iterator[bytes]:
+            return (deflate_for(remote_peer, message, self.compress_above) for message in encode())
+
+        if isinstance(remote_peer, Caller) and self._answer(remote_peer, deflated):
+            return
         if is_address(remote_peer.transport):
-            above = self.compress_above
-            deflated = lambda: (deflate_for(remote_peer, message, above) for message in encode())  # noqa: E731
             self._senders.send(RemotePeer(remote_peer.id, remote_peer.transport), kind, deflated)
         else:
             reason = f"peer {remote_peer.id!r} has the transport {remote_peer.transport!r}, which is no host and port"
             self._failed(ValueError(reason))
+
+    def _answer(self, caller: Caller, encode: Callable[[], Iterable[bytes]]) -> bool:
+        """Answer on the connection that a message came on, if there still is one; return whether that is done.
+
+        If it can't be written, or is more than one message, it is to be sent on connections of its own.
+        """
+        connection = caller.take()
+        if connection is None:
+            return False
+        try:
+            message, *more = encode()
+        except Exception as error:
+            self._watcher.close(connection)
+            self._failed(error)
+            return True
+        if more:
+            self._watcher.close(connection)
+            return False
+        return self._watcher.answer(connection, message)
 
     # Receiving
 
@@ -191,31 +220,32 @@ class TcpTransport(Transport):
                 raise ClosedError("listen: this transport has been closed")
             if self._server is not None:
                 raise RuntimeError(f"listen: this transport listens already, at {self.bound}")
-            self._server = Server(
-                host, port, self._received, self._failed, readers=self._options["readers"],
-                max_connections=self._options["max_connections"], max_message_size=self.max_message_size,
-                receive_timeout=self._options["receive_timeout"],
-            )  # fmt: skip
+            self._server = Server(host, port)
             if self.port == 0:
                 self.port = self._server.server_address[1]
-            self._server.start()
+            self._watcher.accept_from(self._server)
         self.emit("listening")
         if callback is not None:
             callback()
 
-    def _received(self, data: bytearray, source: str) -> None:
+    def _received(self, connection: Connection) -> None:
+        caller = None
         try:
-            message = messages.decode(inflate(data, self.max_message_size, source), source, is_address)
-        except MessageError as error:
-            self._failed(error)
-            return
-        try:
-            if message.deltas is not None:
-                self.emit("deltas", message.sender, message.deltas)
-            if message.digest is not None:
-                self.emit("digest", message.sender, message.digest)
+            source = connection.source
+            message = messages.decode(inflate(connection.data, self.max_message_size, source), source, is_address)
+            sender = Kin(*message.sender)
+            if not connection.dialled:
+                sender = caller = Caller(*message.sender)
+                caller.way_back = connection
+            if message.deltas is not None and not self._closed:
+                self.emit("deltas", sender, message.deltas)
+            if message.digest is not None and not self._closed:
+                self.emit("digest", sender, message.digest)
         except Exception as error:
             self._failed(error)
+        finally:
+            if caller is None or caller.take() is not None:
+                self._watcher.close(connection)
 
     def _failed(self, error: Exception) -> None:
         if self._closed:
@@ -234,8 +264,7 @@ class TcpTransport(Transport):
         with self._lifecycle_lock:
             first, self._closed = not self._closed, True
         if first:
-            if self._server is not None:
-                self._server.stop()
+            self._watcher.stop()
             self._senders.close()
         if callback is not None:
             callback()
