@@ -611,6 +611,22 @@ def test_an_answer_goes_where_the_sender_says_it_is_and_never_to_the_source(net:
         assert answer.deltas[0][:3] == ["a", "foo", "bar"]
 
 
+def test_who_asks_over_tcp_is_answered_there(net: Net) -> None:
+    wire = net.wire()
+    a = Gossipmonger({"id": "a"}, transport=UdpTransport(host=HOST, port=0))
+    net.callback(a.close)
+    a.update("foo", "bar")
+    a.transport.listen()
+    own = {"id": "wire", "maxVersionSeen": 1, "transport": wire.peer.transport, "heartbeat": 1}
+    lacking = {"id": "a", "maxVersionSeen": 0, "transport": a.transport.address}
+    with socket.create_connection((HOST, a.transport.port), timeout=10) as connection, connection.makefile("rb") as stream:
+        connection.sendall(messages.encode(wire.peer, digest=[lacking, own]))
+        connection.shutdown(socket.SHUT_WR)
+        answer = messages.decode(stream.read())
+    assert answer.deltas is not None
+    assert answer.deltas[0][:3] == ["a", "foo", "bar"]
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

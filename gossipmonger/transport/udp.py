@@ -2,7 +2,8 @@
 
 Who can take datagrams says so in its address, `{"host", "port", "udp": true}`, which TCP transports and Node nodes pass on and
 ignore. What goes to such a peer and fits into a few datagrams goes as these: see `gossipmonger.transport.datagrams`. Over TCP
-goes what is longer, what is for anybody else, and what is for a host by a name that has not been resolved yet.
+goes what is longer, what is for anybody else, what answers a message that came over TCP, and what is for a host by a name that
+has not been resolved yet.
 
 Threads, daemons as TCP's: `gossipmonger-udp` receives, decodes and emits; up to two named `gossipmonger-udp-resolver` resolve
 names; and those of the TCP side. Datagrams are sent on the caller's thread, which never waits: a datagram that the system has
@@ -26,6 +27,7 @@ from gossipmonger.transport import messages
 from gossipmonger.transport.addresses import Address, Addresses
 from gossipmonger.transport.base import Transport
 from gossipmonger.transport.compression import inflate
+from gossipmonger.transport.connection import Caller
 from gossipmonger.transport.datagrams import pack
 from gossipmonger.transport.tcp import TcpTransport, is_address
 
@@ -111,8 +113,8 @@ class UdpTransport(Transport):
     def _send(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas: Any, digest: Any) -> bool:
         """Send datagrams, or fail to; return False if it is for TCP to send."""
         to = remote_peer.transport
-        if not is_address(to) or to.get("udp") is not True:
-            return False
+        if isinstance(remote_peer, Caller) or not is_address(to) or to.get("udp") is not True:
+            return False  # a caller waits for its answer on a connection that is there
         try:
             address = self._addresses.find(to["host"], int(to["port"]))
             if address is None:
