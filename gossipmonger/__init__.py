@@ -18,7 +18,7 @@ from gossipmonger.options import Options
 from gossipmonger.peer import Peer, RemotePeer
 from gossipmonger.phi import PhiAccrual
 from gossipmonger.storage import MemoryStorage, Storage
-from gossipmonger.transport import TcpTransport, Transport
+from gossipmonger.transport import TcpTransport, Transport, UdpTransport
 from gossipmonger.view import PeerView
 
 __all__ = [
@@ -38,5 +38,6 @@ __all__ = [
     "Storage",
     "TcpTransport",
     "Transport",
+    "UdpTransport",
     "__version__",
 ]

@@ -347,10 +347,12 @@ class Gossipmonger(Emitter):
         if not isinstance(address, Mapping):
             return
         given = {} if local.transport is None else local.transport
-        if isinstance(given, dict) and (not given.get("port") or "host" not in given):
-            with self._state_lock:
-                local.transport = {**address, **{name: part for name, part in given.items() if part or name != "port"}}
-                self.storage.put(local.id, local)
+        if isinstance(given, dict):
+            completed = {**address, **{name: part for name, part in given.items() if part or name != "port"}}
+            if completed != given:
+                with self._state_lock:
+                    local.transport = completed
+                    self.storage.put(local.id, local)
 
     # Output
 

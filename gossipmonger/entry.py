@@ -90,9 +90,10 @@ class Entry(EntryFields):
         return f"Entry({self.as_dict()!r})"
 
     def marked(self, *, reply: bool = False, rumor: bool = False, part: bool = False, flow: list[float] | None = None) -> Entry:
-        """Return a copy with these marks in place of its own."""
+        """Return a copy with these marks beside its own."""
         copy = Entry(self.id, self.version, self.transport, self.heartbeat, self.floor, self.heard, self.left, self.frame)
-        copy.reply, copy.rumor, copy.part, copy.flow = reply, rumor, part, flow
+        copy.reply, copy.rumor, copy.part = self.reply or reply, self.rumor or rumor, self.part or part
+        copy.flow = self.flow if flow is None else flow
         return copy
 
 

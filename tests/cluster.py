@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gossipmonger import Gossipmonger, TcpTransport
+from gossipmonger import Gossipmonger, TcpTransport, UdpTransport
 
 ROOT = Path(__file__).parent.parent
 NODE = ROOT / "tests" / "node"
@@ -176,22 +176,23 @@ class Cluster:
         self.nodes: dict[str, Watched] = {}
         self.changed = threading.Condition()  # guards what every node has said
 
-    def here(self, id: str, refuse: tuple[str, ...] = (), port: int = 0) -> Here:
-        node = Here(self, self._config(id, refuse, port))
+    def here(self, id: str, refuse: tuple[str, ...] = (), port: int = 0, udp: bool = False) -> Here:
+        node = Here(self, self._config(id, refuse, port, udp))
         self.nodes[id] = node
         return node
 
-    def apart(self, id: str, refuse: tuple[str, ...] = (), port: int = 0, original: bool = False) -> Apart:
-        node = Apart(self, self._config(id, refuse, port), original)
+    def apart(self, id: str, refuse: tuple[str, ...] = (), port: int = 0, original: bool = False, udp: bool = False) -> Apart:
+        node = Apart(self, self._config(id, refuse, port, udp), original)
         self.nodes[id] = node
         self.until(lambda: node.listening)
         return node
 
-    def _config(self, id: str, refuse: tuple[str, ...], port: int) -> dict[str, Any]:
+    def _config(self, id: str, refuse: tuple[str, ...], port: int, udp: bool) -> dict[str, Any]:
         seeds = [
             {"id": node.id, "transport": {"host": HOST, "port": node.port}} for node in self.nodes.values() if node.id != id
         ]
-        return {"id": id, "port": port or free_port(), "refuse": refuse, "seeds": seeds[:1], "options": self.options}
+        options = {"refuse": refuse, "seeds": seeds[:1], "udp": udp, "options": self.options}
+        return {"id": id, "port": port or free_port(), **options}
 
     def until(self, reached: Callable[[], bool], seconds: float = 30) -> None:
         """Wait until it is so; it is asked again after everything that a node says."""
@@ -235,7 +236,7 @@ def a_node(config: dict[str, Any], heard: Callable[..., None]) -> Gossipmonger:
         {"id": config["id"], "transport": address},
         config["options"],
         seeds=config["seeds"],
-        transport=_Refusing(address, list(config["refuse"])),
+        transport=UdpTransport(address) if config["udp"] else _Refusing(address, list(config["refuse"])),
     )
     for name in EVENTS:
         node.on(name, lambda peer, name=name: heard(name, peer.id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pyee.base import EventEmitter
@@ -575,6 +575,21 @@ def test_a_transport_that_listens_already_completes_the_address() -> None:
     node = Gossipmonger({"id": "a", "transport": {"host": "a.example", "port": 0}}, transport=transport)
     assert node.local_peer.transport == {"host": "a.example", "port": transport.port}
     node.close()
+
+
+def test_what_the_transport_says_of_itself_completes_what_peer_info_left_open_and_no_more() -> None:
+    class Spoken(Deaf):
+        address: ClassVar[dict[str, Any]] = {"host": "a.example", "port": 1, "speaks": "more"}
+
+    for given, told in (
+        ({"host": "b.example", "port": 2}, {"host": "b.example", "port": 2, "speaks": "more"}),
+        ({"host": "b.example", "port": 2, "speaks": False}, {"host": "b.example", "port": 2, "speaks": False}),
+        ("somewhere", "somewhere"),
+    ):
+        node = Gossipmonger({"id": "a", "transport": given}, transport=Spoken())
+        assert node.local_peer.transport == told
+        assert node.storage.get("a").transport == told
+        node.close()
 
 
 def test_defaults_of_the_address_are_told_to_peers() -> None:

@@ -25,7 +25,8 @@ def test_entries_that_say_the_same_are_equal_whoever_made_them() -> None:
 
 def test_marks_are_a_copy_s() -> None:
     entry = Entry("a", 3, THERE)
-    assert entry.marked(reply=True).marked(rumor=True) == entry.marked(rumor=True)
+    assert entry.marked(reply=True).marked(part=True) == entry.marked(reply=True, part=True)
+    assert not entry.reply
     assert as_dicts([entry]) == [{"id": "a", "maxVersionSeen": 3, "transport": THERE}]
 
 

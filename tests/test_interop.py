@@ -151,6 +151,24 @@ def test_a_node_of_ours_that_restarts_under_its_id_is_heard_by_both_kinds(mixed:
     mixed.until(lambda: all(second.data.get(node.id) == {"for the second life": node.id} for node in survivors))
 
 
+def test_nodes_over_udp_are_of_one_cluster_with_the_original(cluster: Cluster) -> None:
+    for id in ("u1", "u2"):
+        cluster.here(id, udp=True)
+    cluster.apart("n1", original=True)
+    cluster.here("p1")
+    cluster.apart("n2", original=True)
+    cluster.until(cluster.all_know_all)
+    for writer in cluster.nodes.values():
+        writer.update("id", writer.id)
+    pairs = [(node, id) for node in cluster.nodes.values() for id in others(node)]
+    cluster.until(lambda: all(node.data.get(id) == {"id": id} for node, id in pairs))
+    for node in cluster.nodes.values():
+        assert node.errors == []
+    p1: Any = cluster.nodes["p1"]
+    for id in ("u1", "u2"):
+        assert p1.node.peer(id).transport["udp"] is True  # nobody has lost it on the way
+
+
 @pytest.mark.parametrize("victim_id", ["p3", "n2"])
 def test_a_killed_node_is_dead_to_both_kinds_and_live_on_its_return(mixed: Cluster, victim_id: str) -> None:
     victim: Any = mixed.nodes.pop(victim_id)

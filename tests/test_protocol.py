@@ -163,6 +163,14 @@ def test_later_heartbeats_and_peers_unheard_of_are_told_in_a_first_reply_only() 
         assert reply_to(output).keys() == (set() if reply else {"c", "e", "a"})
 
 
+def test_who_is_missing_in_a_part_of_a_digest_is_not_taken_for_unheard_of() -> None:
+    for part in (False, True):
+        protocol, local, _ = a_protocol(a_peer("c", heartbeat=9), a_peer("e", heartbeat=1))
+        digest = [entry("c", heartbeat=8), entry("a", heartbeat=local.heartbeat)]
+        output = protocol.receive_digest(NOW, B, [*digest, OURS.marked(part=part)])
+        assert reply_to(output).keys() == ({"c", "a"} if part else {"c", "e", "a"})
+
+
 def test_in_sync_there_is_nothing_to_reply() -> None:
     protocol, local, _ = a_protocol(a_peer("c", heartbeat=9))
     digest = [entry("c", heartbeat=9), entry("a", heartbeat=local.heartbeat), OURS]

@@ -535,7 +535,7 @@ def test_a_large_answer_is_deflated_and_one_of_several_messages_dialled(net: Net
 
 def test_an_answer_that_can_not_be_encoded_is_an_error_and_ends_the_connection(net: Net) -> None:
     node = net.node()
-    node.transport.on("digest", lambda remote, _: node.transport.deltas(remote, SENDER, [["z", "k", {1}, 1]]))
+    node.transport.on("digest", lambda remote, _: node.transport.deltas(remote, SENDER, [["z", "k", object(), 1]]))
     assert ask(net.connect(node)) == b""
     node.wait(errors=1)
     assert [type(error) for error in node.errors] == [TypeError]

@@ -2,5 +2,6 @@
 
 from gossipmonger.transport.base import Transport
 from gossipmonger.transport.tcp import TcpTransport
+from gossipmonger.transport.udp import UdpTransport
 
-__all__ = ["TcpTransport", "Transport"]
+__all__ = ["TcpTransport", "Transport", "UdpTransport"]

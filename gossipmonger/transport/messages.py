@@ -44,7 +44,9 @@ try:
 except ImportError:  # without the extra
     fast = None  # type: ignore[assignment]
 
-__all__ = ["FATAL_IDS", "MAX_MESSAGE_SIZE", "Message", "decode", "encode", "fits", "is_address", "split", "validate"]
+__all__ = [
+    "FATAL_IDS", "MAX_MESSAGE_SIZE", "Message", "as_entries", "decode", "encode", "fits", "is_address", "split", "validate",
+]  # fmt: skip
 
 #: Bytes. Far more than gossip needs, and little enough to hold a few dozen of in memory.
 MAX_MESSAGE_SIZE = 16 * 1024 * 1024
@@ -283,6 +285,18 @@ def validate(
         _check_list(digest, "digest", source)
         digest = [_checked_entry(entry, index, source, reachable) for index, entry in enumerate(digest)]
     return Message(RemotePeer(str(id), transport), deltas, digest)
+
+
+def as_entries(digest: list[Any]) -> list[Entry]:
+    """Return a digest that is to be sent as entries, whether it is made of these or of dicts.
+
+    Raises:
+        MessageError: Something in it is no entry.
+    """
+    return [
+        entry if isinstance(entry, Entry) else _checked_entry(entry, index, None, values.checked)
+        for index, entry in enumerate(digest)
+    ]
 
 
 def _check_list(items: Any, name: str, source: object) -> None:

@@ -1,0 +1,114 @@
+"""Addresses: where the datagrams for a host and a port go, known without waiting.
+
+The system's resolver blocks, for seconds if a name server does not answer, so a name is resolved on a thread. Until that is
+done it has no address, and whoever asked takes another way; later, an address that has got old is used once more while the name
+is resolved anew.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+from time import monotonic
+from typing import Any, NamedTuple
+
+from gossipmonger.options import check_number
+from gossipmonger.transport.pool import Pool
+
+__all__ = ["Address", "Addresses"]
+
+#: Names and numbers that are remembered, and names that may wait for the resolver.
+_MOST = 10_000
+
+
+class Address(NamedTuple):
+    """An address of a socket.
+
+    Attributes:
+        family: `socket.AF_INET` or `socket.AF_INET6`.
+        at: What `sendto` takes.
+    """
+
+    family: int
+    at: Any
+
+
+class Addresses:
+    """What hosts and ports are known to be.
+
+    Args:
+        lifetime: Milliseconds after which a name is resolved anew: what has a name may move.
+    """
+
+    def __init__(self, lifetime: float = 30_000) -> None:
+        check_number("lifetime", lifetime, float, 0)
+        self._lifetime = lifetime / 1000
+        self._known: dict[tuple[str, int], tuple[Address, float]] = {}  # with the time until which it is good
+        self._asked: set[tuple[str, int]] = set()
+        self._addresses_lock = threading.Lock()  # guards the two above
+        self._pool: Pool[tuple[str, int]] = Pool("gossipmonger-udp-resolver", 2, self._resolve)
+
+    def find(self, host: str, port: int) -> Address | None:
+        """Return where to send for `host` and `port`, None for a name that is not resolved: it will be, if it can be."""
+        key = (host, port)
+        known = self._known.get(key)
+        if known is None:
+            address = _first(host, port, socket.AI_NUMERICHOST)
+            if address is not None:
+                self._keep(key, address, math.inf)
+                return address
+        if known is None or known[1] <= monotonic():
+            self._ask(key)
+        return None if known is None else known[0]
+
+    def _ask(self, key: tuple[str, int]) -> None:
+        with self._addresses_lock:
+            if key in self._asked or len(self._asked) == _MOST:
+                return
+            self._asked.add(key)
+        try:
+            taken = self._pool.put(key)
+        except RuntimeError:  # no thread can be started; the next message asks again
+            taken = False
+        if not taken:
+            with self._addresses_lock:
+                self._asked.discard(key)
+
+    def _resolve(self, key: tuple[str, int]) -> None:
+        address = _first(*key)
+        if address is not None:
+            self._keep(key, address, monotonic() + self._lifetime)
+        with self._addresses_lock:
+            self._asked.discard(key)
+            if address is None:
+                self._known.pop(key, None)
+
+    def _keep(self, key: tuple[str, int], address: Address, until: float) -> None:
+        with self._addresses_lock:
+            self._known[key] = (address, until)
+            if len(self._known) > _MOST:
+                del self._known[next(iter(self._known))]
+
+    def close(self) -> None:
+        """End the threads, but for one that is inside the resolver: it is left to end by itself."""
+        self._pool.close()
+        self._pool.wait_closed(1_000)
+
+
+def _first(host: str, port: int, flags: int = 0) -> Address | None:
+    """Return the first address of `host` that this machine has a way to, None if there is none."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=flags)
+    except (OSError, ValueError):  # no such name, or nothing that can be one
+        return None
+    for family, kind, protocol, _, at in found:
+        if flags or len(found) == 1:
+            return Address(family, at)
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(at)  # sends nothing, and fails where there is no route
+        except OSError:
+            continue
+        return Address(family, at)
+    return None
