@@ -55,7 +55,10 @@ class Encoder(Transport):
     def receive(self, data: bytes) -> None:
         """Take a message's bytes."""
         message = messages.decode(data, "sender", is_address)
-        self.emit("digest", message.sender, message.digest)
+        if message.deltas is not None:
+            self.emit("deltas", message.sender, message.deltas)
+        if message.digest is not None:
+            self.emit("digest", message.sender, message.digest)
 
 
 class State:
