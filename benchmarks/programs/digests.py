@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from time import process_time
 from typing import Any
 
-from benchmarks.programs.lines import serve
+from benchmarks.programs.lines import fatal, serve
 from gossipmonger import Gossipmonger, Peer, RemotePeer, Transport
 from gossipmonger.transport import messages
 from gossipmonger.transport.messages import is_address
@@ -77,6 +77,7 @@ class State:
         self.round = 0
         info = {"id": "node", "transport": {"host": "10.1.0.0", "port": 9742}}
         self.node = Gossipmonger(info, transport=Encoder(), clock=lambda: self.now)
+        self.node.on("error", fatal)
         heartbeat = self.base if own else -1
         for n in range(peers):
             data = {f"key-{key}": (f"value-{n}-{key}", self.base + key + 1) for key in range(keys)}
@@ -131,10 +132,10 @@ def make(count: int) -> dict[str, Any]:
     for data in some(state, "in sync", count if state.own else 1):
         state.now += 1000
         node.transport.receive(data)
-        peers = [peer for peer in node.storage.live_peers() if peer is not node.local_peer]
+        peers = [*(peer for peer in node.storage.live_peers() if peer is not node.local_peer), node.local_peer]
         for _ in range(1 if state.own else count):
             begun = process_time()
-            node.transport.digest(SENDER, node.local_peer, protocol.digest(peers))
+            node.transport.digest(SENDER, node.local_peer, [peer.entry() for peer in peers])
             took += process_time() - begun
     return {"us": took * 1e6 / count, "sent": len(node.transport.sent)}
 

@@ -3,7 +3,7 @@
 
 const { EventEmitter } = require("events");
 const Gossipmonger = require("gossipmonger");
-const { serve } = require("./lines.js");
+const { fatal, serve } = require("./lines.js");
 
 const SENDER = { id: "sender", transport: { host: "10.0.0.1", port: 9742 } };
 const DELTAS = 500; // in a message
@@ -14,6 +14,7 @@ class Transport extends EventEmitter {
 }
 
 const node = new Gossipmonger({ id: "node", transport: { host: "10.1.0.0", port: 9742 } }, { transport: new Transport() });
+node.on("error", fatal);
 
 function rss() {
     global.gc();

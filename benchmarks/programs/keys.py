@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from benchmarks.programs.digests import EPOCH, SENDER, Encoder
-from benchmarks.programs.lines import serve
+from benchmarks.programs.lines import fatal, serve
 from benchmarks.programs.memory import rss
 from gossipmonger import Gossipmonger
 
@@ -15,6 +15,7 @@ from gossipmonger import Gossipmonger
 DELTAS = 500
 
 node = Gossipmonger({"id": "node", "transport": {"host": "10.1.0.0", "port": 9742}}, transport=Encoder(), clock=lambda: EPOCH)
+node.on("error", fatal)
 sender = {"id": SENDER.id, "transport": SENDER.transport}
 
 
