@@ -83,4 +83,9 @@ def update(sim: Simulation, members: list[Gossipmonger], number: int) -> float:
     return sim.run_until(Knowledge(members).complete, limit=GIVE_UP)
 
 
-serve(run=run)
+def fast() -> bool:
+    """Return whether messages are decoded by msgspec."""
+    return "gossipmonger.transport.fast" in sys.modules
+
+
+serve(run=run, fast=fast)
