@@ -27,10 +27,11 @@ CASES = ("in sync", "one key", "every peer", "joiner")
 
 #: Whether the digest is of our own kind -> what it is.
 KINDS = {
-    False: """It is what a Node node makes; what it costs ours to make one stands beside what it costs to handle a Node
-node's.""",
-    True: """It is of each one's own kind: ours has heartbeats and floors. Half of the heartbeats are news to the node, and of
-the other half it knows later ones, so that it answers with a reply, which the original never does.""",
+    False: """It is what a Node node makes. What it costs ours to make one stands beside what it costs to handle a Node node's;
+nothing in it has changed since the one before, as between Node nodes, which have no heartbeats.""",
+    True: """It is of each one's own kind: ours has heartbeats and floors. Half of the heartbeats have changed since the one
+before and are news to the node, and of the other half it knows later ones, so that it answers with a reply, which the original
+never does.""",
 }
 
 

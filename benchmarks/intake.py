@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks.programs import NAMES, ORIGINAL, Program, bind, columns, cores, free_port, kinds, start, without
+from benchmarks.programs import NAMES, ORIGINAL, Program, bind, columns, cores, free_ports, kinds, start, without
 from benchmarks.ratio import times
 from benchmarks.report import Section
 
@@ -116,7 +116,7 @@ def measure(quick: bool) -> list[Intake]:
             with ExitStack() as stack:
                 nodes: dict[str, tuple[int, Program]] = {}
                 for kind in kinds():
-                    port = free_port()
+                    (port,) = free_ports(1)
                     node = stack.enter_context(start(kind, "node", cores()[0], port=port))
                     nodes[kind] = port, node
                     for prelude in (digest(entries), deltas(entries)):

@@ -4,7 +4,7 @@
 const { EventEmitter } = require("events");
 const Gossipmonger = require("gossipmonger");
 const Peer = require("gossipmonger-peer");
-const { serve } = require("./lines.js");
+const { fatal, serve } = require("./lines.js");
 
 const SENDER = { id: "sender", transport: { host: "10.0.0.1", port: 9742 } };
 const CASES = { "in sync": () => 0, "one key": (n) => n === 1, "every peer": () => 1, "joiner": () => Infinity };
@@ -27,6 +27,7 @@ const commands = {
     build({ peers, keys }) {
         node = null;
         node = new Gossipmonger({ id: "node", transport: { host: "10.1.0.0", port: 9742 } }, { transport: new Transport() });
+        node.on("error", fatal);
         for (let n = 0; n < peers; n++) {
             const data = {};
             for (let key = 0; key < keys; key++) data[`key-${key}`] = [`value-${n}-${key}`, key + 1];

@@ -1,0 +1,184 @@
+"""Where the time of a message and of a round goes, in one node of ours."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from statistics import median
+from time import process_time
+from typing import Any
+
+from benchmarks.programs.digests import SENDER, Encoder, State
+from benchmarks.programs.lines import fatal, serve
+from gossipmonger import RemotePeer, TcpTransport
+from gossipmonger.transport import messages
+
+
+class Stopwatch(Encoder):
+    """Adds up the seconds of CPU that go to decoding and encoding."""
+
+    decoding = encoding = 0.0
+
+    def digest(self, *arguments: Any) -> None:
+        """Encode a digest."""
+        begun = process_time()
+        super().digest(*arguments)
+        self.encoding += process_time() - begun
+
+    def exchange(self, *arguments: Any) -> None:
+        """Encode both."""
+        begun = process_time()
+        super().exchange(*arguments)
+        self.encoding += process_time() - begun
+
+    def receive(self, data: bytes) -> None:
+        """Take a message's bytes."""
+        begun = process_time()
+        message = messages.decode(data, "sender", messages.is_address)
+        self.decoding += process_time() - begun
+        if message.deltas is not None:
+            self.emit("deltas", message.sender, message.deltas)
+        if message.digest is not None:
+            self.emit("digest", message.sender, message.digest)
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.decoding = self.encoding = 0.0
+
+
+class NoTimer:
+    """A timer that never runs out, so that a round is one that is asked for."""
+
+    def __init__(self, seconds: float, function: Callable[[], None]) -> None:
+        pass
+
+    def start(self) -> None:
+        """Nothing begins."""
+
+    def cancel(self) -> None:
+        """Nothing ends."""
+
+
+def made(peers: int, keys: int) -> tuple[State, Stopwatch]:
+    transport = Stopwatch()
+    state = State(peers, keys, True, transport=transport, timer=NoTimer)
+    state.node.on("error", fatal)
+    return state, transport
+
+
+def split(transport: Stopwatch, count: int, total: float) -> dict[str, float]:
+    """Return microseconds for each of `count`: what was decoding, what encoding, and what neither."""
+    rest = total - transport.decoding - transport.encoding
+    steps = {"decode": transport.decoding, "work": rest, "encode": transport.encoding}
+    return {name: seconds * 1e6 / count for name, seconds in steps.items()}
+
+
+def best(measure: Callable[[], dict[str, float]], turns: int) -> dict[str, float]:
+    """Return the medians of some turns."""
+    results = [measure() for _ in range(turns)]
+    return {name: median(result[name] for result in results) for name in results[0]}
+
+
+def digest(peers: int, keys: int, name: str, count: int, turns: int) -> dict[str, float]:
+    """Return the microseconds of one digest of a case of `benchmarks.programs.digests`."""
+    state, transport = made(peers, keys)
+
+    def turn() -> dict[str, float]:
+        transport.reset()
+        total = 0.0
+        for _ in range(count):
+            data = state.digest(name)
+            state.now += 1000
+            begun = process_time()
+            transport.receive(data)
+            total += process_time() - begun
+        return split(transport, count, total)
+
+    return best(turn, turns)
+
+
+def deltas(deltas: int, count: int, turns: int) -> dict[str, float]:
+    """Return the microseconds of a message with so many deltas of one peer, all news of keys that are known."""
+    state, transport = made(2, deltas)
+    version = state.base + deltas
+
+    def turn() -> dict[str, float]:
+        nonlocal version
+        transport.reset()
+        total = 0.0
+        for _ in range(count):
+            told = [["peer-0", f"key-{n}", f"news-{version}-{n}", version + n + 1, version + n] for n in range(deltas)]
+            version += deltas
+            sender = {"id": SENDER.id, "transport": SENDER.transport}
+            data = json.dumps({"deltas": told, "sender": sender}, separators=(",", ":")).encode()
+            begun = process_time()
+            transport.receive(data)
+            total += process_time() - begun
+        return split(transport, count, total)
+
+    return best(turn, turns)
+
+
+def round(peers: int, count: int, turns: int) -> dict[str, float]:
+    """Return the microseconds of a round, half of whose entries have changed since the one before it."""
+    state, transport = made(peers, 10)
+    node = state.node
+
+    def turn() -> dict[str, float]:
+        total = entries = encoding = 0.0
+        for n in range(2 * count):
+            state.now += 1000
+            transport.receive(state.digest("in sync"))
+            transport.reset()
+            begun = process_time()
+            if n % 2:
+                node.gossip()
+                total += process_time() - begun
+                encoding += transport.encoding
+            else:
+                _ = [peer.entry() for peer in node.storage.live_peers()]
+                entries += process_time() - begun
+        steps = {"entries": entries, "encode": encoding, "work": total - entries - encoding}
+        return {name: seconds * 1e6 / count for name, seconds in steps.items()}
+
+    return best(turn, turns)
+
+
+def tcp(entries: int, count: int, turns: int) -> dict[str, float]:
+    """Return the microseconds that a digest costs both sides over TCP, apart from encoding and decoding."""
+    state, _ = made(entries, 1)
+    told = [peer.entry() for peer in state.node.storage.live_peers()]
+    sender, receiver = TcpTransport(host="127.0.0.1", port=0), TcpTransport(host="127.0.0.1", port=0)
+    arrived = threading.Event()
+    try:
+        for transport in (sender, receiver):
+            transport.on("error", fatal)
+            transport.listen()
+        receiver.on("digest", lambda *_: arrived.set())
+        source = RemotePeer("sender", sender.address)
+        target = RemotePeer("receiver", receiver.address)
+        data = messages.encode(source, digest=told)
+
+        def turn() -> dict[str, float]:
+            begun = process_time()
+            for _ in range(count):
+                arrived.clear()
+                sender.digest(target, source, told)
+                if not arrived.wait(10):
+                    raise TimeoutError("a message did not arrive")
+            both = process_time() - begun
+            begun = process_time()
+            for _ in range(count):
+                messages.encode(source, digest=told)
+                messages.decode(data, "sender", messages.is_address)
+            return {"tcp": (both - (process_time() - begun)) * 1e6 / count}
+
+        return best(turn, turns)
+    finally:
+        sender.close()
+        receiver.close()
+
+
+if __name__ == "__main__":
+    serve(digest=digest, deltas=deltas, round=round, tcp=tcp)
