@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.report import Section, write
 
 #: The modules, in the order in which they run and stand on the page.
-NAMES: tuple[str, ...] = ()
+NAMES: tuple[str, ...] = ("updates", "deaths", "costs")
 
 PAGES = Path(__file__).parent.parent / "docs" / "benchmarks"
 SMOKE = Path(__file__).parent / "build" / "quick"

@@ -19,16 +19,21 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from benchmarks.peers import Variant
 
-__all__ = ["Cluster", "ClusterError", "Usage"]
+__all__ = ["Cluster", "ClusterError", "Usage", "side_by_side"]
 
 #: The first port where the network is the cluster's own.
 FIRST_PORT = 20_000
+
+
+T = TypeVar("T")
 
 
 class ClusterError(Exception):
@@ -301,10 +306,10 @@ class Cluster:
         return max(have.values()) - self._done[owner.id, what]
 
     def death(self, victim: Node, limit: float) -> list[float]:
-        """Kill a node; return the seconds until each of the others has seen it, in order."""
+        """Kill a node; return the seconds until each of the others that knew it alive has seen it, in order."""
+        others = {node.id for node in self.alive if victim.id in node.known}
         at = self.kill(victim)
         seen = self.deaths[victim.id]
-        others = {node.id for node in self.alive}
         self.wait(lambda: len(seen) >= len(others), limit, f"the death of {victim.id} is seen by all ({len(others)})")
         return sorted(when - at for when in seen.values())
 
@@ -338,3 +343,41 @@ class Cluster:
             with open(f"/proc/{node.pid}/statm") as statm:
                 pages.append(int(statm.read().split()[1]))
         return statistics.median(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class SideBySide:
+    """Clusters that run at the same time, under the same conditions: see `side_by_side`."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.clusters: list[Cluster] = []
+        self.failed: dict[str, str] = {}  # name of a variant -> why it is not among them
+        self._pool = pool
+
+    def each(self, do: Callable[[Cluster], T]) -> dict[str, T]:
+        """Do it with each at the same time; return what came of it, by the variant's name. Those that fail are out."""
+        results = {}
+        for cluster, future in [(cluster, self._pool.submit(do, cluster)) for cluster in self.clusters]:
+            try:
+                results[cluster.variant.name] = future.result()
+            except ClusterError as error:
+                self.failed[cluster.variant.name] = str(error)
+                print(f"{cluster.variant.name}: {error}", flush=True)
+        self.clusters = [cluster for cluster in self.clusters if cluster.variant.name not in self.failed]
+        return results
+
+
+@contextmanager
+def side_by_side(variants: list[Variant], size: int) -> Iterator[SideBySide]:
+    """Start a cluster of each, one after the other, and keep all of them running."""
+    with ThreadPoolExecutor(max(1, len(variants))) as pool, ExitStack() as stack:  # the clusters are closed before the pool
+        together = SideBySide(pool)
+        for variant in variants:
+            try:
+                cluster = stack.enter_context(Cluster(variant, size))
+            except ClusterError as error:
+                together.failed[variant.name] = str(error)
+                print(f"{variant.name}: {error}", flush=True)
+                continue
+            together.clusters.append(cluster)
+            print(f"{variant.name}: {size} nodes know each other after {cluster.started:.1f} s", flush=True)
+        yield together
