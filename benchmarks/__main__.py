@@ -16,7 +16,9 @@ from pathlib import Path
 from benchmarks.report import Section, write
 
 #: The modules, in the order in which they run and stand on the page.
-NAMES: tuple[str, ...] = ("intake", "digests", "idle", "bulk", "memory", "growth", "steps", "compression")
+NAMES: tuple[str, ...] = (
+    "updates", "deaths", "costs", "bulk", "intake", "digests", "idle", "memory", "growth", "steps", "compression"
+)  # fmt: skip
 
 PAGES = Path(__file__).parent.parent / "docs" / "benchmarks"
 SMOKE = Path(__file__).parent / "build" / "quick"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Section", "machine", "p95", "spread", "write"]
+__all__ = ["Section", "machine", "p95", "ratio", "spread", "write"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ def spread(samples: Sequence[float], digits: int = 3) -> str:
     if len(samples) == 1:
         return f"{median} (one)"
     return f"{median} ({min(samples):,.{digits}f}-{max(samples):,.{digits}f}, n={len(samples)})"
+
+
+def ratio(value: float | None, base: float | None) -> str:
+    """Return how many times `base` it is, empty where either was not measured."""
+    return f"{value / base:.2f}" if value is not None and base else ""
 
 
 def write(section: Section, folder: Path) -> None:
