@@ -29,8 +29,8 @@ def draw(items: Sequence[T], count: int, random: Random) -> list[T]:
 
 
 def choose_partners(
-    live: Sequence[RemotePeer],
-    dead: Sequence[RemotePeer],
+    live: Sequence[Peer | RemotePeer],
+    dead: Sequence[Peer | RemotePeer],
     seeds: Sequence[RemotePeer],
     fanout: int,
     minimum_live_peers: int,
@@ -49,12 +49,12 @@ def choose_partners(
         minimum_live_peers: MINIMUM_LIVE_PEERS.
         random: Draws.
     """
-    partners = draw(live, fanout, random)
+    partners: list[Peer | RemotePeer] = [*draw(live, fanout, random)]
     if dead and (not live or random.random() < len(dead) / (len(live) + 1)):
         partners += draw(dead, 1, random)
     if len(live) < minimum_live_peers:
         partners += draw(seeds, 1, random)
-    return partners
+    return [partner.remote if isinstance(partner, Peer) else partner for partner in partners]
 
 
 def choose_deltas(

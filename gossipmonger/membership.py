@@ -202,7 +202,7 @@ class Membership:
         threshold = self._options.dead_peer_phi
         self.plain = any(peer.ours is False for peer in live)
         for peer in live:
-            if peer.phi(now) > threshold and not self._late:
+            if peer.arrivals.phi(now) > threshold and not self._late:
                 peer.mark_dead()
                 self._storage.put(peer.id, peer)
                 output.append(Event("peer dead", (peer.remote,)))

@@ -77,16 +77,17 @@ class Peer:
         left: Whether it has said good-bye.
 
     Attributes:
+        arrivals: The window of intervals between its signs of life.
         ours: Whether it speaks what this package adds to the Node package's protocol; None before it has shown it.
         noted: A floor that was told of; while it is above `floor`, it is not settled yet.
     """
 
     __slots__ = (
-        "_arrivals",
         "_entry",
         "_heard",
         "_log",
         "_tombstones",
+        "arrivals",
         "floor",
         "heartbeat",
         "id",
@@ -122,7 +123,7 @@ class Peer:
         self.heartbeat = heartbeat
         self.noted = 0
         self._heard = 0  # the highest version that anyone was heard to know
-        self._arrivals = PhiAccrual(intervals, last_time, max_intervals)
+        self.arrivals = PhiAccrual(intervals, last_time, max_intervals)
         self._log = Log()
         self._tombstones = 0
         self._entry: Entry | None = None  # what `entry` returned last
@@ -335,7 +336,7 @@ class Peer:
 
     def mark_contact(self, now: float) -> None:
         """Note a sign of life at `now`; the time since the one before it becomes a sample."""
-        self._arrivals.contact(now)
+        self.arrivals.contact(now)
 
     def hear(self, heartbeat: int, now: float) -> bool:
         """Note what someone told of its heartbeat. That it rises is the one sign of life.
@@ -348,7 +349,7 @@ class Peer:
         Returns:
             Whether it rose.
         """
-        before, arrivals = self.heartbeat, self._arrivals
+        before, arrivals = self.heartbeat, self.arrivals
         if heartbeat <= before:
             return False
         rise = heartbeat - before
@@ -361,33 +362,33 @@ class Peer:
 
     def phi(self, now: float) -> float:
         """Return how far its silence at `now` is from what is usual: see `PhiAccrual.phi`."""
-        return self._arrivals.phi(now)
+        return self.arrivals.phi(now)
 
     @property
     def intervals(self) -> list[float]:
         """A copy of the last intervals between signs of life, in milliseconds, oldest first."""
-        return self._arrivals.intervals
+        return self.arrivals.intervals
 
     @property
     def intervals_mean(self) -> float:
         """Milliseconds: the mean of `intervals`."""
-        return self._arrivals.mean
+        return self.arrivals.mean
 
     @property
     def sum(self) -> float:
         """Milliseconds: all `intervals` together."""
-        return self._arrivals.sum
+        return self.arrivals.sum
 
     @property
     def max_intervals(self) -> int:
         """How many intervals are kept."""
-        return self._arrivals.max_intervals
+        return self.arrivals.max_intervals
 
     @property
     def last_time(self) -> float | None:
         """Milliseconds since the epoch: when it was last heard of, None if never."""
-        return self._arrivals.last_time
+        return self.arrivals.last_time
 
     @last_time.setter
     def last_time(self, time: float | None) -> None:
-        self._arrivals.last_time = time
+        self.arrivals.last_time = time

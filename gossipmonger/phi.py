@@ -40,7 +40,7 @@ class PhiAccrual:
         ValueError: `max_intervals` is below 1.
     """
 
-    __slots__ = ("_intervals", "_sum", "last_time")
+    __slots__ = ("_intervals", "_most", "_sum", "last_time")
 
     def __init__(
         self, intervals: Iterable[float] | None = None, last_time: float | None = None, max_intervals: int = 100
@@ -48,6 +48,7 @@ class PhiAccrual:
         if max_intervals < 1:
             raise ValueError(f"max_intervals: {max_intervals!r} is no room for an interval")
         self._intervals = deque((FIRST_INTERVAL,) if intervals is None else intervals, maxlen=max_intervals)
+        self._most = max_intervals
         self._sum = math.fsum(self._intervals)
         self.last_time = last_time
 
@@ -59,7 +60,7 @@ class PhiAccrual:
     @property
     def max_intervals(self) -> int:
         """How many samples the window holds."""
-        return self._intervals.maxlen or 0
+        return self._most
 
     @property
     def sum(self) -> float:
@@ -73,7 +74,12 @@ class PhiAccrual:
 
     def add(self, interval: float, times: int = 1) -> None:
         """Add a sample of `interval` milliseconds, so many times."""
-        window, most = self._intervals, self._intervals.maxlen or 0
+        window = self._intervals
+        if times == 1 and len(window) < self._most:
+            window.append(interval)
+            self._sum += interval
+            return
+        most = self._most
         times = min(times, most)
         for _ in range(len(window) + times - most):
             self._sum -= window.popleft()

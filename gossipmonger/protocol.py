@@ -167,8 +167,8 @@ class Protocol:
         live, dead = membership.others()
         missing = membership.missing_seeds(live, dead) if len(live) >= options.minimum_live_peers else []
         partners = choose_partners(
-            [peer.remote for peer in live],
-            [peer.remote for peer in dead if not peer.left] + missing,
+            live,
+            [*(peer for peer in dead if not peer.left), *missing],
             membership.seeds(),
             options.gossip_fanout,
             options.minimum_live_peers,

@@ -26,11 +26,11 @@ class _Address(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     port: _Port
     udp: bool | msgspec.UnsetType = msgspec.UNSET
 
-    def as_dict(self) -> dict[str, Any]:
-        address: dict[str, Any] = {"host": self.host, "port": self.port}
-        if self.udp is not msgspec.UNSET:
-            address["udp"] = self.udp
-        return address
+
+def _as_dict(address: _Address) -> dict[str, Any]:
+    if address.udp is msgspec.UNSET:
+        return {"host": address.host, "port": address.port}
+    return {"host": address.host, "port": address.port, "udp": address.udp}
 
 
 class _Entry(EntryFields, msgspec.Struct, eq=False, gc=False, rename={"version": "maxVersionSeen", "address": "transport"}):
@@ -50,7 +50,7 @@ class _Entry(EntryFields, msgspec.Struct, eq=False, gc=False, rename={"version":
 
     @property
     def transport(self) -> dict[str, Any]:
-        return self.address.as_dict()
+        return _as_dict(self.address)
 
 
 class _Sender(msgspec.Struct):
@@ -81,4 +81,4 @@ def decode(data: bytes | bytearray) -> tuple[RemotePeer, Any, Any] | None:
         return None
     deltas = None if message.deltas is msgspec.UNSET else message.deltas
     digest = None if message.digest is msgspec.UNSET else message.digest
-    return RemotePeer(message.sender.id, message.sender.transport.as_dict()), deltas, digest
+    return RemotePeer(message.sender.id, _as_dict(message.sender.transport)), deltas, digest
