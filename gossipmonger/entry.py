@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Entry", "EntryFields", "as_dicts"]
+__all__ = ["Entry", "EntryFields", "Own", "as_dicts"]
 
 #: The fields that are left out on the wire while they are this.
 _ABSENT: Mapping[str, Any] = {
@@ -44,57 +44,74 @@ class Entry(EntryFields):
     Args:
         id: The peer's id.
         version: The highest version that the sender knows of it; on the wire, `maxVersionSeen`.
-        transport: Where it is reached.
+        address: Where it is reached; on the wire, `transport`.
         heartbeat: How many digests it has sent, -1 if nobody has counted.
         floor: A version at or below which nothing of it exists.
         heard: A version above `version` that the sender has heard of and does not have yet, 0 for none.
         left: Whether it has said good-bye.
-        frame: What `gossipmonger.transport.messages` has made of `id` and `transport`, if an entry had the very same before.
+        stem: That of another entry that differs in nothing but the heartbeat.
 
     Attributes:
-        reply: In the sender's own entry: the digest answers another.
-        rumor: In the sender's own entry: the digest tells of what is new, and of nothing else.
-        part: In the sender's own entry: the digest is a part of one.
-        flow: In the sender's own entry: its rates, see `gossipmonger.flow`; None for none.
-        text: The JSON text, once it is made.
+        stem: The JSON text up to the heartbeat, once it is made.
+        text: All of the JSON text, once it is made.
+        reply, rumor, part, flow: See `Own`; a peer's entry has none of them.
     """
 
-    __slots__ = (
-        "floor", "flow", "frame", "heard", "heartbeat", "id", "left", "part", "reply", "rumor", "text", "transport", "version"
-    )  # fmt: skip
+    __slots__ = ("address", "floor", "heard", "heartbeat", "id", "left", "stem", "text", "version")
+
+    reply = False
+    rumor = False
+    part = False
+    flow: list[float] | None = None
 
     def __init__(
         self,
         id: str,
         version: int,
-        transport: Any,
+        address: Any,
         heartbeat: int = -1,
         floor: int = 0,
         heard: int = 0,
         left: bool = False,
-        frame: tuple[str, str] | None = None,
+        stem: str | None = None,
     ) -> None:
         self.id = id
         self.version = version
-        self.transport = transport
+        self.address = address
         self.heartbeat = heartbeat
         self.floor = floor
         self.heard = heard
         self.left = left
-        self.frame = frame
-        self.reply = self.rumor = self.part = False
-        self.flow: list[float] | None = None
+        self.stem = stem
         self.text: str | None = None
 
     def __repr__(self) -> str:
         return f"Entry({self.as_dict()!r})"
 
-    def marked(self, *, reply: bool = False, rumor: bool = False, part: bool = False, flow: list[float] | None = None) -> Entry:
+    @property
+    def transport(self) -> Any:
+        """The address, which a faster decoder's entry has in a form of its own, as the peer's `transport`."""
+        return self.address
+
+    def marked(self, *, reply: bool = False, rumor: bool = False, part: bool = False, flow: list[float] | None = None) -> Own:
         """Return a copy with these marks beside its own."""
-        copy = Entry(self.id, self.version, self.transport, self.heartbeat, self.floor, self.heard, self.left, self.frame)
+        copy = Own(self.id, self.version, self.address, self.heartbeat, self.floor, self.heard, self.left)
         copy.reply, copy.rumor, copy.part = self.reply or reply, self.rumor or rumor, self.part or part
         copy.flow = self.flow if flow is None else flow
         return copy
+
+
+class Own(Entry):
+    """The sender's own entry, which says what kind of digest it is in.
+
+    Attributes:
+        reply: The digest answers another.
+        rumor: The digest tells of what is new, and of nothing else.
+        part: The digest is a part of one.
+        flow: The sender's rates, see `gossipmonger.flow`; None for none.
+    """
+
+    __slots__ = ("flow", "part", "reply", "rumor")
 
 
 def as_dicts(digest: list[Entry]) -> list[dict[str, Any]]:

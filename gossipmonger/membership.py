@@ -141,7 +141,7 @@ class Membership:
         if entry is not None:
             peer.ours = heartbeat >= 0
         if (heartbeat < 0 or heartbeat >= peer.heartbeat) and peer.transport != sender.transport:
-            peer.transport = sender.transport
+            peer.transport, peer.told_at = sender.transport, None
         if peer.ours is False and sender.id not in self._counted:
             self._counted.add(sender.id)
             peer.hear(max(0, peer.heartbeat) + 1, now)
@@ -160,8 +160,10 @@ class Membership:
             peer.heartbeat = heartbeat
         elif heartbeat > peer.heartbeat:
             later = peer.hear(heartbeat, now)
-            if peer.transport != entry.transport:
-                peer.transport = entry.transport
+            if peer.told_at != entry.address:  # in this form it is compared faster than as a transport
+                peer.told_at = entry.address
+                if peer.transport != entry.transport:
+                    peer.transport = entry.transport
             if peer.left != entry.left:
                 peer.left = entry.left
                 if peer.left:

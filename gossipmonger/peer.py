@@ -79,6 +79,7 @@ class Peer:
     Attributes:
         arrivals: The window of intervals between its signs of life.
         ours: Whether it speaks what this package adds to the Node package's protocol; None before it has shown it.
+        told_at: The address that the entry with the latest heartbeat told, in the form in which it came.
         noted: A floor that was told of; while it is above `floor`, it is not settled yet.
     """
 
@@ -96,6 +97,7 @@ class Peer:
         "max_version_seen",
         "noted",
         "ours",
+        "told_at",
         "transport",
     )
 
@@ -122,6 +124,7 @@ class Peer:
         self.floor = floor
         self.heartbeat = heartbeat
         self.noted = 0
+        self.told_at: Any = None
         self._heard = 0  # the highest version that anyone was heard to know
         self.arrivals = PhiAccrual(intervals, last_time, max_intervals)
         self._log = Log()
@@ -302,20 +305,20 @@ class Peer:
 
     def entry(self) -> Entry:
         """Return what a digest says of this peer: the same entry again, if nothing has changed."""
-        old = self._entry
-        heard = self._heard if self._heard > self.max_version_seen else 0
-        frame = None
-        if old is not None and old.transport is self.transport:
-            if (
-                old.heartbeat == self.heartbeat
-                and old.version == self.max_version_seen
-                and old.floor == self.floor
-                and old.heard == heard
-                and old.left == self.left
-            ):
+        old, heard = self._entry, self._heard if self._heard > self.max_version_seen else 0
+        stem = None
+        if (
+            old is not None
+            and old.version == self.max_version_seen
+            and old.floor == self.floor
+            and old.heard == heard
+            and old.left == self.left
+            and old.address is self.transport
+        ):
+            if old.heartbeat == self.heartbeat:
                 return old
-            frame = old.frame
-        entry = Entry(self.id, self.max_version_seen, self.transport, self.heartbeat, self.floor, heard, self.left, frame)
+            stem = old.stem
+        entry = Entry(self.id, self.max_version_seen, self.transport, self.heartbeat, self.floor, heard, self.left, stem)
         self._entry = entry
         return entry
 

@@ -91,6 +91,7 @@ class Protocol:
         self._heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         local.heartbeat = self._heartbeat
         self._flow = Flow(options, now) if options.flow_control else None
+        self._by_reference = getattr(storage, "by_reference", False)
         self._rumors = Rumors(options.rumor_interval) if options.rumor_fanout else None
         self._deleted = now  # when a key was deleted last
         self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
@@ -270,12 +271,15 @@ class Protocol:
             known: Peer | None = get(id)
             if (
                 known is None
-                or heartbeat > known.heartbeat
                 or version > known.max_version_seen
                 or entry.floor > known.floor
                 or entry.heard
                 or known.noted > known.floor
-            ):  # it tells something of the peer that is new here
+                or (
+                    heartbeat > known.heartbeat
+                    and (entry.address != known.told_at or entry.left != known.left or id == sender.id)
+                )
+            ):
                 if id == local.id:
                     self._read_own(now, entry, output)
                     known = local
@@ -283,6 +287,10 @@ class Protocol:
                     known = self.membership.read(now, entry, id == sender.id, output)
                     if known is None:
                         continue
+            elif heartbeat > known.heartbeat:  # which is all that most entries tell
+                known.hear(heartbeat, now)
+                if not self._by_reference:
+                    self._storage.put(id, known)
             if heartbeat < known.heartbeat and id != local.id:
                 compared.later.append(known)
             if version < known.max_version_seen:

@@ -45,6 +45,7 @@ class Rumors:
         self._interval = interval
         self._fresh: dict[str, int] = {}  # id -> the version after which its news begin
         self._told: deque[dict[str, int]] = deque(maxlen=_TELLINGS)  # news of the last intervals, the latest first
+        self._again = 0  # tellings that are still to come, if nothing new happens
         self._next = 0.0
 
     def note(self, id: str, after: int) -> None:
@@ -54,14 +55,14 @@ class Rumors:
     @property
     def due(self) -> float | None:
         """When there is something to be told next, in milliseconds since the epoch; it may be past. None for nothing."""
-        again = any(self._told[turn] for turn in range(min(len(self._told), _TELLINGS - 1)))
-        return self._next if self._fresh or again else None
+        return self._next if self._fresh or self._again else None
 
     def take(self, now: float) -> Mapping[str, int]:
         """Return what is to be told now, id -> the version after which its news begin, and count that as told once."""
         due = self.due
         if due is None or now < due:
             return {}
+        self._again = _TELLINGS - 1 if self._fresh else self._again - 1
         self._told.appendleft(self._fresh)
         self._fresh = {}
         self._next = now + self._interval

@@ -24,7 +24,13 @@ class Storage(EventEmitter, ABC):
 
     An exception that a method raises becomes an `error` event of the endpoint, or reaches the caller whose call it broke.
     A failure that happens later, on a thread of the storage's own, is emitted as `error` with the exception.
+
+    Attributes:
+        by_reference: Whether `get` returns the very object that was put, and goes on doing so. Then changes of a peer that are
+            not of `live` are there without being put, and the busiest of them, heartbeats, are not.
     """
+
+    by_reference: bool = False
 
     @abstractmethod
     def get(self, id: str) -> Peer | None:
@@ -52,6 +58,8 @@ class Storage(EventEmitter, ABC):
 
 class MemoryStorage(Storage):
     """Peers in dicts, in the order in which they were first put; gone with the process."""
+
+    by_reference = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -94,7 +94,7 @@ def encode(sender: RemotePeer, *, deltas: list[list[Any]] | None = None, digest:
     Raises:
         TypeError, ValueError: A peer's transport is something that JSON has no form for.
     """
-    end = f'"sender":{_sender_text(sender)}}}\r\n'
+    end = f'"sender":{{"id":{_escaper.encode(sender.id)},"transport":{_transport_text(sender.transport)}}}}}\r\n'
     if digest is not None:
         try:
             texts = [entry.text or _entry_text(entry) for entry in digest]
@@ -124,35 +124,33 @@ def _deltas_text(deltas: list[list[Any]]) -> str:
     return _encoder.encode(deltas)
 
 
-def _sender_text(sender: RemotePeer) -> str:
-    transport = sender.transport
+def _transport_text(transport: Any) -> str:
     if type(transport) is dict and transport.keys() == {"host", "port"} and type(transport["port"]) is int:
-        return _address_text(sender.id, transport["host"], transport["port"])
-    return f'{{"id":{_escaper.encode(sender.id)},"transport":{_escaper.encode(transport)}}}'
+        return _address_text(transport["host"], transport["port"])
+    return _escaper.encode(transport)
 
 
-@lru_cache
-def _address_text(id: str, host: str, port: int) -> str:
-    return _escaper.encode({"id": id, "transport": {"host": host, "port": port}})
+@lru_cache(4096)
+def _address_text(host: str, port: int) -> str:
+    return _escaper.encode({"host": host, "port": port})
 
 
 def _entry_text(entry: Entry) -> str:
-    """Make an entry's text, and what of it never changes, of the id and mostly the transport, once for the peer."""
-    if entry.frame is None:
-        entry.frame = _escaper.encode(entry.id), _escaper.encode(entry.transport)
-    id, transport = entry.frame
-    text = f'{{"id":{id},"maxVersionSeen":{entry.version},"transport":{transport}'
-    if entry.heartbeat >= 0:
-        text = f'{text},"heartbeat":{entry.heartbeat}'
-    if entry.floor:
-        text = f'{text},"floor":{entry.floor}'
-    if entry.heard:
-        text = f'{text},"heard":{entry.heard}'
-    if entry.left or entry.reply or entry.rumor or entry.part:
-        text += "".join(f',"{mark}":true' for mark in _MARKS if getattr(entry, mark))
-    if entry.flow is not None:
-        text = f'{text},"flow":{_escaper.encode(entry.flow)}'
-    entry.text = text = text + "}"
+    """Make an entry's text; all of it but the heartbeat, which changes with every round, is made once for many."""
+    stem = entry.stem
+    if stem is None:
+        stem = (
+            f'{{"id":{_escaper.encode(entry.id)},"maxVersionSeen":{entry.version},"transport":{_transport_text(entry.address)}'
+        )
+        if entry.floor:
+            stem += f',"floor":{entry.floor}'
+        if entry.heard:
+            stem += f',"heard":{entry.heard}'
+        stem += "".join(f',"{mark}":true' for mark in _MARKS if getattr(entry, mark))
+        if entry.flow is not None:
+            stem += f',"flow":{_escaper.encode(entry.flow)}'
+        entry.stem = stem
+    entry.text = text = f'{stem},"heartbeat":{entry.heartbeat}}}' if entry.heartbeat >= 0 else stem + "}"
     return text
 
 
@@ -346,17 +344,17 @@ def _checked_entry(item: Any, index: int, source: object, reachable: Callable[[A
         raise _not_from(f"digest[{index}].floor", floor, 0, version, source)
     if type(heard) is not int or (heard and not version <= heard <= MAX_VERSION):
         raise _not_from(f"digest[{index}].heard", heard, version, MAX_VERSION, source)
-    entry = Entry(id, version, transport, heartbeat if "heartbeat" in item else -1, floor, heard)
-    for mark in _MARKS:
-        if mark in item:
-            if type(item[mark]) is not bool:
-                raise MessageError(f"digest[{index}].{mark} is {reprlib.repr(item[mark])}, neither true nor false", source)
-            setattr(entry, mark, item[mark])
+    marked = [mark for mark in _MARKS if mark in item]
+    for mark in marked:
+        if type(item[mark]) is not bool:
+            raise MessageError(f"digest[{index}].{mark} is {reprlib.repr(item[mark])}, neither true nor false", source)
     flow = get("flow")
     if flow is not None and not _is_flow(flow):
         raise MessageError(f"digest[{index}].flow is {reprlib.repr(flow)}, no [rho, tau]", source)
-    entry.flow = flow
-    return entry
+    entry = Entry(id, version, transport, get("heartbeat", -1), floor, heard, get("left", False))
+    if flow is None and not marked:
+        return entry
+    return entry.marked(reply=get("reply", False), rumor=get("rumor", False), part=get("part", False), flow=flow)
 
 
 def _not_from(name: str, number: Any, least: int, most: int, source: object) -> MessageError:
