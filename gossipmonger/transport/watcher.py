@@ -270,7 +270,10 @@ class Watcher:
             pass
         acceptor = self._acceptor
         if acceptor is not None and acceptor.fileno() not in self._selector.get_map():
-            self._selector.register(acceptor.fileno(), selectors.EVENT_READ, acceptor)
+            try:
+                self._selector.register(acceptor.fileno(), selectors.EVENT_READ, acceptor)
+            except OSError as error:
+                self._failed(error)
         while self._handed:
             connection = self._handed.popleft()
             if len(self._open) > self._max_connections:
