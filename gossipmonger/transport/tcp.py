@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from gossipmonger import values
-from gossipmonger.errors import ClosedError, report
+from gossipmonger.errors import ClosedError, MessageError, report
 from gossipmonger.options import Options, check_number, unknown_option
-from gossipmonger.peer import Kin, RemotePeer
+from gossipmonger.peer import RemotePeer
 from gossipmonger.transport import messages
 from gossipmonger.transport.base import Transport
 from gossipmonger.transport.compression import deflate_for, inflate
@@ -237,22 +237,26 @@ class TcpTransport(Transport):
             callback()
 
     def _received(self, connection: Connection) -> None:
-        caller = None
         try:
-            source = connection.source
-            message = messages.decode(inflate(connection.data, self.max_message_size, source), source, is_address)
-            sender = Kin(*message.sender)
-            if not connection.dialled:
-                sender = caller = Caller(*message.sender)
-                caller.way_back = connection
+            data = inflate(connection.data, self.max_message_size, connection)
+            message = messages.decode(data, connection, is_address)
+        except MessageError as error:
+            error.source = connection.source  # a text that nobody has needed before
+            self._watcher.close(connection)
+            self._failed(error)
+            return
+        caller = Caller(*message.sender)
+        if not connection.dialled:
+            caller.way_back = connection
+        try:
             if message.deltas is not None and not self._closed:
-                self.emit("deltas", sender, message.deltas)
+                self.emit("deltas", caller, message.deltas)
             if message.digest is not None and not self._closed:
-                self.emit("digest", sender, message.digest)
+                self.emit("digest", caller, message.digest)
         except Exception as error:
             self._failed(error)
         finally:
-            if caller is None or caller.take() is not None:
+            if connection.dialled or caller.take() is not None:
                 self._watcher.close(connection)
 
     def _failed(self, error: Exception) -> None:
