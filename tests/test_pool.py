@@ -23,8 +23,12 @@ def make() -> Iterator[Callable[[int], Pool[Job]]]:
     """Make pools that call their jobs, and close them."""
     made: list[Pool[Job]] = []
 
+    def run(job: Job) -> Job | None:
+        more = job()
+        return more if callable(more) else None
+
     def make(size: int) -> Pool[Job]:
-        made.append(Pool(NAME, size, lambda job: job()))
+        made.append(Pool(NAME, size, run))
         return made[-1]
 
     yield make
@@ -95,6 +99,55 @@ def test_the_threads_are_daemons_with_the_pools_name(make: Callable[[int], Pool[
     pool.put(lambda: ran.append(threading.current_thread()))
     assert pool.join(LONG)
     assert [(thread.name, thread.daemon) for thread in ran] == [(NAME, True)]
+
+
+def test_a_job_that_is_returned_is_done_after_those_that_wait(make: Callable[[int], Pool[Job]]) -> None:
+    order: list[str] = []
+    gate = Gate()
+
+    def first() -> Job:
+        gate()
+        order.append("first")
+        return partial(order.append, "again")
+
+    pool = make(1)
+    pool.put(first)
+    assert gate.begun.wait(10)
+    pool.put(lambda: order.append("second"))
+    gate.open.set()
+    assert pool.join(LONG)
+    assert order == ["first", "second", "again"]
+
+
+def test_a_job_that_is_returned_while_none_waits_stays_on_its_thread(make: Callable[[int], Pool[Job]]) -> None:
+    pool, ran = make(4), []
+
+    def again() -> Any:
+        ran.append(threading.current_thread())
+        return again if len(ran) < 5 else None
+
+    pool.put(again)
+    assert pool.join(LONG)
+    assert len(ran) == 5
+    assert threads() == [ran[0]]
+    assert set(ran) == {ran[0]}
+
+
+def test_a_job_that_is_returned_after_close_is_not_done(make: Callable[[int], Pool[Job]]) -> None:
+    pool, ran, gate = make(1), [], Gate()
+
+    def again() -> Any:
+        ran.append(1)
+        gate()
+        return again
+
+    pool.put(again)
+    assert gate.begun.wait(10)
+    pool.close()
+    gate.open.set()
+    assert pool.wait_closed(LONG)
+    assert pool.join(LONG)
+    assert ran == [1]
 
 
 # When a thread is started

@@ -143,6 +143,10 @@ def parked(server: Serving, *sizes: int) -> None:  # the slow, in the acceptor's
     until(lambda: [connection.size for connection in list(server.watcher._parked)] == list(sizes))
 
 
+def unread(server: Serving) -> None:  # an answer, that is more than the sockets take
+    until(lambda: [bool(connection.outgoing) for connection in list(server.watcher._parked)] == [True])
+
+
 def say(connect: Connect, server: Serving, data: bytes) -> None:
     connect(server, data).end()
 
@@ -354,7 +358,7 @@ def test_an_answer_that_is_read_slowly_costs_no_thread(start: Start, connect: Co
     server = start(readers=1, reply=HUGE)
     slow = connect(server, b"m")
     slow.end()
-    until(lambda: [bool(connection.outgoing) for connection in list(server.watcher._parked)] == [True])
+    unread(server)
     for data in (b"m", LONG):
         other = connect(server, data)
         other.end()
@@ -370,7 +374,7 @@ def test_an_answer_that_is_not_read_to_its_end_is_told(start: Start, connect: Co
     client = connect(server, b"m")
     client.end()
     if resets:
-        until(lambda: len(server.watcher._parked) == 1)
+        unread(server)
         client.reset()
     error = server.failure()
     assert isinstance(error, SendError)
@@ -543,6 +547,33 @@ def test_who_asked_before_may_listen_after(silent: Serving, call: MakeCall, conn
     say(connect, silent, b"m")
     assert silent.message() == b"m"
     silent.watcher.stop()
+
+
+def test_without_a_thread_to_watch_with_nothing_is_left_open_and_it_is_tried_again(silent: Serving, call: MakeCall) -> None:
+    asked, acceptor = call(), Server("127.0.0.1", 0)
+    descriptors = len(glob("/proc/self/fd/*"))
+    with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("no thread")):
+        with pytest.raises(RuntimeError, match="no thread"):
+            silent.watcher.accept_from(acceptor)
+        silent.watcher.hear(asked.connection)
+    assert str(silent.failure()) == "no thread"
+    assert asked.closed()
+    assert len(glob("/proc/self/fd/*")) == descriptors - 2  # the two that were handed in
+    again = call()
+    silent.watcher.hear(again.connection)
+    parked(silent, 0)
+    silent.watcher.stop()
+
+
+def test_what_the_system_does_not_watch_is_refused(start: Start, connect: Connect) -> None:
+    server = start()
+    until(lambda: len(server.watcher._selector.get_map()) == 2)
+    with mock.patch.object(server.watcher._selector, "register", side_effect=OSError("no more")):
+        client = connect(server)
+        assert str(server.failure()) == f"message from {client.source} refused: no more"
+        assert client.closed()
+    say(connect, server, b"m")
+    assert server.message() == b"m"
 
 
 # The end

@@ -21,10 +21,11 @@ _CHUNK = 1 << 16
 #: Reads in one turn, so that one that sends as fast as it is read does not hold up others.
 _TURN = 16
 
-_AT_ONCE: int = getattr(socket, "MSG_DONTWAIT", 0)
+#: Plain integers: flags of the module `socket` are enums, and to combine two of these takes longer than to send.
+_AT_ONCE = int(getattr(socket, "MSG_DONTWAIT", 0))
 
 #: More is to come: the FIN, which so travels with the last of the data, and wakes the other side once.
-_MORE: int = getattr(socket, "MSG_MORE", 0)
+_MORE = int(getattr(socket, "MSG_MORE", 0))
 
 
 class Connection:
@@ -59,6 +60,9 @@ class Connection:
         """The other side's address, for errors. An IPv4 address is one, though the socket be for both versions of IP."""
         host, port = self._address[0].removeprefix("::ffff:"), self._address[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def __str__(self) -> str:
+        return self.source
 
     @property
     def data(self) -> bytes:

@@ -33,11 +33,11 @@ class Pool(Generic[Job]):
     Args:
         name: What the threads are called.
         size: How many there are at most.
-        run: Takes a job. It had better not raise; if it does, the exception goes to `threading.excepthook` and the thread
-            goes on.
+        run: Takes a job; may return one, which has its turn after those that wait. It had better not raise; if it does, the
+            exception goes to `threading.excepthook` and the thread goes on.
     """
 
-    def __init__(self, name: str, size: int, run: Callable[[Job], None]) -> None:
+    def __init__(self, name: str, size: int, run: Callable[[Job], Job | None]) -> None:
         self._name = name
         self._size = size
         self._run = run
@@ -71,19 +71,26 @@ class Pool(Generic[Job]):
         return True
 
     def _work(self) -> None:
+        next_job: Job | _End | None = None
         while True:
-            job = self._jobs.get()
+            job = self._jobs.get() if next_job is None else next_job
             if isinstance(job, _End):
                 return
             try:
-                self._run(job)
+                next_job = self._run(job)
             except BaseException as error:  # nothing ends a thread, not even SystemExit out of a listener
+                next_job = None
                 report(error)
-            finally:
-                with self._pool_lock:
-                    self._unfinished -= 1
-                    if not self._unfinished:
-                        self._all_done.notify_all()
+            with self._pool_lock:
+                if next_job is not None and not self._closed:
+                    if self._jobs.empty():
+                        continue  # without waking another thread
+                    self._unfinished += 1
+                    self._jobs.put(next_job)
+                next_job = None
+                self._unfinished -= 1
+                if not self._unfinished:
+                    self._all_done.notify_all()
 
     def join(self, timeout: float) -> bool:
         """Wait at most `timeout` milliseconds until nothing is left to do; return whether that is so.

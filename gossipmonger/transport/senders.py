@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from gossipmonger.errors import SendError
+from gossipmonger.errors import SendError, report
 from gossipmonger.peer import RemotePeer
 from gossipmonger.transport.connection import Connection, wait_for
 from gossipmonger.transport.pool import Pool
@@ -96,10 +96,12 @@ class Senders:
             del self._queues[destination]
             raise
 
-    def _serve(self, destination: tuple[str, int]) -> None:
+    def _serve(self, destination: tuple[str, int]) -> tuple[str, int] | None:
+        """Send the message that has waited for longest; return the destination if more wait for this pool's threads."""
         with self._senders_lock:
             if self._closed:
-                return
+                return None
+            failed = destination in self._failing
             waiting = self._queues[destination].popleft()
         arrived = False
         try:
@@ -113,17 +115,22 @@ class Senders:
         except Exception as error:
             arrived = True  # it is the message that is wrong, not the peer
             self._report(error)
-        finally:
-            with self._senders_lock:
-                self._failing.pop(destination, None)
-                if not arrived:
-                    self._failing[destination] = None
-                    if len(self._failing) > _MAX_FAILING:
-                        del self._failing[next(iter(self._failing))]
-                if self._queues[destination]:
-                    self._take_turn(destination)
-                else:
-                    del self._queues[destination]
+        except BaseException as error:  # SystemExit out of a listener, say: what waits is to be sent all the same
+            arrived = True
+            report(error)
+        with self._senders_lock:
+            self._failing.pop(destination, None)
+            if not arrived:
+                self._failing[destination] = None
+                if len(self._failing) > _MAX_FAILING:
+                    del self._failing[next(iter(self._failing))]
+            if not self._queues[destination]:
+                del self._queues[destination]
+            elif failed != arrived:
+                return destination
+            else:
+                self._take_turn(destination)
+        return None
 
     def _deliver(self, destination: tuple[str, int], message: bytes) -> None:
         connection = self._connect(*destination)

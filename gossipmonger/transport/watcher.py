@@ -20,6 +20,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from time import monotonic
 from typing import Any, Protocol
 
@@ -92,6 +93,7 @@ class Watcher:
         self._handed: deque[Connection] = deque()  # from other threads to the watching one
         self._parked: dict[Connection, None] = {}  # the watching thread's own: an ordered set
         self._look_at = math.inf  # the same: no deadline of these is before it
+        self._expected = 1.0  # the same: how many connections are accepted at once
         self._acceptor: Acceptor | None = None
         self._pool: Pool[Connection] = Pool("gossipmonger-tcp-reader", readers, self._handle)
         self._thread: threading.Thread | None = None
@@ -101,9 +103,19 @@ class Watcher:
     # From any thread
 
     def accept_from(self, acceptor: Acceptor) -> None:
-        """Take connections from a listening socket, and close it at the end. There can be one."""
+        """Take connections from a listening socket, and close it at the end. There can be one.
+
+        Raises:
+            RuntimeError, OSError: The system has no thread, or no descriptor, to do that with.
+        """
         self._acceptor = acceptor
-        if not self._start():
+        try:
+            started = self._start()
+        except BaseException:
+            self._acceptor = None
+            acceptor.server_close()
+            raise
+        if not started:
             acceptor.server_close()
 
     def hear(self, connection: Connection) -> None:
@@ -153,13 +165,16 @@ class Watcher:
             if self._stopping:
                 return False
             if self._thread is None:
-                self._selector = selectors.DefaultSelector()
-                self._waker, self._wakeup = socket.socketpair()
-                self._waker.setblocking(False)
-                self._wakeup.setblocking(False)
-                self._selector.register(self._wakeup, selectors.EVENT_READ, self._wakeup)
-                self._thread = threading.Thread(target=self._run, name="gossipmonger-tcp", daemon=True)
-                self._thread.start()
+                with ExitStack() as undo:
+                    self._selector = undo.enter_context(selectors.DefaultSelector())
+                    self._waker, self._wakeup = map(undo.enter_context, socket.socketpair())
+                    self._waker.setblocking(False)
+                    self._wakeup.setblocking(False)
+                    self._selector.register(self._wakeup, selectors.EVENT_READ, self._wakeup)
+                    thread = threading.Thread(target=self._run, name="gossipmonger-tcp", daemon=True)
+                    thread.start()
+                    self._thread = thread
+                    undo.pop_all()
         self._wake()
         return True
 
@@ -172,7 +187,13 @@ class Watcher:
     def _watch(self, connection: Connection) -> None:
         self._open.add(connection)
         self._handed.append(connection)
-        if not self._start():
+        try:
+            started = self._start()
+        except (RuntimeError, OSError) as error:  # out of threads or descriptors
+            started = False
+            self._handed.remove(connection)
+            self._failed(error)
+        if not started:
             self.close(connection)
 
     def _advance(self, connection: Connection, *, here: bool) -> bool:
@@ -204,6 +225,8 @@ class Watcher:
         try:
             self._received(connection)
         except BaseException as error:  # nothing ends a thread, not even SystemExit out of a listener
+            if not connection.outgoing:
+                self.close(connection)
             report(error)
 
     def _hand_over(self, connection: Connection) -> None:
@@ -250,7 +273,10 @@ class Watcher:
             pass
         acceptor = self._acceptor
         if acceptor is not None and acceptor.fileno() not in self._selector.get_map():
-            self._selector.register(acceptor.fileno(), selectors.EVENT_READ, acceptor)
+            try:
+                self._selector.register(acceptor.fileno(), selectors.EVENT_READ, acceptor)
+            except OSError as error:
+                self._failed(error)
         while self._handed:
             connection = self._handed.popleft()
             if len(self._open) > self._max_connections:
@@ -258,10 +284,12 @@ class Watcher:
             self._park(connection)
 
     def _accept(self, acceptor: Acceptor) -> None:
-        for _ in range(_CROWD):
+        # To be told that nobody else is there costs a fifth of what a message does, so it is not asked each time.
+        for _ in range(int(self._expected)):
             try:
                 connection = acceptor.accept()
             except BlockingIOError:
+                self._expected = max(1.0, self._expected / 2)
                 return
             except OSError as error:  # out of descriptors, or the peer was gone already
                 self._failed(error)
@@ -278,6 +306,7 @@ class Watcher:
                 self._park(connection)
             if self._stopping:
                 return
+        self._expected = min(_CROWD, self._expected + 0.25)
 
     def _pause(self) -> None:
         # Nothing is parked, so there is nothing to watch but the wakeup.
@@ -287,9 +316,14 @@ class Watcher:
         if self._stopping:  # and `stop` may have been here already
             self.close(connection)
             return
-        self._parked[connection] = None
         event = selectors.EVENT_WRITE if connection.outgoing else selectors.EVENT_READ
-        self._selector.register(connection.socket, event, connection)
+        try:
+            self._selector.register(connection.socket, event, connection)
+        except OSError as error:  # the system watches no more than so many
+            self.close(connection)
+            self._failed(MessageError(str(error), connection.source))
+            return
+        self._parked[connection] = None
         self._look_at = min(self._look_at, connection.deadline)
 
     def _unpark(self, connection: Connection) -> None:
