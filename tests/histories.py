@@ -22,6 +22,7 @@ from typing import Any
 from gossipmonger import Gossipmonger, MemoryStorage
 from gossipmonger.simulation import Simulation
 
+from .pieces import send_in_pieces
 from .plain import PlainNode
 
 KEYS = ["k1", "k2", "k3", "k4", "k5", "k6"]
@@ -53,6 +54,9 @@ class History:
         plain = chance.choice([0, 0, 0, 1, 2])
         if plain:
             self.options["forget_dead_peers_after"] = 86_400_000
+        pieces = Random(f"pieces {seed}")
+        if pieces.random() < 0.3:
+            send_in_pieces(self.sim.network, pieces, whole=lambda host: host.startswith("plain"))
         count = chance.randint(2, 5)
         self.ids = [f"n{n}" for n in range(count)]
         self.patience = 2 * most  # a restart takes so long where an answer of a plain node might still be on its way

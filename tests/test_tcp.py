@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import queue
 import select
 import socket
 import struct
@@ -15,7 +16,7 @@ from unittest import mock
 
 import pytest
 
-from gossipmonger import MessageError, RemotePeer, SendError, TcpTransport
+from gossipmonger import Gossipmonger, MessageError, RemotePeer, SendError, TcpTransport
 from gossipmonger.entry import EntryFields
 from gossipmonger.peer import Kin
 from gossipmonger.testing.transport import TransportContract
@@ -634,6 +635,26 @@ def test_close_ends_what_waits_for_an_answer(net: Net) -> None:
             connection.send(b"x")
     assert (node.heard, node.errors) == ([], [])
     assert node.transport._watcher._open == set()
+
+
+def test_a_node_that_can_only_dial_out_learns_what_others_know_and_they_what_it_knows(net: Net) -> None:
+    inside = Gossipmonger({"id": "inside", "transport": {"host": HOST, "port": 0}})
+    net.callback(inside.close)
+    inside.update("k", "inside")
+    inside.transport.listen()
+    seed = {"id": "inside", "transport": inside.local_peer.transport}
+    outside = Gossipmonger({"id": "outside", "transport": {"host": "nobody.invalid", "port": 9}}, seeds=[seed])
+    net.callback(outside.close)
+    heard: queue.Queue[tuple[str, str, str]] = queue.Queue()
+    errors: list[Exception] = []
+    for node in (inside, outside):
+        node.on("update", lambda *update: heard.put(update))
+        node.on("error", errors.append)
+    outside.update("k", "outside")
+    outside.gossip()
+    learned = {heard.get(timeout=10), heard.get(timeout=10)}
+    assert learned == {("inside", "k", "inside"), ("outside", "k", "outside")}
+    assert errors == []  # nobody has tried to reach it
 
 
 @pytest.mark.parametrize("asked", [True, False])

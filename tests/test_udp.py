@@ -122,9 +122,11 @@ class Wire:
 
 
 class Socket(socket.socket):
-    """A socket that does what `faults` say before it does what it is told."""
+    """A socket that does what `faults` say before it does what it is told, and loses and swaps some of what it sends."""
 
     faults: ClassVar[list[Callable[[Socket, str], None]]] = []
+    chance: ClassVar[random.Random | None] = None
+    held: ClassVar[list[tuple[Any, ...]]] = []
     sent = 0
 
     def recvfrom(self, *args: Any) -> Any:
@@ -133,8 +135,18 @@ class Socket(socket.socket):
 
     def sendto(self, *args: Any) -> Any:
         self.fail("sendto")
-        sent = super().sendto(*args)
         Socket.sent += 1
+        if self.chance is not None:
+            fate = self.chance.random()
+            if fate < 0.2:
+                return len(args[0])
+            if fate < 0.4:
+                self.held.append(args)
+                return len(args[0])
+        sent = super().sendto(*args)
+        with suppress(IndexError):
+            while True:
+                super().sendto(*self.held.pop())
         return sent
 
     def fail(self, doing: str) -> None:
@@ -151,6 +163,8 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[Socket, str], None
 
     monkeypatch.setattr(udp, "_socket", a_socket)
     monkeypatch.setattr(Socket, "faults", [])
+    monkeypatch.setattr(Socket, "chance", None)
+    monkeypatch.setattr(Socket, "held", [])
     monkeypatch.setattr(Socket, "sent", 0)
     return Socket.faults
 
@@ -664,6 +678,11 @@ def everybody_has(cluster: Cluster, key: str) -> Callable[[], bool]:
     return lambda: all(node.data.get(id, {}).get(key) == id for node in nodes.values() for id in nodes.keys() - {node.id})
 
 
+def everybody_is(cluster: Cluster, state: dict[str, dict[str, Any]]) -> Callable[[], bool]:
+    """Whether all know this of all."""
+    return lambda: all(node.state() == state for node in cluster.nodes.values())
+
+
 def test_a_cluster_over_udp_meets_spreads_updates_and_sees_a_death(cluster: Cluster) -> None:
     for number in range(4):
         cluster.here(f"u{number}", udp=True)
@@ -679,6 +698,21 @@ def test_a_cluster_over_udp_meets_spreads_updates_and_sees_a_death(cluster: Clus
     del cluster.nodes["u4"]
     victim.kill()
     cluster.until(lambda: all(node.peers["u4"] == "dead" for node in cluster.nodes.values()), seconds=60)
+
+
+def test_what_is_lost_or_comes_in_the_wrong_order_is_mended(cluster: Cluster, rng: random.Random) -> None:
+    Socket.chance = rng
+    for number in range(3):
+        cluster.here(f"u{number}", udp=True)
+    cluster.until(cluster.all_know_all)
+    keys = {f"key {number}": rng.randbytes(30).hex() for number in range(100)}
+    for count in (1, 2):
+        for node in cluster.nodes.values():
+            for key, value in keys.items():
+                node.update(key, [node.id, count, value])
+        wanted = {id: {key: [id, count, value] for key, value in keys.items()} for id in cluster.nodes}
+        cluster.until(everybody_is(cluster, wanted))
+    assert all(node.errors == [] for node in cluster.nodes.values())
 
 
 def test_a_mixed_cluster_of_udp_and_tcp_is_one(cluster: Cluster) -> None:

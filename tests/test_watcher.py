@@ -143,6 +143,10 @@ def parked(server: Serving, *sizes: int) -> None:  # the slow, in the acceptor's
     until(lambda: [connection.size for connection in list(server.watcher._parked)] == list(sizes))
 
 
+def unread(server: Serving) -> None:  # an answer, that is more than the sockets take
+    until(lambda: [bool(connection.outgoing) for connection in list(server.watcher._parked)] == [True])
+
+
 def say(connect: Connect, server: Serving, data: bytes) -> None:
     connect(server, data).end()
 
@@ -354,7 +358,7 @@ def test_an_answer_that_is_read_slowly_costs_no_thread(start: Start, connect: Co
     server = start(readers=1, reply=HUGE)
     slow = connect(server, b"m")
     slow.end()
-    until(lambda: [bool(connection.outgoing) for connection in list(server.watcher._parked)] == [True])
+    unread(server)
     for data in (b"m", LONG):
         other = connect(server, data)
         other.end()
@@ -370,7 +374,7 @@ def test_an_answer_that_is_not_read_to_its_end_is_told(start: Start, connect: Co
     client = connect(server, b"m")
     client.end()
     if resets:
-        until(lambda: len(server.watcher._parked) == 1)
+        unread(server)
         client.reset()
     error = server.failure()
     assert isinstance(error, SendError)
@@ -563,6 +567,7 @@ def test_without_a_thread_to_watch_with_nothing_is_left_open_and_it_is_tried_aga
 
 def test_what_the_system_does_not_watch_is_refused(start: Start, connect: Connect) -> None:
     server = start()
+    until(lambda: len(server.watcher._selector.get_map()) == 2)
     with mock.patch.object(server.watcher._selector, "register", side_effect=OSError("no more")):
         client = connect(server)
         assert str(server.failure()) == f"message from {client.source} refused: no more"

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gossipmonger.entry import EntryFields
-from gossipmonger.peer import RemotePeer
+from gossipmonger.peer import Kin, RemotePeer
 from gossipmonger.testing.samples import VALUES
 from gossipmonger.transport.base import Transport
 from gossipmonger.values import MAX_NESTING, copied, same
@@ -214,6 +214,35 @@ class TransportContract:
         a.transport.digest(b.peer, a.peer, [])
         a.wait_for(1)
         assert a.heard == [("deltas", b.peer, [["b", "k", "answer", 1]])]
+        assert (a.errors, b.errors) == ([], [])
+
+    def test_a_handler_can_answer_more_than_once_and_when_it_has_returned(self) -> None:
+        """All that is sent to the remote peer that came with a message arrives, on whatever way."""
+        a, b = self._node("a"), self._node("b")
+        callers: list[RemotePeer] = []
+
+        def answer(remote: RemotePeer, _: Any) -> None:
+            for version in (1, 2, 3):
+                b.transport.deltas(remote, b.peer, [["b", "k", "answer", version]])
+            callers.append(remote)
+
+        b.transport.on("digest", answer)
+        a.transport.digest(b.peer, a.peer, [])
+        a.wait_for(3)
+        b.transport.deltas(callers[0], b.peer, [["b", "k", "late", 4]])
+        a.wait_for(4)
+        expected = [["b", "k", "answer", 1], ["b", "k", "answer", 2], ["b", "k", "answer", 3], ["b", "k", "late", 4]]
+        assert sorted(a.deltas, key=lambda delta: int(delta[3])) == expected
+        assert (a.errors, b.errors) == ([], [])
+
+    def test_what_is_sent_to_one_of_our_kind_arrives_as_it_was_sent(self) -> None:
+        """A transport may compress a message to a `Kin`, which it may not do to others, and everyone reads both."""
+        a, b = self._node("a"), self._node("b")
+        value = ("x" + "é😀" * self.big_message)[: self.big_message]
+        for version, kind in enumerate((Kin, RemotePeer)):
+            a.transport.deltas(kind(*b.peer), a.peer, [["a", "k", value, version]])
+            b.wait_for_deltas(version + 1)
+            assert b.deltas[version] == ["a", "k", value, version]
         assert (a.errors, b.errors) == ([], [])
 
     def test_messages_of_eight_threads_all_arrive(self) -> None:

@@ -61,6 +61,9 @@ class Connection:
         host, port = self._address[0].removeprefix("::ffff:"), self._address[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    def __str__(self) -> str:
+        return self.source
+
     @property
     def data(self) -> bytes:
         """What has come."""

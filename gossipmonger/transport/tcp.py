@@ -1,15 +1,20 @@
-"""The TCP transport: one message per connection, ended by the sender's FIN.
+"""The TCP transport: one message per connection, ended by the sender's FIN, and maybe one that answers it, on the way back.
 
 Threads, all daemons, since a program that ends need not wait for gossip:
 
-* `gossipmonger-tcp` accepts. It also watches the connections whose message is slow to arrive, so that these cost no thread.
-* up to `readers` threads of the same name with a number take what has arrived, decode it and emit it.
-* `gossipmonger-sender` threads connect and send. Each destination is served by one at a time, in turn with the others, and
-  one that failed last time by a pair of threads of their own: peers that do not answer wait for each other and for nobody
-  else.
+* `gossipmonger-tcp` accepts and reads, decodes what is small and emits it. It watches whatever is slow, so that that costs
+  no thread.
+* up to `readers` threads `gossipmonger-tcp-reader` decode and emit what is long.
+* `gossipmonger-sender` threads connect, send, and emit an answer that comes at once. Each destination is served by one at a
+  time, in turn with the others, and one that failed last time by a pair of threads of their own: peers that do not answer
+  wait for each other and for nobody else.
 
-Events are emitted on the thread on which they happen: `listening` on the caller's of `listen`, messages on a reader, errors
-on any.
+Events are emitted on the thread on which they happen: `listening` on the caller's of `listen`, messages on any of these,
+errors on any at all. A handler that blocks keeps its thread from what else it has to do.
+
+A message's sender is a `Caller`, a `RemotePeer` that carries the way back. The first message to it, while it is handled, goes
+on the connection that it came on. Later ones are sent on connections of their own, as is one that has no room in one message,
+or whose receiver is there no more.
 """
 
 from __future__ import annotations
@@ -18,9 +23,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from gossipmonger.errors import ClosedError, report
+from gossipmonger.errors import ClosedError, MessageError, report
 from gossipmonger.options import Options, check_number, unknown_option
-from gossipmonger.peer import Kin, RemotePeer
+from gossipmonger.peer import RemotePeer
 from gossipmonger.transport import messages
 from gossipmonger.transport.base import Transport
 from gossipmonger.transport.compression import deflate_for, inflate
@@ -43,12 +48,14 @@ class TcpTransport(Transport):
             any other argument may stand here too.
         max_message_size: Bytes; a larger message is refused while it arrives, and while it inflates.
         compress_above: Bytes above which a message to a peer of our kind is deflated; None: never.
-        max_connections: How many may be open at once before the slowest is closed to make room.
-        readers: Threads that read and decode. Python runs one at a time, so more only help where handlers wait.
+        max_connections: How many may be open at once, waiting for an answer or for a message, before the slowest is closed to
+            make room.
+        readers: Threads that decode what is long. Python runs one at a time, so more only help where handlers wait.
         senders: Threads that connect and send.
         connect_timeout: Milliseconds for each address that a name resolves to.
         send_timeout: Milliseconds for one message to leave.
-        receive_timeout: Milliseconds for one message to arrive, from accept to FIN.
+        receive_timeout: Milliseconds for one message to arrive: from the accept, or from the FIN of what it answers, to its
+            own FIN.
 
     Attributes:
         host: Where peers are told to connect.
@@ -217,20 +224,24 @@ class TcpTransport(Transport):
             callback()
 
     def _received(self, connection: Connection) -> None:
-        caller = None
         try:
-            source = connection.source
-            message = messages.decode(inflate(connection.data, self.max_message_size, source), source, messages.is_address)
-            sender = Kin(*message.sender)
-            if not connection.dialled:
-                sender = caller = Caller(*message.sender)
-                caller.way_back = connection
+            data = inflate(connection.data, self.max_message_size, connection)
+            message = messages.decode(data, connection, messages.is_address)
+        except MessageError as error:
+            error.source = connection.source  # a text that nobody has needed before
+            self._watcher.close(connection)
+            self._failed(error)
+            return
+        caller = Caller(*message.sender)
+        if not connection.dialled:
+            caller.way_back = connection
+        try:
             if not self._closed:
-                self.hand_out(sender, message.deltas, message.digest)
+                self.hand_out(caller, message.deltas, message.digest)
         except Exception as error:
             self._failed(error)
         finally:
-            if caller is None or caller.take() is not None:
+            if connection.dialled or caller.take() is not None:
                 self._watcher.close(connection)
 
     def _failed(self, error: Exception) -> None:

@@ -93,6 +93,7 @@ class Watcher:
         self._handed: deque[Connection] = deque()  # from other threads to the watching one
         self._parked: dict[Connection, None] = {}  # the watching thread's own: an ordered set
         self._look_at = math.inf  # the same: no deadline of these is before it
+        self._expected = 1.0  # the same: how many connections are accepted at once
         self._acceptor: Acceptor | None = None
         self._pool: Pool[Connection] = Pool("gossipmonger-tcp-reader", readers, self._handle)
         self._thread: threading.Thread | None = None
@@ -224,6 +225,8 @@ class Watcher:
         try:
             self._received(connection)
         except BaseException as error:  # nothing ends a thread, not even SystemExit out of a listener
+            if not connection.outgoing:
+                self.close(connection)
             report(error)
 
     def _hand_over(self, connection: Connection) -> None:
@@ -270,7 +273,10 @@ class Watcher:
             pass
         acceptor = self._acceptor
         if acceptor is not None and acceptor.fileno() not in self._selector.get_map():
-            self._selector.register(acceptor.fileno(), selectors.EVENT_READ, acceptor)
+            try:
+                self._selector.register(acceptor.fileno(), selectors.EVENT_READ, acceptor)
+            except OSError as error:
+                self._failed(error)
         while self._handed:
             connection = self._handed.popleft()
             if len(self._open) > self._max_connections:
@@ -278,10 +284,12 @@ class Watcher:
             self._park(connection)
 
     def _accept(self, acceptor: Acceptor) -> None:
-        for _ in range(_CROWD):
+        # To be told that nobody else is there costs a fifth of what a message does, so it is not asked each time.
+        for _ in range(int(self._expected)):
             try:
                 connection = acceptor.accept()
             except BlockingIOError:
+                self._expected = max(1.0, self._expected / 2)
                 return
             except OSError as error:  # out of descriptors, or the peer was gone already
                 self._failed(error)
@@ -298,6 +306,7 @@ class Watcher:
                 self._park(connection)
             if self._stopping:
                 return
+        self._expected = min(_CROWD, self._expected + 0.25)
 
     def _pause(self) -> None:
         # Nothing is parked, so there is nothing to watch but the wakeup.
