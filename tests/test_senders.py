@@ -310,6 +310,26 @@ def test_a_failing_destination_is_served_apart_until_a_message_arrives(make: Mak
     assert len(failed) == 2
 
 
+def test_what_waits_behind_a_message_that_fails_is_served_apart_and_behind_one_that_arrives_no_more(
+    make: Make, place: MakePlace, failed: Failures
+) -> None:
+    senders, there, gate = make(), place(), Message(b"m", gate=True)
+    messages = [gate, Message(b"m"), Message(b"m"), Message(b"m")]
+    for message in messages[:2]:
+        senders.send(there.peer, "deltas", message)
+    gate.open.set()
+    failed.wait(2)
+    settled(senders)
+    there.listen()
+    gate = messages[2] = Message(b"m", gate=True)
+    for message in messages[2:]:
+        senders.send(there.peer, "deltas", message)
+    gate.open.set()
+    settled(senders)
+    assert [message.thread for message in messages] == [ANSWERING, SILENT, SILENT, ANSWERING]
+    assert len(failed) == 2
+
+
 def test_a_failing_destination_holds_up_no_other(make: Make, place: MakePlace, failed: Failures) -> None:
     senders, silent, there, gate = make(threads=1), place(), place().listen(), Message(b"gate", gate=True)
     refused(senders, silent, failed)
