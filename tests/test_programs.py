@@ -71,7 +71,7 @@ def test_a_cluster_spreads_keys(kind: str) -> None:
 
 def test_a_simulation_converges_and_says_what_it_took() -> None:
     with start(PLAIN, "simulation") as program:
-        result = program.ask(do="run", nodes=5, keys=3, seconds=10, limit=60, fanout=1)
+        result = program.ask(do="run", nodes=5, keys=3, seconds=10, limit=60, options={"gossip_fanout": 1})
     assert 0 < result["rounds"] < 10
     assert result["virtual"] == 10
     assert len(result["updates"]) == 5

@@ -42,7 +42,7 @@ class Knowledge:
         return True
 
 
-def run(nodes: int, keys: int, seconds: int, limit: float, fanout: int) -> dict[str, Any]:
+def run(nodes: int, keys: int, seconds: int, limit: float, options: dict[str, Any]) -> dict[str, Any]:
     """Run for so many virtual seconds, but for `limit` seconds of ours at most.
 
     Returns:
@@ -52,7 +52,7 @@ def run(nodes: int, keys: int, seconds: int, limit: float, fanout: int) -> dict[
     """
     begun, used = time.perf_counter(), time.process_time()
     sim = Simulation(seed=1)
-    members = [sim.add(f"n{n}", seeds=["n0"], gossip_fanout=fanout) for n in range(nodes)]
+    members = [sim.add(f"n{n}", seeds=["n0"], **options) for n in range(nodes)]
     for node in members:
         for key in range(keys):
             node.update(f"key-{key}", f"value-{key}")
