@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +19,10 @@ SIZES = (5, 25)
 LARGE = 100
 
 #: Seconds after all know all before anything is measured.
-SETTLE = 10.0
-WINDOW = 10.0
+SETTLE = 8.0
+WINDOW = 8.0
 WINDOWS = 3
-LOAD = 10.0
+LOAD = 8.0
 
 VARIANTS = [
     Variant("ours", peers.ours_msgspec, interval=1000, keys=True),
@@ -48,9 +49,10 @@ def load(cluster: Cluster, seconds: float) -> Usage:
     """Set a key of each node each second; return what that uses."""
 
     def work() -> None:
+        began = time.monotonic()
         for number in range(int(cluster.size * seconds)):
             cluster.tell(cluster.nodes[number % cluster.size], do="set", key="load", value=str(number))
-            cluster.hear(1 / cluster.size)
+            cluster.hear(began + (number + 1) / cluster.size - time.monotonic())
 
     return cluster.measured(work)
 

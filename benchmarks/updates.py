@@ -16,13 +16,13 @@ from benchmarks.report import Section, p95, ratio, spread
 __all__ = ["run"]
 
 SIZES = (5, 25)
-UPDATES = 25  # of one key
-FILLS = 5
+UPDATES = 21  # of one key
+FILLS = 3
 
 #: Seconds after all know all before anything is measured, so that the talk of the start is over.
 SETTLE = 3.0
-#: Seconds that all repetitions of one measurement may take; what takes longer is repeated less often.
-BUDGET = 60.0
+#: Seconds that all repetitions of one measurement may take, by the number of nodes; what takes longer is repeated less often.
+BUDGETS = {5: 25.0, 25: 45.0}
 #: Seconds after which something counts as not arriving.
 LIMIT = 180.0
 
@@ -56,7 +56,7 @@ BULK_KEYS = 10_000
 BULK_FILLS = 3
 
 
-def repeat(count: int, measure: Callable[[int], float], budget: float = BUDGET) -> list[float]:
+def repeat(count: int, measure: Callable[[int], float], budget: float) -> list[float]:
     """Measure up to `count` times, at least once, until the budget is spent."""
     until = time.monotonic() + budget
     samples: list[float] = []
@@ -75,9 +75,13 @@ def measure_updates(variant: Variant, size: int, count: int, fills: int) -> dict
             cluster.hear(choice.random() * min(1.0, (variant.interval or 500) / 1000))  # at any time within a round
             return cluster.update(choice.choice(cluster.nodes), "key", str(number), LIMIT)
 
-        result: dict[str, Any] = {"started": cluster.started, "updates": repeat(count, update)}
+        result: dict[str, Any] = {"started": cluster.started, "updates": repeat(count, update, BUDGETS[size])}
         if variant.keys and variant.name != SLOW:
-            result["fill"] = repeat(fills, lambda number: cluster.fill(choice.choice(cluster.nodes), f"f{number}", 200, LIMIT))
+
+            def fill(number: int) -> float:
+                return cluster.fill(choice.choice(cluster.nodes), f"f{number}", 200, LIMIT)
+
+            result["fill"] = repeat(fills, fill, BUDGETS[size])
         return result
 
 
@@ -85,7 +89,11 @@ def measure_bulk(variant: Variant, size: int, fills: int, keys: int) -> dict[str
     """Run a cluster; return the seconds that each 10,000 keys took."""
     with Cluster(variant, size) as cluster:
         cluster.hear(SETTLE)
-        return {"fill": repeat(fills, lambda number: cluster.fill(cluster.nodes[number + 1], f"f{number}", keys, LIMIT))}
+
+        def fill(number: int) -> float:
+            return cluster.fill(cluster.nodes[number + 1], f"f{number}", keys, LIMIT)
+
+        return {"fill": repeat(fills, fill, BUDGETS[size])}
 
 
 def collect(variants: list[Variant], sizes: tuple[int, ...], measure: Callable[[Variant, int], dict[str, Any]]) -> Any:
