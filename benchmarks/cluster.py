@@ -22,6 +22,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -79,30 +81,15 @@ class Network:
         """Return `count` ports, each of which and the one above it is free."""
         if self.prefix:
             return [FIRST_PORT + 2 * number for number in range(count)]
-        found: list[int] = []
-        candidate = FIRST_PORT
-        while len(found) < count:
-            with socket.socket() as one, socket.socket() as two:
-                try:
-                    one.bind(("127.0.0.1", candidate))
-                    two.bind(("127.0.0.1", candidate + 1))
-                    found.append(candidate)
-                except OSError:
-                    pass
-            candidate += 2
-        return found
+        free = (port for port in range(FIRST_PORT, 65_535, 2) if _is_free(port) and _is_free(port + 1))
+        return list(islice(free, count))
 
     def counters(self) -> tuple[int, int] | None:
         """Return the bytes and packets that were sent, headers of IP and TCP or UDP included; None if nobody counts them."""
         if not self.prefix or self._holder is None:
             return None
-        with open(f"/proc/{self._holder.pid}/net/dev") as lines:
-            for line in lines:
-                name, _, numbers = line.partition(":")
-                if name.strip() == "lo":
-                    sent = numbers.split()[8:10]
-                    return int(sent[0]), int(sent[1])
-        return None
+        numbers = _proc(self._holder.pid, "net/dev").partition(" lo:")[2].split()
+        return int(numbers[8]), int(numbers[9])
 
     def close(self) -> None:
         """End what holds it; idempotent."""
@@ -113,6 +100,23 @@ class Network:
             self._holder.kill()
             self._holder.wait()
             self._holder = None
+
+
+def _proc(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except OSError as error:
+        raise ClusterError(f"can't be measured here: {error.strerror}: /proc/{pid}/{name}") from None
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(type=kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
 
 
 class Node:
@@ -332,16 +336,13 @@ class Cluster:
         """Seconds of CPU that the nodes have used."""
         ticks = 0
         for node in self.alive:
-            with open(f"/proc/{node.pid}/stat") as stat:
-                ticks += sum(int(field) for field in stat.read().rpartition(")")[2].split()[11:13])
+            user_and_system = _proc(node.pid, "stat").rpartition(")")[2].split()[11:13]
+            ticks += sum(int(field) for field in user_and_system)
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def rss(self) -> float:
         """Return the RSS of the median node, in megabytes (10**6 bytes)."""
-        pages = []
-        for node in self.alive:
-            with open(f"/proc/{node.pid}/statm") as statm:
-                pages.append(int(statm.read().split()[1]))
+        pages = [int(_proc(node.pid, "statm").split()[1]) for node in self.alive]
         return statistics.median(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,15 +19,15 @@ SIZES = (5, 25)
 LARGE = 100
 
 #: Seconds after all know all before anything is measured.
-SETTLE = 10.0
-WINDOW = 10.0
+SETTLE = 8.0
+WINDOW = 8.0
 WINDOWS = 3
-LOAD = 10.0
+LOAD = 8.0
 
 VARIANTS = [
-    Variant("ours", peers.ours_msgspec, interval=1000, keys=True),
-    Variant("ours, without msgspec", peers.ours, interval=1000, keys=True, more={"without": ["msgspec"]}),
-    Variant("ours, fan-out 3", peers.ours_msgspec, {"gossip_fanout": 3}, interval=1000, keys=True),
+    Variant("ours", peers.ours, interval=1000, keys=True),
+    Variant("ours, without msgspec", peers.ours_bare, interval=1000, keys=True, more={"without": ["msgspec"]}),
+    Variant("ours, fan-out 3", peers.ours, {"gossip_fanout": 3}, interval=1000, keys=True),
     Variant("original", peers.original, interval=1000, keys=True),
     Variant("chitchat", peers.chitchat, {"interval": 1000}, interval=1000, keys=True),
     Variant("memberlist", peers.memberlist),
@@ -38,9 +39,9 @@ VARIANTS = [
 MANY = ("ours", "ours, fan-out 3", "chitchat", "memberlist", "kinship")
 
 
-def idle(cluster: Cluster, windows: int, window: float) -> dict[str, Any]:
+def idle(cluster: Cluster, windows: int, window: float, settle: float) -> dict[str, Any]:
     """Return what it uses while nothing happens."""
-    cluster.hear(SETTLE)
+    cluster.hear(settle)
     return {"idle": [cluster.usage(window)._asdict() for _ in range(windows)], "rss": cluster.rss()}
 
 
@@ -48,9 +49,10 @@ def load(cluster: Cluster, seconds: float) -> Usage:
     """Set a key of each node each second; return what that uses."""
 
     def work() -> None:
+        began = time.monotonic()
         for number in range(int(cluster.size * seconds)):
             cluster.tell(cluster.nodes[number % cluster.size], do="set", key="load", value=str(number))
-            cluster.hear(1 / cluster.size)
+            cluster.hear(began + (number + 1) / cluster.size - time.monotonic())
 
     return cluster.measured(work)
 
@@ -58,12 +60,12 @@ def load(cluster: Cluster, seconds: float) -> Usage:
 def measure(variants: list[Variant], size: int, quick: bool) -> tuple[dict[str, Any], dict[str, str]]:
     """Run a cluster of each: all of them idle at the same time, then under load in turn."""
     with side_by_side(variants, size) as together:
-        windows, window = (1, 5.0) if quick else (WINDOWS, WINDOW)
-        figures = together.each(lambda cluster: idle(cluster, windows, window))
+        windows, share = (1, 0.25) if quick else (WINDOWS, 1)  # of what is waited for
+        figures = together.each(lambda cluster: idle(cluster, windows, share * WINDOW, share * SETTLE))
         for cluster in together.clusters:
             figures[cluster.variant.name]["network"] = cluster.network.reason
             try:
-                figures[cluster.variant.name]["load"] = load(cluster, LOAD / 5 if quick else LOAD)._asdict()
+                figures[cluster.variant.name]["load"] = load(cluster, share * LOAD)._asdict()
             except ClusterError as error:
                 print(f"{cluster.variant.name}: {error}", flush=True)
             print(f"{cluster.variant.name}, {size} nodes: {say(figures[cluster.variant.name])}", flush=True)
@@ -77,7 +79,7 @@ def measure_alone(variants: list[Variant], size: int) -> tuple[dict[str, Any], d
         try:
             with Cluster(variant, size) as cluster:
                 print(f"{variant.name}: {size} nodes know each other after {cluster.started:.1f} s", flush=True)
-                figures[variant.name] = {**idle(cluster, WINDOWS, WINDOW), "network": cluster.network.reason}
+                figures[variant.name] = {**idle(cluster, WINDOWS, WINDOW, SETTLE), "network": cluster.network.reason}
                 print(f"{variant.name}, {size} nodes: {say(figures[variant.name])}", flush=True)
         except ClusterError as error:
             failed[variant.name] = str(error)

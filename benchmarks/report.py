@@ -7,12 +7,12 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Section", "machine", "p95", "ratio", "spread", "write"]
+__all__ = ["Section", "dots", "machine", "p95", "ratio", "spread", "write"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,24 @@ def spread(samples: Sequence[float], digits: int = 3) -> str:
 def ratio(value: float | None, base: float | None) -> str:
     """Return how many times `base` it is, empty where either was not measured."""
     return f"{value / base:.2f}" if value is not None and base else ""
+
+
+def dots(samples: Mapping[str, Sequence[float]], label: str, log: bool = False) -> Callable[[Any], None]:
+    """Return a plot of some samples, each name's on a line of its own, with a bar at the median."""
+
+    def draw(axes: Any) -> None:
+        names = list(samples)[::-1]
+        for row, name in enumerate(names):
+            axes.plot(samples[name], [row] * len(samples[name]), "o", markersize=4, alpha=0.4, color="C0")
+            axes.plot([statistics.median(samples[name])], [row], "|", markersize=14, color="C3")
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_xlabel(label)
+        if log:
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
+
+    return draw
 
 
 def write(section: Section, folder: Path) -> None:

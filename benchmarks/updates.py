@@ -11,25 +11,25 @@ from typing import Any
 from benchmarks import peers
 from benchmarks.cluster import Cluster, ClusterError
 from benchmarks.peers import Variant, available
-from benchmarks.report import Section, p95, ratio, spread
+from benchmarks.report import Section, dots, p95, ratio, spread
 
 __all__ = ["run"]
 
 SIZES = (5, 25)
-UPDATES = 25  # of one key
-FILLS = 5
+UPDATES = 21  # of one key
+FILLS = 3
 
 #: Seconds after all know all before anything is measured, so that the talk of the start is over.
 SETTLE = 3.0
-#: Seconds that all repetitions of one measurement may take; what takes longer is repeated less often.
-BUDGET = 60.0
+#: Seconds that all repetitions of one measurement may take, by the number of nodes; what takes longer is repeated less often.
+BUDGETS = {5: 25.0, 25: 45.0}
 #: Seconds after which something counts as not arriving.
 LIMIT = 180.0
 
 VARIANTS = [
-    Variant("ours", peers.ours_msgspec, interval=1000, keys=True),
-    Variant("ours, without msgspec", peers.ours, interval=1000, keys=True, more={"without": ["msgspec"]}),
-    Variant("ours, 100 ms", peers.ours_msgspec, {"gossip_interval": 100}, interval=100, keys=True),
+    Variant("ours", peers.ours, interval=1000, keys=True),
+    Variant("ours, without msgspec", peers.ours_bare, interval=1000, keys=True, more={"without": ["msgspec"]}),
+    Variant("ours, 100 ms", peers.ours, {"gossip_interval": 100}, interval=100, keys=True),
     Variant("original", peers.original, interval=1000, keys=True),
     Variant("original, 100 ms", peers.original, {"GOSSIP_INTERVAL": 100}, interval=100, keys=True),
     Variant("chitchat", peers.chitchat, {"interval": 1000}, interval=1000, keys=True),
@@ -43,12 +43,12 @@ VARIANTS = [
 SLOW = "original"
 
 BULK = [
-    Variant("ours", peers.ours_msgspec, {"max_deltas_per_gossip": 500}, interval=1000, keys=True),
+    Variant("ours", peers.ours, {"max_deltas_per_gossip": 500}, interval=1000, keys=True),
     Variant(
-        "ours, without msgspec", peers.ours, {"max_deltas_per_gossip": 500}, 1000, keys=True, more={"without": ["msgspec"]}
+        "ours, without msgspec", peers.ours_bare, {"max_deltas_per_gossip": 500}, 1000, keys=True, more={"without": ["msgspec"]}
     ),
     Variant("original", peers.original, {"MAX_DELTAS_PER_GOSSIP": 500}, interval=1000, keys=True),
-    Variant("ours, 100 ms", peers.ours_msgspec, {"max_deltas_per_gossip": 500, "gossip_interval": 100}, 100, keys=True),
+    Variant("ours, 100 ms", peers.ours, {"max_deltas_per_gossip": 500, "gossip_interval": 100}, 100, keys=True),
     Variant("original, 100 ms", peers.original, {"MAX_DELTAS_PER_GOSSIP": 500, "GOSSIP_INTERVAL": 100}, 100, keys=True),
     Variant("chitchat", peers.chitchat, {"interval": 1000}, interval=1000, keys=True),
 ]
@@ -56,7 +56,7 @@ BULK_KEYS = 10_000
 BULK_FILLS = 3
 
 
-def repeat(count: int, measure: Callable[[int], float], budget: float = BUDGET) -> list[float]:
+def repeat(count: int, measure: Callable[[int], float], budget: float) -> list[float]:
     """Measure up to `count` times, at least once, until the budget is spent."""
     until = time.monotonic() + budget
     samples: list[float] = []
@@ -65,19 +65,23 @@ def repeat(count: int, measure: Callable[[int], float], budget: float = BUDGET) 
     return samples
 
 
-def measure_updates(variant: Variant, size: int, count: int, fills: int) -> dict[str, Any]:
+def measure_updates(variant: Variant, size: int, count: int, fills: int, settle: float = SETTLE) -> dict[str, Any]:
     """Run a cluster; return the seconds that each update and each 200 keys took."""
     choice = random.Random(1)  # the same owners and pauses for each
     with Cluster(variant, size) as cluster:
-        cluster.hear(SETTLE)
+        cluster.hear(settle)
 
         def update(number: int) -> float:
             cluster.hear(choice.random() * min(1.0, (variant.interval or 500) / 1000))  # at any time within a round
             return cluster.update(choice.choice(cluster.nodes), "key", str(number), LIMIT)
 
-        result: dict[str, Any] = {"started": cluster.started, "updates": repeat(count, update)}
+        result: dict[str, Any] = {"started": cluster.started, "updates": repeat(count, update, BUDGETS[size])}
         if variant.keys and variant.name != SLOW:
-            result["fill"] = repeat(fills, lambda number: cluster.fill(choice.choice(cluster.nodes), f"f{number}", 200, LIMIT))
+
+            def fill(number: int) -> float:
+                return cluster.fill(choice.choice(cluster.nodes), f"f{number}", 200, LIMIT)
+
+            result["fill"] = repeat(fills, fill, BUDGETS[size])
         return result
 
 
@@ -85,7 +89,11 @@ def measure_bulk(variant: Variant, size: int, fills: int, keys: int) -> dict[str
     """Run a cluster; return the seconds that each 10,000 keys took."""
     with Cluster(variant, size) as cluster:
         cluster.hear(SETTLE)
-        return {"fill": repeat(fills, lambda number: cluster.fill(cluster.nodes[number + 1], f"f{number}", keys, LIMIT))}
+
+        def fill(number: int) -> float:
+            return cluster.fill(cluster.nodes[number + 1], f"f{number}", keys, LIMIT)
+
+        return {"fill": repeat(fills, fill, BUDGETS[size])}
 
 
 def collect(variants: list[Variant], sizes: tuple[int, ...], measure: Callable[[Variant, int], dict[str, Any]]) -> Any:
@@ -152,29 +160,19 @@ def bulk_rows(figures: dict[str, Any], reasons: dict[str, str], variants: list[V
 
 
 def plot(figures: dict[str, Any], size: str, what: str) -> Callable[[Any], None]:
-    """Return what draws the samples of each variant at one size on a logarithmic scale."""
-
-    def draw(axes: Any) -> None:
-        names = [name for name in figures if figures[name].get(size, {}).get(what)]
-        for row, name in enumerate(reversed(names)):
-            samples = figures[name][size][what]
-            axes.plot(samples, [row] * len(samples), "o", markersize=3, alpha=0.4, color="C0")
-            axes.plot([statistics.median(samples)], [row], "|", markersize=14, color="C3")
-        axes.set_yticks(range(len(names)), list(reversed(names)), fontsize=8)
-        axes.set_xscale("log")
-        axes.set_xlabel(f"seconds until the last of {size} nodes has it; the bar is the median")
-
-    return draw
+    """Return a plot of what was measured at one size."""
+    samples = {name: sizes[size][what] for name, sizes in figures.items() if sizes.get(size, {}).get(what)}
+    return dots(samples, f"seconds until the last of {size} nodes has it; the bar is the median", log=True)
 
 
 def run(quick: bool) -> list[Section]:
     """Measure and return both tables."""
     sizes = (5,) if quick else SIZES
     names = [str(size) for size in sizes]
-    count, fills = (3, 1) if quick else (UPDATES, FILLS)
-    variants = [variant for variant in VARIANTS if not quick or variant.name not in ("original", "ours, without msgspec")]
-    figures, reasons = collect(variants, sizes, lambda variant, size: measure_updates(variant, size, count, fills))
-    bulk = [variant for variant in BULK if not quick or variant.interval == 100 or variant.name == "ours"]
+    count, fills, settle = (3, 1, SETTLE / 3) if quick else (UPDATES, FILLS, SETTLE)
+    variants = [variant for variant in VARIANTS if not quick or variant.interval != 1000 or variant.name == "ours"]
+    figures, reasons = collect(variants, sizes, lambda variant, size: measure_updates(variant, size, count, fills, settle))
+    bulk = [variant for variant in BULK if not quick or variant.interval == 100]
     keys = 1_000 if quick else BULK_KEYS
     many, more_reasons = collect(
         bulk, sizes, lambda variant, size: measure_bulk(variant, size, 1 if quick else BULK_FILLS, keys)

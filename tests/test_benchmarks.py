@@ -49,3 +49,11 @@ def test_spread_says_the_median_the_range_and_the_number() -> None:
     assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0-3.0, n=3)"
     assert spread([1234.0], 0) == "1,234 (one)"
     assert spread([]) == ""
+
+
+def test_the_page_has_every_section_that_was_written() -> None:
+    pages = Path(__file__).parent.parent / "docs"
+    page = (pages / "benchmarks.md").read_text()
+    sections = [f"{{include}} benchmarks/{path.name}" for path in (pages / "benchmarks").glob("*.md")]
+    assert sections
+    assert [section for section in sections if section not in page] == []

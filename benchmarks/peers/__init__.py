@@ -43,7 +43,7 @@ __all__ = [
     "memberlist",
     "original",
     "ours",
-    "ours_msgspec",
+    "ours_bare",
     "serf",
 ]
 
@@ -141,14 +141,14 @@ def _python(script: str, path: Path) -> Program:
 
 
 def ours() -> Program:
-    """Return this library's, out of this folder."""
+    """Return this library's, out of this folder, with the optional packages that are there."""
     return _python("ours.py", ROOT)
 
 
-def ours_msgspec() -> Program:
-    """Return the same, if the optional msgspec is there."""
+def ours_bare() -> Program:
+    """Return the same, to be told to do without one of them, if it is there at all."""
     if find_spec("msgspec") is None:
-        raise UnavailableError("msgspec is not installed")
+        raise UnavailableError("msgspec is not installed, so *ours* is without it too")
     return ours()
 
 
