@@ -32,6 +32,13 @@ _FIRST_INTERVAL = 0.75
 _FIRST_INTERVALS = 5
 
 
+def _is_at(seed: RemotePeer, transport: Any) -> bool:
+    """Whether a peer's transport is the seed's, which may leave out what the peer itself adds."""
+    if isinstance(seed.transport, dict) and isinstance(transport, dict):
+        return seed.transport.items() <= transport.items()
+    return bool(seed.transport == transport)
+
+
 class Membership:
     """The peers of one node, without itself.
 
@@ -89,12 +96,12 @@ class Membership:
         """Return the seeds that no peer is; that two halves of a cluster have forgotten each other is mended through them."""
         known = {peer.id for peer in live} | {peer.id for peer in dead}
         unknown = [seed for seed in self.seeds() if seed.id not in known]
-        return [seed for seed in unknown if not any(peer.transport == seed.transport for peer in live + dead)]
+        return [seed for seed in unknown if not any(_is_at(seed, peer.transport) for peer in live + dead)]
 
     def seeds(self) -> list[RemotePeer]:
         """Return the seeds but for the node itself."""
         local = self._local
-        return [seed for seed in self._options.seeds if seed.id != local.id and seed.transport != local.transport]
+        return [seed for seed in self._options.seeds if seed.id != local.id and not _is_at(seed, local.transport)]
 
     # Signs of life
 

@@ -50,6 +50,16 @@ def test_no_partner_is_the_node_itself() -> None:
         assert all(protocol.round(NOW + n) == [] for n in range(50))  # it stands in the storage, among the live
 
 
+def test_a_seed_is_known_by_its_address_though_the_peer_s_own_says_more() -> None:
+    full = {"host": "there", "port": 1, "udp": True}
+    for known, tried in (({"host": "there", "port": 1}, False), ({"host": "there", "port": 2}, True)):
+        peer = Peer("p", transport=full, last_time=NOW)
+        protocol, _, _ = a_protocol(peer, seeds=[RemotePeer("s", known)])
+        missing = protocol.membership.missing_seeds(*protocol.membership.others())
+        assert bool(missing) == tried
+        assert bool(a_protocol(local=Peer("a", transport=full), seeds=[RemotePeer("s", known)])[0].membership.seeds()) == tried
+
+
 def test_a_seed_that_nobody_is_is_tried_like_a_dead_peer() -> None:
     protocol, _, _ = a_protocol(*(a_peer(f"p{n}") for n in range(3)), seeds=[RemotePeer("s", "at s")])
     tried = sum(any(send.remote_peer.id == "s" for send in sends(protocol.round(NOW))) for _ in range(2_000))
