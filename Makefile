@@ -53,7 +53,7 @@ SEEDS ?= 1 20000
 histories: install ## Random histories of a cluster, more than the tests run; SEEDS="FIRST LAST"
 	$(BIN)/python -m tests.histories $(SEEDS)
 
-false-deaths: install ## Wrong verdicts in 1,000 clusters of 50 nodes for two virtual minutes; an hour on one core
+false-deaths: install ## Wrong verdicts in 1,000 clusters of 50 nodes for two virtual minutes; an hour on one core, all are used
 	$(BIN)/python -m tests.false_deaths 1 1000
 
 figures: install ## Rounds until updates and deaths are known to all, as the documentation has them; ten minutes

@@ -1,4 +1,4 @@
-"""The figures of the documentation's page on experiments that are counted in rounds: `make figures`. Ten minutes on one core.
+"""Figures of whole clusters on virtual time, for the page of experiments: `make figures`. Ten minutes on one core.
 
 The tests hold the same figures to their bounds, with fewer repetitions; what they have in common stands there.
 """
@@ -9,6 +9,7 @@ import statistics
 from functools import partial
 
 from tests.test_behaviour import SECOND, a_cluster, deaths, known, level_with
+from tests.test_rumors import Watch
 
 SEEDS = range(1, 4)
 
@@ -47,6 +48,22 @@ def restart() -> list[float]:
     return took
 
 
+def rumors(count: int, updates: int, loss: float = 0) -> tuple[list[float], int]:
+    """Return after how many milliseconds each update was everywhere, and the most rumours that a node sent for one."""
+    sim, nodes = a_cluster(count, 1, rumor_fanout=3)
+    sim.run(2 * SECOND)
+    sim.network.loss = loss
+    took, most = [], 0
+    watch = Watch(nodes)
+    for n in range(updates):
+        owner, before = nodes[n % count], dict(watch.sent)
+        owner.update("k", n)
+        took.append(sim.run_until(partial(level_with, owner, nodes), limit=60 * SECOND, every=5))
+        sim.run(SECOND)
+        most = max(most, *(watch.sent[id] - before[id] for id in before))
+    return took, most
+
+
 def line(took: list[float]) -> str:
     return f"{statistics.median(took):.1f} rounds in the median, {min(took):.1f} to {max(took):.1f}, of {len(took)}"
 
@@ -56,6 +73,17 @@ def main() -> None:
     print("an update at all of 100 nodes:", line(spread()), flush=True)
     print("200 keys at all of 50 nodes:", line(two_hundred_keys()), flush=True)
     print("a restarted node's first update at all of 50:", line(restart()), flush=True)
+    for count, updates in ((25, 100), (100, 100), (1000, 10)):
+        took, most = rumors(count, updates)
+        print(
+            f"an update at all of {count} nodes by rumours: {statistics.median(took):.0f} ms in the median, {min(took):.0f} to "
+            f"{max(took):.0f}, of {updates}; at most {most} rumours a node",
+            flush=True,
+        )
+    took, _ = rumors(100, 100, loss=0.1)
+    print(
+        f"at 10 % loss, updates at all of 100 nodes within a round: {sum(each <= SECOND for each in took)} of 100", flush=True
+    )
     for fanout in (1, 3):
         for count in (10, 50, 100, 200):
             last = []

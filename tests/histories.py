@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from random import Random
 from typing import Any
 
@@ -269,15 +270,23 @@ def run(seed: int) -> None:
         raise Wrong(f"seed {seed}: {unheard[0]}") from unheard[0]
 
 
+def outcome(seed: int) -> str | None:
+    """Run one history; return what was wrong with it."""
+    try:
+        run(seed)
+    except Wrong as wrong:
+        return str(wrong)
+    return None
+
+
 def main() -> int:
     first, last = map(int, sys.argv[1:3])
-    failed = 0
-    for seed in range(first, last + 1):
-        try:
-            run(seed)
-        except Wrong as wrong:
-            failed += 1
-            print(wrong, flush=True)
+    failed, seeds = 0, range(first, last + 1)
+    with ProcessPoolExecutor() as pool:
+        for wrong in pool.map(outcome, seeds, chunksize=10):
+            if wrong is not None:
+                failed += 1
+                print(wrong, flush=True)
     print(f"{last - first + 1} histories, {failed} failed")
     return int(failed > 0)
 
