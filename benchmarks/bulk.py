@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from benchmarks.programs import NAMES, ORIGINAL, columns, free_ports, kinds, start, without
-from benchmarks.ratio import times
-from benchmarks.report import Section, spread
+from benchmarks.report import Section, spread, times
 
 __all__ = ["measure", "run"]
 
