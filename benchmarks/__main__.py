@@ -17,7 +17,7 @@ from benchmarks.report import Section, write
 
 #: The modules, in the order in which they run and stand on the page.
 NAMES: tuple[str, ...] = (
-    "updates", "deaths", "costs", "bulk", "intake", "digests", "idle", "memory", "growth", "steps", "compression"
+    "updates", "deaths", "costs", "flood", "intake", "digests", "idle", "memory", "growth", "steps", "compression"
 )  # fmt: skip
 
 PAGES = Path(__file__).parent.parent / "docs" / "benchmarks"

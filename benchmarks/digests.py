@@ -16,8 +16,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks.programs import NAMES, ORIGINAL, Program, columns, cores, kinds, start, without
-from benchmarks.ratio import times
-from benchmarks.report import Section
+from benchmarks.report import Section, times
 
 __all__ = ["CASES", "SIZES", "Digests", "measure", "run"]
 

@@ -12,8 +12,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.programs import NAMES, ORIGINAL, columns, cores, free_ports, kinds, start, without
-from benchmarks.ratio import times
-from benchmarks.report import Section
+from benchmarks.report import Section, times
 
 __all__ = ["Idle", "measure", "run"]
 

@@ -19,8 +19,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks.programs import FAST, NAMES, ORIGINAL, PLAIN, Program, bind, cores, free_ports, kinds, start, without
-from benchmarks.ratio import times
-from benchmarks.report import Section
+from benchmarks.report import Section, times
 
 __all__ = ["Intake", "measure", "run"]
 

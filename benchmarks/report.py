@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Section", "dots", "machine", "p95", "ratio", "spread", "write"]
+__all__ = ["Section", "dots", "machine", "p95", "ratio", "spread", "times", "write"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,12 @@ def dots(samples: Mapping[str, Sequence[float]], label: str, log: bool = False) 
             axes.set_xlim(left=0)
 
     return draw
+
+
+def times(these: Sequence[float], those: Sequence[float]) -> str:
+    """Return what `these` are of `those`, which took turns with them: the median of the ratios, and the range they lie in."""
+    ratios = [this / that for this, that in zip(these, those, strict=True)]
+    return f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
 def write(section: Section, folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import Section, p95, spread, write
+from benchmarks.report import Section, p95, spread, times, write
 
 SECTION = Section(
     name="speed",
@@ -57,3 +57,9 @@ def test_the_page_has_every_section_that_was_written() -> None:
     sections = [f"{{include}} benchmarks/{path.name}" for path in (pages / "benchmarks").glob("*.md")]
     assert sections
     assert [section for section in sections if section not in page] == []
+
+
+def test_times_compares_turn_by_turn() -> None:
+    assert times([1.0, 6.0, 2.0], [2.0, 2.0, 2.0]) == "**1.00** (0.50-3.00)"
+    with pytest.raises(ValueError, match="longer"):
+        times([1.0], [1.0, 2.0])

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from benchmarks.programs import NAMES, ORIGINAL, columns, free_ports, kinds, start, without
-from benchmarks.ratio import times
-from benchmarks.report import Section, spread
+from benchmarks.report import Section, spread, times
 
 __all__ = ["measure", "run"]
 
@@ -38,7 +37,7 @@ def run(quick: bool) -> Section:
         if kind != ORIGINAL:
             row.append(times(took[ORIGINAL], took[kind]) if kind in took and ORIGINAL in took else "")
     return Section(
-        name="bulk",
+        name="flood",
         title=f"{keys:,} keys at once",
         text=f"""
 {NODES} nodes in one process, over TCP on loopback, a round a second, 500 deltas in a message. One node sets {keys:,} keys at
