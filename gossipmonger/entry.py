@@ -15,7 +15,8 @@ __all__ = ["Entry", "EntryFields", "Own", "as_dicts"]
 
 #: The fields that are left out on the wire while they are this.
 _ABSENT: Mapping[str, Any] = {
-    "heartbeat": -1, "floor": 0, "heard": 0, "left": False, "reply": False, "rumor": False, "part": False, "flow": None
+    "heartbeat": -1, "floor": 0, "heard": 0, "left": False, "reply": False, "rumor": False, "part": False, "flow": None,
+    "roll": None,
 }  # fmt: skip
 
 
@@ -54,7 +55,7 @@ class Entry(EntryFields):
     Attributes:
         stem: The JSON text up to the heartbeat, once it is made.
         text: All of the JSON text, once it is made.
-        reply, rumor, part, flow: See `Own`; a peer's entry has none of them.
+        reply, rumor, part, flow, roll: See `Own`; a peer's entry has none of them.
     """
 
     __slots__ = ("address", "floor", "heard", "heartbeat", "id", "left", "stem", "text", "version")
@@ -63,6 +64,7 @@ class Entry(EntryFields):
     rumor = False
     part = False
     flow: list[float] | None = None
+    roll: list[int] | None = None
 
     def __init__(
         self,
@@ -93,11 +95,21 @@ class Entry(EntryFields):
         """The address, which a faster decoder's entry has in a form of its own, as the peer's `transport`."""
         return self.address
 
-    def marked(self, *, reply: bool = False, rumor: bool = False, part: bool = False, flow: list[float] | None = None) -> Own:
+    def marked(
+        self,
+        *,
+        reply: bool = False,
+        rumor: bool = False,
+        part: bool = False,
+        flow: list[float] | None = None,
+        roll: list[int] | None = None,
+    ) -> Own:
         """Return a copy with these marks beside its own."""
         copy = Own(self.id, self.version, self.address, self.heartbeat, self.floor, self.heard, self.left)
+        copy.base = self.base if isinstance(self, Own) else self
         copy.reply, copy.rumor, copy.part = self.reply or reply, self.rumor or rumor, self.part or part
         copy.flow = self.flow if flow is None else flow
+        copy.roll = self.roll if roll is None else roll
         return copy
 
 
@@ -109,9 +121,13 @@ class Own(Entry):
         rumor: The digest tells of what is new, and of nothing else.
         part: The digest is a part of one.
         flow: The sender's rates, see `gossipmonger.flow`; None for none.
+        base: The entry that this one is a copy of.
+        roll: Heartbeats and versions of all peers, see `gossipmonger.roll`; None for none.
     """
 
-    __slots__ = ("flow", "part", "reply", "rumor")
+    __slots__ = ("base", "flow", "part", "reply", "roll", "rumor")
+
+    base: Entry
 
 
 def as_dicts(digest: list[Entry]) -> list[dict[str, Any]]:

@@ -15,11 +15,16 @@ from gossipmonger.entry import Entry
 from gossipmonger.options import Options
 from gossipmonger.output import Event, Output
 from gossipmonger.peer import Peer, RemotePeer
+from gossipmonger.phi import exceeding
+from gossipmonger.roll import Roll
 
 __all__ = ["TELLING", "Membership"]
 
 #: Intervals for which a peer that left is still told of, and deletes are kept for Node nodes: far more than gossip takes.
 TELLING = 30
+
+#: Rounds for which who there is has to have been the same before others are told of it as one number.
+_REST = 3
 
 #: Forgotten ids that are remembered, to tell news of them from old news.
 _MAX_FORGOTTEN = 10_000
@@ -58,6 +63,8 @@ class Membership:
         self._options = options
         self._last_round: float | None = None
         self._late = False
+        self._roll = Roll([])
+        self._rounds_of_roll = 0
         self._counted: set[str] = set()  # plain peers whose heartbeat was counted since the last round
         self._unsettled: set[str] = set()  # peers with a floor to settle
         self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat
@@ -68,15 +75,23 @@ class Membership:
 
     def others(self) -> tuple[list[Peer], list[Peer]]:
         """Return the live and the dead peers; those who left are among the dead."""
-        local = self._local.id
-        return (
-            [peer for peer in self._storage.live_peers() if peer.id != local],
-            [peer for peer in self._storage.dead_peers() if peer.id != local],
-        )
+        live: list[Peer] = self._storage.live_peers()
+        dead: list[Peer] = self._storage.dead_peers()
+        try:
+            live.remove(self._local)
+            return live, dead
+        except ValueError:  # the storage has a copy of it
+            local = self._local.id
+            return [peer for peer in live if peer.id != local], [peer for peer in dead if peer.id != local]
 
     def kin(self) -> list[Peer]:
         """Return the live peers that are known to be of our kind."""
         return [peer for peer in self._storage.live_peers() if peer.ours]
+
+    def is_live_kin(self, id: str) -> bool:
+        """Whether this is one of them."""
+        peer: Peer | None = self._storage.get(id)
+        return peer is not None and peer.live and bool(peer.ours)
 
     def told_of(self, now: float, live: list[Peer], dead: list[Peer]) -> list[Peer]:
         """Return whom a digest tells of.
@@ -92,10 +107,22 @@ class Membership:
                 told.append(peer)
         return told
 
+    def roll(self, told: list[Peer]) -> Roll:
+        """Return the roll of these peers and the local one, the same as before if nothing of it has changed."""
+        peers = [*told, self._local]
+        if not self._roll.holds(peers):
+            self._roll = Roll(peers)
+            self._rounds_of_roll = 0
+        return self._roll
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the roll has been the same for some rounds, so that others may well have the same."""
+        return self._rounds_of_roll >= _REST
+
     def missing_seeds(self, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
         """Return the seeds that no peer is; that two halves of a cluster have forgotten each other is mended through them."""
-        known = {peer.id for peer in live} | {peer.id for peer in dead}
-        unknown = [seed for seed in self.seeds() if seed.id not in known]
+        unknown = [seed for seed in self.seeds() if self._storage.get(seed.id) is None]
         return [seed for seed in unknown if not any(_is_at(seed, peer.transport) for peer in live + dead)]
 
     def seeds(self) -> list[RemotePeer]:
@@ -112,6 +139,7 @@ class Membership:
         nobody's silence; and as what came in meanwhile may not have been read yet, nobody is judged dead in this round.
         """
         self._counted.clear()
+        self._rounds_of_roll += 1
         for id in sorted(self._unsettled):
             unsettled = self._storage.get(id)
             if unsettled is None:
@@ -210,11 +238,12 @@ class Membership:
         """Judge who of the live is dead and who of the dead is live; forget who has been dead or gone for long."""
         threshold = self._options.dead_peer_phi
         self.plain = any(peer.ours is False for peer in live)
-        for peer in live:
-            if peer.arrivals.phi(now) > threshold and not self._late:
-                peer.mark_dead()
-                self._storage.put(peer.id, peer)
-                output.append(Event("peer dead", (peer.remote,)))
+        windows = [peer.arrivals for peer in live]
+        for number in exceeding(windows, now, threshold) if not self._late else ():
+            peer = live[number]
+            peer.mark_dead()
+            self._storage.put(peer.id, peer)
+            output.append(Event("peer dead", (peer.remote,)))
         for peer in dead:
             if not peer.left and peer.phi(now) < threshold:
                 peer.mark_live()

@@ -79,17 +79,18 @@ class Peer:
     Attributes:
         arrivals: The window of intervals between its signs of life.
         ours: Whether it speaks what this package adds to the Node package's protocol; None before it has shown it.
+        heard: The highest version of it that anyone was heard to know.
         told_at: The address that the entry with the latest heartbeat told, in the form in which it came.
         noted: A floor that was told of; while it is above `floor`, it is not settled yet.
     """
 
     __slots__ = (
         "_entry",
-        "_heard",
         "_log",
         "_tombstones",
         "arrivals",
         "floor",
+        "heard",
         "heartbeat",
         "id",
         "left",
@@ -125,7 +126,7 @@ class Peer:
         self.heartbeat = heartbeat
         self.noted = 0
         self.told_at: Any = None
-        self._heard = 0  # the highest version that anyone was heard to know
+        self.heard = 0
         self.arrivals = PhiAccrual(intervals, last_time, max_intervals)
         self._log = Log()
         self._tombstones = 0
@@ -245,8 +246,8 @@ class Peer:
 
         What the owner itself says replaces what others said: that may be of a life that is gone with all its data.
         """
-        if by_owner or version > self._heard:
-            self._heard = version
+        if by_owner or version > self.heard:
+            self.heard = version
         if by_owner or floor > self.noted:
             self.noted = floor
             if version == floor > self.max_version_seen:
@@ -255,7 +256,7 @@ class Peer:
     @property
     def behind(self) -> bool:
         """Whether anyone was heard to know more of it than is known here."""
-        return self._heard > self.max_version_seen
+        return self.heard > self.max_version_seen
 
     @property
     def unsettled(self) -> bool:
@@ -271,7 +272,7 @@ class Peer:
         Returns:
             Keys that are gone by that, without a newer value.
         """
-        if self.noted <= self.floor or self.max_version_seen < max(self.noted, self._heard):
+        if self.noted <= self.floor or self.max_version_seen < max(self.noted, self.heard):
             return []
         self.floor = self.noted
         gone = []
@@ -305,7 +306,7 @@ class Peer:
 
     def entry(self) -> Entry:
         """Return what a digest says of this peer: the same entry again, if nothing has changed."""
-        old, heard = self._entry, self._heard if self._heard > self.max_version_seen else 0
+        old, heard = self._entry, self.heard if self.heard > self.max_version_seen else 0
         stem = None
         if (
             old is not None

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import repeat
 
-__all__ = ["FIRST_INTERVAL", "PhiAccrual"]
+__all__ = ["FIRST_INTERVAL", "PhiAccrual", "exceeding"]
 
 #: Milliseconds: the one sample that a window starts with, 3/4 of the default gossip interval, as in the Node package.
 FIRST_INTERVAL = 750.0
@@ -98,3 +98,14 @@ class PhiAccrual:
             return 0.0
         total = self._sum
         return silence / total * len(self._intervals) * _LOG10_E if total > 0 else math.inf
+
+
+def exceeding(windows: list[PhiAccrual], now: float, phi: float) -> list[int]:
+    """Return the numbers of those whose phi is above `phi` at `now`, as all are asked in every round: in one go."""
+    limit = phi / _LOG10_E
+    return [
+        number
+        for number, window in enumerate(windows)
+        if window.last_time is None or (now - window.last_time) * len(window._intervals) > limit * window._sum
+        if window.phi(now) > phi
+    ]

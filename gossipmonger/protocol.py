@@ -23,9 +23,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from gossipmonger.choice import choose_deltas, choose_partners, draw
+from gossipmonger.comparison import Comparison
 from gossipmonger.entry import Entry
 from gossipmonger.errors import DuplicateError
 from gossipmonger.flow import Flow
@@ -33,6 +34,7 @@ from gossipmonger.membership import TELLING, Membership
 from gossipmonger.options import Options
 from gossipmonger.output import Event, Output, Send
 from gossipmonger.peer import Peer, RemotePeer
+from gossipmonger.roll import Roll
 from gossipmonger.rumors import Rumors, choose_news
 from gossipmonger.values import TOMBSTONE, is_tombstone, same
 
@@ -54,6 +56,9 @@ _REPORT_EVERY = 60_000
 #: that a peer with a backlog that never ends does not shut out the others for good.
 _FAIR = 8
 
+#: Share of the peers up to which a reply has an entry for each: so many entries are as long as two numbers for everyone.
+_FEW = 0.1
+
 #: Live peers that a node that leaves tells so itself; they tell the others.
 _FAREWELLS = 5
 
@@ -61,12 +66,6 @@ _FAREWELLS = 5
 def _entry_of(id: str, digest: list[Entry]) -> Entry | None:
     """Return the entry of this id, which stands last in what our kind sends."""
     return next((entry for entry in reversed(digest) if entry.id == id), None)
-
-
-class _Compared(NamedTuple):
-    lacking: list[tuple[Peer, int]]  # peers of which the sender of a digest knows less, with what it knows
-    missing: list[Peer]  # peers of which we know less
-    later: list[Peer]  # peers of which we know a later heartbeat
 
 
 class Protocol:
@@ -91,7 +90,6 @@ class Protocol:
         self._heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         local.heartbeat = self._heartbeat
         self._flow = Flow(options, now) if options.flow_control else None
-        self._by_reference = getattr(storage, "by_reference", False)
         self._rumors = Rumors(options.rumor_interval) if options.rumor_fanout else None
         self._deleted = now  # when a key was deleted last
         self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
@@ -214,17 +212,32 @@ class Protocol:
         """Be there again after `leave`."""
         self._local.left = False
 
-    def _tell(self, partners: list[RemotePeer], peers: list[Peer], output: Output) -> None:
+    def _tell(self, partners: list[RemotePeer], told: list[Peer], output: Output) -> None:
         if not partners:
             return
         self._heartbeat += len(partners)  # it counts digests, so that intervals are what lies between two of them
         self._local.heartbeat = self._heartbeat
         self._storage.put(self._local.id, self._local)
-        digest = self.digest(peers)
-        if self._flow is not None:
-            digest[-1] = digest[-1].marked(flow=self._flow.entry())
+        flow = None if self._flow is None else self._flow.entry()
+        roll = self.membership.roll(told)
+        can_call = self.membership.at_rest and self._options.max_exchanges_per_gossip > 0  # who has another roll must answer
+        digests: dict[bool, list[Entry]] = {}
         for partner in partners:
-            output += [Event("digest send", (partner, digest)), Send(partner, None, digest)]
+            short = can_call and self.membership.is_live_kin(partner.id)
+            if short not in digests:
+                digests[short] = self._call(roll, told, []) if short else self.digest(told)
+                if flow is not None:
+                    digests[short][-1] = digests[short][-1].marked(flow=flow)
+            output += [Event("digest send", (partner, digests[short])), Send(partner, None, digests[short])]
+
+    def _call(self, roll: Roll, told: list[Peer], named: list[Peer]) -> list[Entry]:
+        """Return a digest of two numbers for each peer; and an entry for some, among them those we are behind with."""
+        news = {peer.id: peer for peer in named}
+        news.update([(peer.id, peer) for peer in told if peer.heard > peer.max_version_seen])
+        news.pop(self._local.id, None)
+        digest = self.digest(list(news.values()))
+        digest[-1] = digest[-1].marked(roll=roll.call())
+        return digest
 
     # Messages
 
@@ -243,18 +256,33 @@ class Protocol:
         output: Output = [Event("digest receive", (sender, digest))]
         own = _entry_of(sender.id, digest)
         peer = self.membership.contact(now, sender, own, output)
-        compared = self._compare(now, sender, digest, output)
+        compared = Comparison(
+            now, self._local, self._storage, self.membership, lambda entry: self._read_own(now, entry, output), output
+        )
+        compared.read(digest, sender.id)
         if own is not None and own.left:
             return output  # it has gone, and hears no answer
+        ours = own is not None and peer is not None and peer.ours
+        told: list[Peer] = []
+        if own is not None and ours and not own.rumor:
+            told = self.membership.told_of(now, *self.membership.others())
+        roll = None
+        if own is not None and own.roll is not None and ours:
+            roll = self.membership.roll(told)
+            called = roll.read(own.roll)
+            if called is None:  # that says nothing to us; our digest will do for both
+                if self._may_reply(now, own.id, own.reply):
+                    full = self.digest(told)
+                    output += [Event("digest send", (sender, full)), Send(sender, None, full)]
+                return output
+            compared.read_roll(roll, called, digest)
         deltas, cut = self._choose(compared.lacking) if compared.lacking else ([], [])
         reply = None
-        ours = own is not None and peer is not None and peer.ours
         if own is not None and ours:
-            if not (own.reply or own.part or own.rumor):
-                told = {entry.id for entry in digest}
-                live, dead = self.membership.others()
-                compared.later.extend(peer for peer in self.membership.told_of(now, live, dead) if peer.id not in told)
-            reply = self._reply(now, own, compared, deltas, cut)
+            if not (own.reply or own.part or own.rumor or own.roll):
+                known = {entry.id for entry in digest}
+                compared.later.extend(peer for peer in told if peer.id not in known)
+            reply = self._reply(now, own, compared, deltas, cut, told, roll)
         if deltas:
             output.append(Event("deltas send", (sender, deltas)))
         if reply is not None:
@@ -263,44 +291,15 @@ class Protocol:
             output.append(Send(sender if ours else RemotePeer(sender.id, sender.transport), deltas or None, reply))
         return output
 
-    def _compare(self, now: float, sender: RemotePeer, digest: list[Entry], output: Output) -> _Compared:
-        """Read all entries, and tell who knows more of whom."""
-        local, compared, get = self._local, _Compared([], [], []), self._storage.get
-        for entry in digest:
-            id, version, heartbeat = entry.id, entry.version, entry.heartbeat
-            known: Peer | None = get(id)
-            if (
-                known is None
-                or version > known.max_version_seen
-                or entry.floor > known.floor
-                or entry.heard
-                or known.noted > known.floor
-                or (
-                    heartbeat > known.heartbeat
-                    and (entry.address != known.told_at or entry.left != known.left or id == sender.id)
-                )
-            ):
-                if id == local.id:
-                    self._read_own(now, entry, output)
-                    known = local
-                else:
-                    known = self.membership.read(now, entry, id == sender.id, output)
-                    if known is None:
-                        continue
-            elif heartbeat > known.heartbeat:  # which is all that most entries tell
-                known.hear(heartbeat, now)
-                if not self._by_reference:
-                    self._storage.put(id, known)
-            if heartbeat < known.heartbeat and id != local.id:
-                compared.later.append(known)
-            if version < known.max_version_seen:
-                compared.lacking.append((known, version))
-            elif version > known.max_version_seen:
-                compared.missing.append(known)
-        return compared
-
     def _reply(
-        self, now: float, own: Entry, compared: _Compared, deltas: list[list[Any]], cut: list[Peer]
+        self,
+        now: float,
+        own: Entry,
+        compared: Comparison,
+        deltas: list[list[Any]],
+        cut: list[Peer],
+        told_of: list[Peer],
+        roll: Roll | None,
     ) -> list[Entry] | None:
         """Return the reply to one of ours whose own entry is `own`, None if there is none to be made."""
         id, is_reply, is_rumor = own.id, own.reply, own.rumor
@@ -317,7 +316,10 @@ class Protocol:
             return None
         news = {peer.id: peer for peer in (told + wanted if goes_on else told)}
         news.pop(self._local.id, None)
-        reply = self.digest(list(news.values()))
+        if goes_on and roll is not None and len(news) > len(roll) * _FEW:
+            reply = self._call(roll, told_of, told)
+        else:
+            reply = self.digest(list(news.values()))
         flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
         reply[-1] = reply[-1].marked(reply=True, flow=flow)
         return reply

@@ -16,6 +16,14 @@ __all__ = ["Rounds"]
 _PATIENCE = 5.0
 
 
+class _Ticker(threading.Timer):
+    """A timer that runs out again and again, so that no round pays for the start of a thread, which takes about as long."""
+
+    def run(self) -> None:
+        while not self.finished.wait(self.interval):
+            self.function(*self.args, **self.kwargs)
+
+
 class Rounds:
     """Sets one timer after the other.
 
@@ -54,21 +62,24 @@ class Rounds:
     def arm(self) -> None:
         """Set the next timer, in place of one that is set, unless the rounds were stopped."""
         with self._timer_lock:
-            if self._timer is not None:
-                self._timer.cancel()
+            timer = self._timer
+            if self._going and isinstance(timer, _Ticker) and timer is threading.current_thread():
+                return  # it goes on by itself
+            if timer is not None:
+                timer.cancel()
                 self._timer = None
             if self._going:
-                self._set(self._interval)
+                self._set(self._interval, _Ticker if self._make is threading.Timer else self._make)
 
     def arm_within(self, milliseconds: float) -> None:
         """Set a timer for then, unless one waits already or the rounds were stopped."""
         with self._timer_lock:
             if self._going and not self._waits:
-                self._set(milliseconds / 1000)
+                self._set(milliseconds / 1000, self._make)
 
-    def _set(self, seconds: float) -> None:
+    def _set(self, seconds: float, make: Callable[[float, Callable[[], None]], Any]) -> None:
         self._waits = True
-        self._timer = self._make(seconds, self._fire)
+        self._timer = make(seconds, self._fire)
         self._timer.daemon = True  # a program that ends need not wait for the next round
         self._timer.name = "gossipmonger-timer"
         self._timer.start()

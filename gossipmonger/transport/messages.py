@@ -16,6 +16,7 @@ The third goes to peers of ours only: a Node node reads the one and drops the ot
     reply       true, in the sender's own entry: the digest answers another
     rumor       true, in the sender's own entry: the digest tells of what is new, and of nothing else
     part        true, in the sender's own entry: the digest is a part of one
+    roll        [basis, heartbeat, version, ...], in the sender's own entry: see `gossipmonger.roll`
     flow        [rho, tau] or [rho, tau, grant], in the sender's own entry: see `gossipmonger.flow`
 
 A delta is `[peer id, key, value, version]` and optionally `after`, the version after which it comes. A Node node ignores what
@@ -35,7 +36,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from gossipmonger import values
-from gossipmonger.entry import Entry
+from gossipmonger.entry import Entry, Own
 from gossipmonger.errors import MessageError
 from gossipmonger.peer import MAX_VERSION, RemotePeer
 
@@ -94,7 +95,7 @@ def encode(sender: RemotePeer, *, deltas: list[list[Any]] | None = None, digest:
     Raises:
         TypeError, ValueError: A peer's transport is something that JSON has no form for.
     """
-    end = f'"sender":{{"id":{_escaper.encode(sender.id)},"transport":{_transport_text(sender.transport)}}}}}\r\n'
+    end = f'"sender":{{"id":{_id_text(sender.id)},"transport":{_transport_text(sender.transport)}}}}}\r\n'
     if digest is not None:
         try:
             texts = [entry.text or _entry_text(entry) for entry in digest]
@@ -135,22 +136,32 @@ def _address_text(host: str, port: int) -> str:
     return _escaper.encode({"host": host, "port": port})
 
 
+@lru_cache(4096)
+def _id_text(id: str) -> str:
+    return _escaper.encode(id)
+
+
 def _entry_text(entry: Entry) -> str:
     """Make an entry's text; all of it but the heartbeat, which changes with every round, is made once for many."""
-    stem = entry.stem
-    if stem is None:
-        stem = (
-            f'{{"id":{_escaper.encode(entry.id)},"maxVersionSeen":{entry.version},"transport":{_transport_text(entry.address)}'
-        )
+    base = entry.base if isinstance(entry, Own) else entry
+    text = base.stem
+    if text is None:
+        text = f'{{"id":{_escaper.encode(entry.id)},"maxVersionSeen":{entry.version}'
+        text += f',"transport":{_transport_text(entry.address)}'
         if entry.floor:
-            stem += f',"floor":{entry.floor}'
+            text += f',"floor":{entry.floor}'
         if entry.heard:
-            stem += f',"heard":{entry.heard}'
-        stem += "".join(f',"{mark}":true' for mark in _MARKS if getattr(entry, mark))
+            text += f',"heard":{entry.heard}'
+        if entry.left:
+            text += ',"left":true'
+        base.stem = text
+    if isinstance(entry, Own):
+        text += "".join([f',"{mark}":true' for mark in ("reply", "rumor", "part") if getattr(entry, mark)])
         if entry.flow is not None:
-            stem += f',"flow":{_escaper.encode(entry.flow)}'
-        entry.stem = stem
-    entry.text = text = f'{stem},"heartbeat":{entry.heartbeat}}}' if entry.heartbeat >= 0 else stem + "}"
+            text += f',"flow":{_escaper.encode(entry.flow)}'
+        if entry.roll is not None:
+            text += f',"roll":{str(entry.roll).replace(" ", "")}'
+    entry.text = text = f'{text},"heartbeat":{entry.heartbeat}}}' if entry.heartbeat >= 0 else text + "}"
     return text
 
 
@@ -237,6 +248,7 @@ def _is_wrong(sender: RemotePeer, deltas: list[Any] | None, digest: list[Entry] 
             or entry.id in FATAL_IDS
             or (entry.heard and entry.heard < entry.version)
             or (entry.flow is not None and not _is_flow(entry.flow))
+            or (entry.roll is not None and not _is_roll(entry.roll))
         ):
             return True
     try:
@@ -351,14 +363,22 @@ def _checked_entry(item: Any, index: int, source: object, reachable: Callable[[A
     flow = get("flow")
     if flow is not None and not _is_flow(flow):
         raise MessageError(f"digest[{index}].flow is {reprlib.repr(flow)}, no [rho, tau]", source)
+    roll = get("roll")
+    if roll is not None and not _is_roll(roll):
+        raise MessageError(f"digest[{index}].roll is {reprlib.repr(roll)}, no [basis, heartbeat, version, ...]", source)
     entry = Entry(id, version, transport, get("heartbeat", -1), floor, heard, get("left", False))
-    if flow is None and not marked:
+    if flow is None and roll is None and not marked:
         return entry
-    return entry.marked(reply=get("reply", False), rumor=get("rumor", False), part=get("part", False), flow=flow)
+    return entry.marked(reply=get("reply", False), rumor=get("rumor", False), part=get("part", False), flow=flow, roll=roll)
 
 
 def _not_from(name: str, number: Any, least: int, most: int, source: object) -> MessageError:
     return MessageError(f"{name} is {reprlib.repr(number)}, not from {least} to {most}", source)
+
+
+def _is_roll(roll: Any) -> bool:
+    # That each number, with the floor it goes from, is a version is seen when the floors are known.
+    return type(roll) is list and len(roll) % 2 == 1 and {*map(type, roll)} == {int} and max(map(abs, roll)) <= 2 * MAX_VERSION
 
 
 def _is_flow(flow: Any) -> bool:
