@@ -147,7 +147,8 @@ def test_many_later_heartbeats_are_replied_in_a_call_and_few_in_entries() -> Non
 
 
 def test_whom_we_are_behind_with_has_an_entry_beside_the_call() -> None:
-    protocol, _, _ = at_rest(a_peer("b", heartbeat=1, ours=True), a_peer("c", heartbeat=5, max_version_seen=3))
+    c = a_peer("c", heartbeat=5, max_version_seen=3, ours=True)
+    protocol, _, _ = at_rest(a_peer("b", heartbeat=1, ours=True), c)
     protocol.receive_digest(NOW, B, [entry("c", 3, heartbeat=5, heard=9), entry("b", heartbeat=2)])
     digest = sends(protocol.round(NOW + 4 * SECOND))[0].digest or []
     assert [(each.id, each.heard) for each in digest] == [("c", 9), ("a", 0)]
