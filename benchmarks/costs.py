@@ -27,6 +27,7 @@ LOAD = 8.0
 VARIANTS = [
     Variant("ours", peers.ours, interval=1000, keys=True),
     Variant("ours, without msgspec", peers.ours_bare, interval=1000, keys=True, more={"without": ["msgspec"]}),
+    Variant("ours, UDP", peers.ours, interval=1000, keys=True, more={"transport": "UdpTransport"}),
     Variant("ours, fan-out 3", peers.ours, {"gossip_fanout": 3}, interval=1000, keys=True),
     Variant("original", peers.original, interval=1000, keys=True),
     Variant("chitchat", peers.chitchat, {"interval": 1000}, interval=1000, keys=True),

@@ -29,6 +29,7 @@ LIMIT = 180.0
 VARIANTS = [
     Variant("ours", peers.ours, interval=1000, keys=True),
     Variant("ours, without msgspec", peers.ours_bare, interval=1000, keys=True, more={"without": ["msgspec"]}),
+    Variant("ours, UDP", peers.ours, interval=1000, keys=True, more={"transport": "UdpTransport"}),
     Variant("ours, 100 ms", peers.ours, {"gossip_interval": 100}, interval=100, keys=True),
     Variant("original", peers.original, interval=1000, keys=True),
     Variant("original, 100 ms", peers.original, {"GOSSIP_INTERVAL": 100}, interval=100, keys=True),

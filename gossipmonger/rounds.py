@@ -1,7 +1,7 @@
 """Rounds: one after the other at an interval, on timers, until they are stopped.
 
-The next timer is set when a round is over, whatever came of it. So rounds never overlap, and one that takes long delays the
-next one only.
+The interval begins when a round is over, whatever came of it. So rounds never overlap, and one that takes long delays the
+next one only. A `threading.Timer` is made to run out again and again; timers of another kind are set anew each time.
 """
 
 from __future__ import annotations

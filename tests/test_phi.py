@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipmonger import PhiAccrual
-from gossipmonger.phi import FIRST_INTERVAL
+from gossipmonger.phi import FIRST_INTERVAL, exceeding
 
 NOW = 1_700_000_000_000.0
 MILLISECONDS = st.floats(0, 1e9)
@@ -134,3 +134,12 @@ def test_before_the_first_sign_of_life_the_silence_is_750_ms() -> None:
 def test_without_a_mean_any_silence_is_beyond_all_bounds(intervals: list[float]) -> None:
     window = PhiAccrual(intervals, last_time=NOW)
     assert (window.mean, window.phi(NOW + 1)) == (0, math.inf)
+
+
+@given(
+    st.lists(st.tuples(st.lists(MILLISECONDS, max_size=5), st.none() | st.floats(NOW - 1e6, NOW + 10)), max_size=9),
+    st.floats(0.1, 1000),
+)
+def test_those_that_exceed_are_those_whose_phi_does(windows: list[tuple[list[float], float | None]], phi: float) -> None:
+    made = [PhiAccrual(intervals, last_time) for intervals, last_time in windows]
+    assert exceeding(made, NOW, phi) == [number for number, window in enumerate(made) if window.phi(NOW) > phi]

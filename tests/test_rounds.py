@@ -95,3 +95,58 @@ def test_stop_waits_for_a_round_that_runs_and_not_for_the_one_that_calls_it() ->
     again.begin()
     again.arm()
     assert stopped.wait(4)  # less than `stop` would wait for another thread
+
+
+def test_on_timers_of_the_standard_library_one_thread_does_all_rounds() -> None:
+    threads: list[threading.Thread] = []
+    enough = threading.Event()
+
+    def run() -> None:
+        threads.append(threading.current_thread())
+        rounds.arm()
+        if len(threads) == 5:
+            enough.set()
+
+    rounds = Rounds(threading.Timer, 1, run)
+    rounds.begin()
+    rounds.arm()
+    assert enough.wait(10)
+    rounds.stop()
+    assert {(thread.name, thread.daemon) for thread in threads} == {("gossipmonger-timer", True)}
+    assert len(set(threads)) == 1
+    assert not threads[0].is_alive()
+
+
+def test_to_arm_from_elsewhere_begins_the_interval_anew() -> None:
+    threads: list[threading.Thread] = []
+    ran = threading.Semaphore(0)
+
+    def run() -> None:
+        threads.append(threading.current_thread())
+        rounds.arm()
+        ran.release()
+
+    rounds = Rounds(threading.Timer, 1, run)
+    rounds.begin()
+    for _ in range(2):
+        rounds.arm()
+        assert ran.acquire(timeout=10)
+    rounds.stop()
+    assert len(set(threads)) == 2
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_one_that_waits_is_not_hurried_by_another() -> None:
+    timers = Timers()
+    rounds = Rounds(timers, 250, lambda: None)
+    rounds.arm_within(40)
+    assert timers.made == []
+    rounds.begin()
+    rounds.arm_within(40)
+    rounds.arm_within(10)
+    assert [timer.seconds for timer in timers.made] == [0.04]
+    timers.made[0].function()
+    rounds.arm_within(10)
+    assert [timer.seconds for timer in timers.made] == [0.04, 0.01]
+    rounds.stop()
+    assert timers.states == ["set", "cancelled"]

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from benchmarks.programs.lines import CONFIG, serve
 from gossipmonger import Gossipmonger
-
-_interval = CONFIG["options"].get("GOSSIP_INTERVAL", 1000) / 1000
-_rounds: list[None] = []  # appended to by several threads, which takes no lock
-
-
-def timer(seconds: float, function: Callable[[], None]) -> threading.Timer:
-    """Make a timer; each round ends with one for the next."""
-    if seconds == _interval:
-        _rounds.append(None)
-    return threading.Timer(seconds, function)
 
 
 def address(port: int) -> dict[str, Any]:
@@ -30,7 +19,6 @@ nodes = [
         {"id": f"node-{n}", "transport": address(port)},
         CONFIG["options"],
         seeds=[{"id": "node-0", "transport": address(CONFIG["ports"][0])}],
-        timer=timer,
     )
     for n, port in enumerate(CONFIG["ports"])
 ]
@@ -60,9 +48,12 @@ def spread(keys: int) -> float:
 
 def state() -> dict[str, Any]:
     """Return milliseconds of CPU, rounds of all nodes."""
-    return {"cpu": time.process_time() * 1000, "rounds": len(_rounds)}
+    # Each round sends one digest, and heartbeats count these.
+    rounds = sum(node.local_peer.heartbeat - begun for node, begun in zip(nodes, _begun, strict=True))
+    return {"cpu": time.process_time() * 1000, "rounds": rounds}
 
 
+_begun = [node.local_peer.heartbeat for node in nodes]
 for node in nodes:
     node.transport.listen()
 for node in nodes:
