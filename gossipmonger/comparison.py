@@ -48,6 +48,7 @@ class Comparison:
         self._now = now
         self._local = local
         self._storage = storage
+        self._by_reference = getattr(storage, "by_reference", False)
         self._membership = membership
         self._read_own = read_own
         self._output = output
@@ -78,7 +79,9 @@ class Comparison:
                     if known is None:
                         continue
             elif heartbeat > known.heartbeat:
-                self._hear(known, heartbeat)
+                known.hear(heartbeat, self._now)
+                if not self._by_reference:
+                    self._storage.put(id, known)
             if heartbeat < known.heartbeat and id != local.id:
                 self.later.append(known)
             if version < known.max_version_seen:
@@ -88,7 +91,7 @@ class Comparison:
 
     def read_roll(self, roll: Roll, told: tuple[list[int], list[int]], digest: list[Entry]) -> None:
         """Read heartbeats and versions of all in the roll, but for those who have an entry of their own in the digest."""
-        local, named = self._local, {entry.id for entry in digest}
+        local, named, now = self._local, {entry.id for entry in digest}, self._now
         heartbeats, versions = told
         for peer, heartbeat, before in zip(roll.called, heartbeats, roll.heartbeats(), strict=True):
             if heartbeat == before or peer.id in named:
@@ -99,7 +102,9 @@ class Comparison:
             elif heartbeat < before:
                 self.later.append(peer)
             else:
-                self._hear(peer, heartbeat)
+                peer.hear(heartbeat, now)
+                if not self._by_reference:
+                    self._storage.put(peer.id, peer)
         known = roll.versions()
         if known == versions:
             return
@@ -115,8 +120,3 @@ class Comparison:
                 peer.hear_of(version, peer.floor, False)
                 self._storage.put(peer.id, peer)
                 self.missing.append(peer)
-
-    def _hear(self, peer: Peer, heartbeat: int) -> None:
-        peer.hear(heartbeat, self._now)
-        if not getattr(self._storage, "by_reference", False):
-            self._storage.put(peer.id, peer)

@@ -284,7 +284,8 @@ class Peer:
         return gone
 
     def _write(self, key: str, value: Any, version: int) -> None:
-        self._tombstones += values.is_tombstone(value) - values.is_tombstone(self._log.get(key))
+        if self._tombstones or type(value) is dict:
+            self._tombstones += values.is_tombstone(value) - values.is_tombstone(self._log.get(key))
         self._log.write(key, value, version)
 
     # Reconciliation

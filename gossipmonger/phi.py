@@ -79,9 +79,9 @@ class PhiAccrual:
             window.append(interval)
             self._sum += interval
             return
-        most = self._most
-        times = min(times, most)
-        for _ in range(len(window) + times - most):
+        if times > self._most:
+            times = self._most
+        for _ in range(len(window) + times - self._most):
             self._sum -= window.popleft()
         window.extend(repeat(interval, times))
         self._sum += interval * times

@@ -329,24 +329,26 @@ class Protocol:
         output: Output = [Event("deltas receive", (sender, deltas))]
         self.membership.contact(now, sender, None, output)
         changed: dict[str, Peer] = {}
-        for id, key, value, version, *rest in deltas:
+        last, peer = "", None  # deltas of one peer mostly stand together
+        for delta in deltas:
+            id, key, value, version = delta if len(delta) == 4 else delta[:4]
             if id == self._local.id:
                 continue  # nobody but the owner writes its state
-            peer = changed.get(id) or self._storage.get(id)
+            if id != last:
+                last, peer = id, changed.get(id) or self._storage.get(id)
             if peer is None:
                 output.append(Event("unknown peer", (id,)))
                 continue
             old, before = peer.get(key, _NOTHING), peer.max_version_seen
-            if peer.update_with_delta(key, value, version, rest[0] if rest else None) is None:
+            if peer.update_with_delta(key, value, version, delta[4] if len(delta) > 4 else None) is None:
                 continue
             changed[id] = peer
             if rumor and self._rumors is not None:
                 self._rumors.note(id, before)
-            new = peer.get(key, _NOTHING)
-            if new is _NOTHING:
+            if is_tombstone(value):
                 if old is not _NOTHING:
                     output.append(Event("delete", (id, key)))
-            elif old is _NOTHING or not same(old, new):
+            elif old is _NOTHING or not same(old, value):
                 output.append(Event("update", (id, key, value)))
         for id, peer in changed.items():
             self._storage.put(id, peer)
