@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from math import inf
 from random import Random
 from typing import Any, TypeVar
 
@@ -58,9 +59,9 @@ def choose_partners(
 
 
 def choose_deltas(
-    lacking: Sequence[tuple[Peer, int]], limit: int, order: str, random: Random
+    lacking: Sequence[tuple[Peer, int]], limit: int, order: str, random: Random, horizon: float = inf
 ) -> tuple[list[list[Any]], list[Peer]]:
-    """Return at most `limit` deltas, `[peer id, key, value, version, after]`, and the peers that have more to tell.
+    """Return at most `limit` deltas, `[peer id, key, value, version, after]`, and peers that have more to tell.
 
     Those of one peer go in ascending version, whatever the order; without that a digest's one number would not do. The
     orders of van Renesse et al., section 3.1: scuttle-depth tells the peer with most deltas first, as long as there is room;
@@ -72,6 +73,9 @@ def choose_deltas(
         limit: MAX_DELTAS_PER_GOSSIP.
         order: "depth", "breadth" or "drawn".
         random: Draws the order, unless it is depth.
+        horizon: Of those that have more, as many are returned as have so many deltas together, those whose turn is next first,
+            and beside them `limit` others, drawn. Who asks is told of them in each message, and of more than can be told in
+            all the messages to come it is no use to speak.
     """
     counts = [peer.count_after_version(version) for peer, version in lacking]
     if order == "depth":
@@ -84,8 +88,18 @@ def choose_deltas(
         deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
     else:
         deltas = [delta for each in told for delta in each]
-    more = [lacking[turn][0] for turn, quota in zip_longest(turns, quotas, fillvalue=0) if quota < counts[turn]]
-    return deltas, more
+    left = [(turn, counts[turn] - quota) for turn, quota in zip_longest(turns, quotas, fillvalue=0) if quota < counts[turn]]
+    return deltas, [lacking[turn][0] for turn in _within(left, horizon, limit, random)]
+
+
+def _within(left: list[tuple[int, int]], horizon: float, others: int, random: Random) -> list[int]:
+    """Return the first of these turns that have so many deltas left together, and so many of the others."""
+    together = 0
+    for number, (_, count) in enumerate(left, 1):
+        together += count
+        if together >= horizon:
+            return [turn for turn, _ in (*left[:number], *draw(left[number:], others, random))]
+    return [turn for turn, _ in left]
 
 
 def _depth(counts: list[int], turns: list[int], limit: int) -> list[int]:

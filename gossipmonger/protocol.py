@@ -358,7 +358,9 @@ class Protocol:
         order = self._options.delta_order
         if order == "depth" and self._starved % _FAIR == _FAIR - 1:
             order = "drawn"
-        deltas, cut = choose_deltas(lacking, self._options.max_deltas_per_gossip, order, self._random)
+        limit = self._options.max_deltas_per_gossip
+        horizon = limit * max(1, self._options.max_exchanges_per_gossip)
+        deltas, cut = choose_deltas(lacking, limit, order, self._random, horizon)
         self._starved += bool(cut)
         return deltas, cut
 

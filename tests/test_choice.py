@@ -99,6 +99,19 @@ def test_the_order_of_peers_is_drawn_anew_for_each_message(order: str) -> None:
     assert 400 < first["few"] < 600
 
 
+def test_of_those_that_have_more_so_many_are_named_as_can_be_told_of_and_some_others() -> None:
+    peers = [Peer(f"p{n:02}", data={f"k{m}": (m, m + 1) for m in range(4)}) for n in range(50)]
+    lacking = [(peer, 0) for peer in peers]
+    chance = random.Random(0)
+    deltas, more = choose_deltas(lacking, 5, "depth", chance, horizon=20)
+    assert len(deltas) == 5  # all of p00, one of p01
+    assert [peer.id for peer in more[:6]] == ["p01", "p02", "p03", "p04", "p05", "p06"]  # 3 + 4 + 4 + 4 + 4 + 4
+    others = [tuple(choose_deltas(lacking, 5, "depth", chance, horizon=20)[1][6:]) for _ in range(100)]
+    assert {len(each) for each in others} == {5}
+    assert set().union(*others) == set(peers[7:])
+    assert choose_deltas(lacking, 5, "depth", chance, horizon=200)[1] == peers[1:]
+
+
 PEERS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 7)), max_size=6)
 
 
