@@ -13,12 +13,18 @@ PEERS = (10, 100, 1000)
 
 #: What is measured: name, the program's command, its arguments.
 MESSAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    *((f"roll, {peers} peers", "roll", {"peers": peers}) for peers in PEERS),
     *((f"digest, {peers} peers, in sync", "digest", {"peers": peers, "keys": 10, "name": "in sync"}) for peers in PEERS),
     *((f"digest, {peers} peers, a joiner's", "digest", {"peers": peers, "keys": 10, "name": "joiner"}) for peers in PEERS),
     *((f"digest, 10 peers x {keys} keys, a joiner's", "digest", {"peers": 10, "keys": keys, "name": "joiner"})
       for keys in (10, 1000, 10_000)),
     *((f"{deltas} deltas", "deltas", {"deltas": deltas}) for deltas in (1, 5, 500)),
 )  # fmt: skip
+
+ROUNDS: tuple[tuple[str, dict[str, Any]], ...] = (
+    *((f"{peers} peers, in a roll", {"peers": peers, "rest": True}) for peers in PEERS),
+    *((f"{peers} peers, in entries", {"peers": peers, "rest": False}) for peers in PEERS),
+)
 
 
 def measure(quick: bool) -> dict[str, dict[str, dict[str, float]]]:
@@ -31,9 +37,10 @@ def measure(quick: bool) -> dict[str, dict[str, dict[str, float]]]:
             steps = found[kind] = {}
             for name, command, arguments in MESSAGES:
                 steps[name] = ask(program, quick, command, **arguments)
+            for name, arguments in ROUNDS:
+                steps[name] = ask(program, quick, "round", **arguments)
             for peers in PEERS:
-                steps[f"round, {peers} peers"] = ask(program, quick, "round", peers=peers)
-                steps[f"TCP, {peers} entries"] = ask(program, quick, "tcp", entries=peers)
+                steps[f"{peers} entries"] = ask(program, quick, "tcp", entries=peers)
         print(f"{NAMES[kind]}: done", flush=True)
     return found
 
@@ -57,8 +64,9 @@ def run(quick: bool) -> list[Section]:
             title="What a message costs",
             text="""
 Microseconds of CPU for one message from another node of ours: to decode and check it; to compare it with what is known, and
-choose what to answer, or to apply it; to encode the answer. Half of the heartbeats in a digest are news, and the answer has the
-other half. Every peer has 10 keys where nothing else is said. A joiner's digest asks for everything; five deltas are answered.
+choose what to answer, or to apply it; to encode the answer. Half of the heartbeats in a roll or digest are news, and the answer
+has the other half. Every peer has 10 keys where nothing else is said. A joiner's digest asks for everything; five deltas are
+answered.
 """,
             header=["", *(f"{step}, {NAMES[kind]}" for kind in found for step in ("decode", "work", "encode"))],
             rows=[
@@ -71,17 +79,28 @@ other half. Every peer has 10 keys where nothing else is said. A joiner's digest
             name="steps-of-a-round",
             title="What a round costs",
             text="""
-Microseconds of CPU for one round at fan-out 1, half of the peers having been heard of since the one before: to make an entry
-for each peer; to encode them; for all the rest, which is choosing partners and judging who is dead. And what it costs both
-sides together to bring such a digest over TCP on loopback, connection and threads included, apart from encoding and decoding.
+Microseconds of CPU for one round at fan-out 1, half of the peers having been heard of since the one before: to choose partners,
+make the digest and judge who is dead; to encode it.
 """,
-            header=["peers", *(f"{step}, {NAMES[kind]}" for kind in found for step in ("entries", "encode", "rest", "TCP"))],
-            rows=[[f"{peers:,}", *(cell for steps in found.values() for cell in round_cells(steps, peers))] for peers in PEERS],
+            header=["", *(f"{step}, {NAMES[kind]}" for kind in found for step in ("work", "encode"))],
+            rows=[
+                [name, *(f"{steps[name][step]:,.0f}" for steps in found.values() for step in ("work", "encode"))]
+                for name, _ in ROUNDS
+            ],
+            raw=found,
+        ),
+        Section(
+            name="steps-of-tcp",
+            title="What TCP costs",
+            text="""
+Microseconds of CPU that it costs both sides together to bring a digest of so many entries over TCP on loopback, with the
+connection and the hand-over from thread to thread, and without encoding and decoding.
+""",
+            header=["", *(NAMES[kind] for kind in found)],
+            rows=[
+                [f"{peers:,} entries", *(f"{steps[f'{peers} entries']['tcp']:,.0f}" for steps in found.values())]
+                for peers in PEERS
+            ],
             raw=found,
         ),
     ]
-
-
-def round_cells(steps: dict[str, dict[str, float]], peers: int) -> list[str]:
-    round, tcp = steps[f"round, {peers} peers"], steps[f"TCP, {peers} entries"]
-    return [f"{figure:,.0f}" for figure in (round["entries"], round["encode"], round["work"], tcp["tcp"])]

@@ -120,27 +120,55 @@ def deltas(deltas: int, count: int, turns: int) -> dict[str, float]:
     return best(turn, turns)
 
 
-def round(peers: int, count: int, turns: int) -> dict[str, float]:
-    """Return the microseconds of a round, half of whose entries have changed since the one before it."""
+def roll(peers: int, count: int, turns: int) -> dict[str, float]:
+    """Return the microseconds of one roll, half of whose heartbeats are news, and which is answered for the other half."""
+    state, transport = made(peers, 10)
+    node = state.node
+    transport.receive(state.digest("in sync"))
+    membership = node._protocol.membership
+
+    def turn() -> dict[str, float]:
+        transport.reset()
+        total = 0.0
+        for _ in range(count):
+            state.now += 1000
+            state.round += 1
+            called = membership.roll(membership.told_of(state.now, *membership.others()))
+            numbers = called.call()
+            for place, peer in enumerate(called.called):
+                if peer is not node.local_peer:
+                    numbers[1 + 2 * place] += 1 if place % 2 else -1
+            sender = node.storage.get(SENDER.id)
+            assert sender is not None
+            own = sender.entry().marked(roll=numbers)
+            own.heartbeat += 1
+            data = messages.encode(SENDER, digest=[own])
+            begun = process_time()
+            transport.receive(data)
+            total += process_time() - begun
+        return split(transport, count, total)
+
+    return best(turn, turns)
+
+
+def round(peers: int, rest: bool, count: int, turns: int) -> dict[str, float]:
+    """Return the microseconds of a round, half of whose peers have been heard of since the one before it."""
     state, transport = made(peers, 10)
     node = state.node
 
     def turn() -> dict[str, float]:
-        total = entries = encoding = 0.0
-        for n in range(2 * count):
+        transport.reset()
+        total = encoding = 0.0
+        for _ in range(count):
             state.now += 1000
             transport.receive(state.digest("in sync"))
+            node._protocol.membership._rounds_of_roll = 9 if rest else -9
             transport.reset()
             begun = process_time()
-            if n % 2:
-                node.gossip()
-                total += process_time() - begun
-                encoding += transport.encoding
-            else:
-                _ = [peer.entry() for peer in node.storage.live_peers()]
-                entries += process_time() - begun
-        steps = {"entries": entries, "encode": encoding, "work": total - entries - encoding}
-        return {name: seconds * 1e6 / count for name, seconds in steps.items()}
+            node.gossip()
+            total += process_time() - begun
+            encoding += transport.encoding
+        return {name: seconds * 1e6 / count for name, seconds in {"work": total - encoding, "encode": encoding}.items()}
 
     return best(turn, turns)
 
@@ -181,4 +209,4 @@ def tcp(entries: int, count: int, turns: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    serve(digest=digest, deltas=deltas, round=round, tcp=tcp)
+    serve(digest=digest, deltas=deltas, roll=roll, round=round, tcp=tcp)
