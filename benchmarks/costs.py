@@ -15,7 +15,7 @@ from benchmarks.report import Section, ratio
 __all__ = ["run"]
 
 #: Sizes that are run side by side, idle and under load; and the one that is run alone, idle.
-SIZES = (5, 25)
+SIZES = (25,)
 LARGE = 100
 
 #: Seconds after all know all before anything is measured.

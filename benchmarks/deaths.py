@@ -14,7 +14,7 @@ from benchmarks.report import Section, dots, ratio, spread
 
 __all__ = ["run"]
 
-SIZES = (5, 25)
+SIZES = (25,)
 
 #: Seconds from the last cluster's start to the first death: detectors need some intervals to know what is usual.
 SETTLE = 25.0

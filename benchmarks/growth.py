@@ -40,7 +40,7 @@ def kind() -> str:
 def run(quick: bool) -> Section:
     """Measure, and make a table of it; at most 25 minutes, quick half of one."""
     seconds = 20 if quick else 60
-    results = measure((10, 30, 100) if quick else SIZES, seconds, 30 if quick else 900)
+    results = measure((10, 30, 100) if quick else SIZES, seconds, 30 if quick else 420)
     return Section(
         name="growth",
         title="How a cluster grows",

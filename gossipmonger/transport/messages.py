@@ -196,6 +196,8 @@ def is_address(transport: Any) -> bool:
     if type(transport) is not dict:
         return False
     host, port = transport.get("host"), transport.get("port")
+    if type(port) is int and 0 < port < 65536 and type(host) is str and host and len(transport) == 2:
+        return True
     if type(port) is str and port.isascii() and port.isdigit() and len(port) <= 5:
         port = int(port)
     if type(port) is not int or not 0 < port < 65536 or type(host) is not str or not host:
@@ -340,7 +342,10 @@ def _checked_entry(item: Any, index: int, source: object, reachable: Callable[[A
     if type(item) is not dict:
         raise MessageError(f"digest[{index}] is {reprlib.repr(item)}, no entry", source)
     get = item.get
-    id, version, transport = get("id"), get("maxVersionSeen"), get("transport")
+    try:
+        id, version, transport = item["id"], item["maxVersionSeen"], item["transport"]
+    except KeyError:
+        id, version, transport = get("id"), get("maxVersionSeen"), get("transport")
     if type(id) is not str or not id or id in FATAL_IDS:
         raise _no_id(f"digest[{index}].id", id, source)
     if type(version) is not int or not 0 <= version <= MAX_VERSION:
@@ -356,6 +361,8 @@ def _checked_entry(item: Any, index: int, source: object, reachable: Callable[[A
         raise _not_from(f"digest[{index}].floor", floor, 0, version, source)
     if type(heard) is not int or (heard and not version <= heard <= MAX_VERSION):
         raise _not_from(f"digest[{index}].heard", heard, version, MAX_VERSION, source)
+    if len(item) == 4 + ("floor" in item) and "heartbeat" in item:
+        return Entry(id, version, transport, heartbeat, floor)  # as most are
     marked = [mark for mark in _MARKS if mark in item]
     for mark in marked:
         if type(item[mark]) is not bool:
