@@ -88,18 +88,14 @@ def choose_deltas(
         deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
     else:
         deltas = [delta for each in told for delta in each]
-    left = [(turn, counts[turn] - quota) for turn, quota in zip_longest(turns, quotas, fillvalue=0) if quota < counts[turn]]
-    return deltas, [lacking[turn][0] for turn in _within(left, horizon, limit, random)]
-
-
-def _within(left: list[tuple[int, int]], horizon: float, others: int, random: Random) -> list[int]:
-    """Return the first of these turns that have so many deltas left together, and so many of the others."""
+    left = [(turn, quota) for turn, quota in zip_longest(turns, quotas, fillvalue=0) if quota < counts[turn]]
     together = 0
-    for number, (_, count) in enumerate(left, 1):
-        together += count
-        if together >= horizon:
-            return [turn for turn, _ in (*left[:number], *draw(left[number:], others, random))]
-    return [turn for turn, _ in left]
+    for number, (turn, quota) in enumerate(left, 1):
+        together += counts[turn] - quota
+        if together >= horizon and not (number < len(left) and left[number][1]):  # of whom a part is told, that is always said
+            left = left[:number] + draw(left[number:], limit, random)
+            break
+    return deltas, [lacking[turn][0] for turn, _ in left]
 
 
 def _depth(counts: list[int], turns: list[int], limit: int) -> list[int]:

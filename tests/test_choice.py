@@ -112,6 +112,15 @@ def test_of_those_that_have_more_so_many_are_named_as_can_be_told_of_and_some_ot
     assert choose_deltas(lacking, 5, "depth", chance, horizon=200)[1] == peers[1:]
 
 
+def test_of_whom_a_part_is_told_is_named_whatever_the_horizon() -> None:
+    lacking = [(Peer(f"p{n}", data={f"k{m}": (m, m + 1) for m in range(9)}), 0) for n in range(20)]
+    for seed in range(20):
+        deltas, more = choose_deltas(lacking, 5, "breadth", random.Random(seed), horizon=5)
+        assert len({delta[0] for delta in deltas}) == 5
+        assert {delta[0] for delta in deltas} <= {peer.id for peer in more}
+        assert len(more) == 10
+
+
 PEERS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 7)), max_size=6)
 
 
