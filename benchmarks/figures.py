@@ -73,7 +73,7 @@ def main() -> None:
     print("an update at all of 100 nodes:", line(spread()), flush=True)
     print("200 keys at all of 50 nodes:", line(two_hundred_keys()), flush=True)
     print("a restarted node's first update at all of 50:", line(restart()), flush=True)
-    for count, updates in ((25, 100), (100, 100), (1000, 10)):
+    for count, updates in ((25, 100), (100, 100), (1000, 3)):
         took, most = rumors(count, updates)
         print(
             f"an update at all of {count} nodes by rumours: {statistics.median(took):.0f} ms in the median, {min(took):.0f} to "

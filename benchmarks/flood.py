@@ -30,7 +30,7 @@ def measure(turns: int, keys: int) -> dict[str, list[float]]:
 def run(quick: bool) -> Section:
     """Measure, and make a table of it; five minutes, quick one."""
     keys = KEYS // 5 if quick else KEYS
-    took = measure(1 if quick else 2, keys)
+    took = measure(1, keys)
     row = []
     for kind in NAMES:
         row.append(spread(took[kind], 2) if kind in took else "")

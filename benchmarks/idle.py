@@ -49,7 +49,7 @@ def one(kind: str, seconds: float, warm_up: float) -> Idle:
 
 def measure(quick: bool) -> list[Idle]:
     """Run all; four minutes, quick half of one."""
-    turns, seconds, warm_up = (1, 4, 2) if quick else (3, 20, 5)
+    turns, seconds, warm_up = (1, 4, 2) if quick else (3, 10, 5)
     results = []
     for _ in range(turns):
         for kind in kinds():
