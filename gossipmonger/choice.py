@@ -79,7 +79,9 @@ def choose_deltas(
     """
     counts = [peer.count_after_version(version) for peer, version in lacking]
     if order == "depth":
-        turns = sorted(range(len(counts)), key=counts.__getitem__, reverse=True)  # stable: equals stay in the digest's order
+        # Equals stay in the digest's order, from a place that is drawn: everybody's digest may have the same one.
+        start = int(random.random() * len(counts)) if sum(counts) > limit else 0
+        turns = sorted([*range(start, len(counts)), *range(start)], key=counts.__getitem__, reverse=True)
     else:
         turns = draw(range(len(counts)), len(counts), random)
     quotas = _breadth([counts[turn] for turn in turns], limit) if order == "breadth" else _depth(counts, turns, limit)

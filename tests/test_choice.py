@@ -104,12 +104,22 @@ def test_of_those_that_have_more_so_many_are_named_as_can_be_told_of_and_some_ot
     lacking = [(peer, 0) for peer in peers]
     chance = random.Random(0)
     deltas, more = choose_deltas(lacking, 5, "depth", chance, horizon=20)
-    assert len(deltas) == 5  # all of p00, one of p01
-    assert [peer.id for peer in more[:6]] == ["p01", "p02", "p03", "p04", "p05", "p06"]  # 3 + 4 + 4 + 4 + 4 + 4
+    assert len(deltas) == 5  # all of one, one of the next
+    first = peers.index(next(peer for peer in peers if peer.id == deltas[0][0]))
+    turns = [*peers[first:], *peers[:first]]
+    assert more[:6] == turns[1:7]  # 3 + 4 + 4 + 4 + 4 + 4
     others = [tuple(choose_deltas(lacking, 5, "depth", chance, horizon=20)[1][6:]) for _ in range(100)]
     assert {len(each) for each in others} == {5}
-    assert set().union(*others) == set(peers[7:])
-    assert choose_deltas(lacking, 5, "depth", chance, horizon=200)[1] == peers[1:]
+    assert set().union(*others) == set(peers)
+    assert len(choose_deltas(lacking, 5, "depth", chance, horizon=200)[1]) == 49
+
+
+def test_of_equals_it_is_drawn_who_is_told_first_in_depth_s_order_too() -> None:
+    lacking = [(Peer(f"p{n}", data={f"k{m}": (m, m + 1) for m in range(4)}), 0) for n in range(5)]
+    chance = random.Random(0)
+    first = Counter(choose_deltas(lacking, 4, "depth", chance)[0][0][0] for _ in range(1_000))
+    assert min(first.values()) > 140
+    assert len(first) == 5
 
 
 def test_of_whom_a_part_is_told_is_named_whatever_the_horizon() -> None:
