@@ -21,7 +21,7 @@ LARGE = 100
 #: Seconds after all know all before anything is measured.
 SETTLE = 8.0
 WINDOW = 8.0
-WINDOWS = 3
+WINDOWS = 2
 LOAD = 8.0
 
 VARIANTS = [

@@ -19,7 +19,7 @@ SIZES = (25,)
 #: Seconds from the last cluster's start to the first death: detectors need some intervals to know what is usual.
 SETTLE = 25.0
 #: Seconds after which no other node is killed.
-BUDGET = 60.0
+BUDGET = 45.0
 #: Seconds after which a death counts as not seen.
 LIMIT = 120.0
 

@@ -22,9 +22,9 @@ FILLS = 3
 #: Seconds after all know all before anything is measured, so that the talk of the start is over.
 SETTLE = 3.0
 #: Seconds that all repetitions of one measurement may take, by the number of nodes; what takes longer is repeated less often.
-BUDGETS = {5: 12.0, 25: 25.0}
+BUDGETS = {5: 12.0, 25: 20.0}
 #: Seconds after which something counts as not arriving.
-LIMIT = 120.0
+LIMIT = 90.0
 
 VARIANTS = [
     Variant("ours", peers.ours, interval=1000, keys=True),
@@ -53,7 +53,7 @@ BULK = [
     Variant("chitchat", peers.chitchat, {"interval": 1000}, interval=1000, keys=True),
 ]
 BULK_KEYS = 10_000
-BULK_FILLS = 3
+BULK_FILLS = 2
 
 
 def repeat(count: int, measure: Callable[[int], float], budget: float) -> list[float]:

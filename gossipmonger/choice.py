@@ -85,7 +85,7 @@ def choose_deltas(
     else:
         turns = draw(range(len(counts)), len(counts), random)
     quotas = _breadth([counts[turn] for turn in turns], limit) if order == "breadth" else _depth(counts, turns, limit)
-    told = [_tell(*lacking[turn], quota) for turn, quota in zip(turns, quotas, strict=False)]
+    told = [_tell(lacking[turn][0], lacking[turn][1], quota) for turn, quota in zip(turns, quotas, strict=False)]
     if order == "breadth":
         deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
     else:
