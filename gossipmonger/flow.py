@@ -29,9 +29,8 @@ _ALPHA = 0.6
 #: Updates per interval, at each gossip. With ten times as much, rates settle where every other gossip overflows.
 _BETA = 0.02
 
-#: Gossips in a row that overflow before tau shrinks. One by itself is chance; with three, the backlog of a limit that is halved
-#: keeps values stale for two seconds longer.
-_PATIENCE = 2
+#: Gossips in a row that overflow before tau shrinks.
+_PATIENCE = 3
 
 #: Gossips after that for which nothing raises tau: others see the same congestion a little later, and what they have not given
 #: up yet must not be shared out anew meanwhile.
