@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Iterator
 
+import coverage
 import hypothesis
 import pytest
 
@@ -38,3 +39,17 @@ def no_thread_left() -> Iterator[None]:
     for thread in left:  # a thread that is at its end may take a moment
         thread.join(2)
     assert not [thread for thread in left if thread.is_alive()]
+
+
+@pytest.fixture(autouse=True)
+def _untraced(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Count no lines in tests that are marked so: the tests of the modules have counted them."""
+    counting = coverage.Coverage.current() if request.node.get_closest_marker("untraced") else None
+    if counting is None:
+        yield
+        return
+    counting.stop()
+    try:
+        yield
+    finally:
+        counting.start()

@@ -15,6 +15,8 @@ from gossipmonger.simulation import Simulation
 from .false_deaths import false_deaths
 from .plain import PlainNode
 
+pytestmark = pytest.mark.untraced
+
 SECOND = 1_000
 DAY = 86_400_000
 

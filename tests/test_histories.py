@@ -9,6 +9,7 @@ import pytest
 from . import histories
 
 
+@pytest.mark.untraced
 @pytest.mark.timeout(200)
 def test_a_thousand_histories_keep_their_promises(rng: random.Random) -> None:
     first = rng.randrange(10**9)

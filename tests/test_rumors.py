@@ -177,6 +177,7 @@ def seed(rng: Random) -> int:
     return rng.randrange(10**6)
 
 
+@pytest.mark.untraced
 def test_an_update_is_at_a_hundred_nodes_within_120_ms_for_at_most_nine_rumours_a_node(seed: int) -> None:
     sim, nodes = a_cluster(100, seed, rumor_fanout=3)
     sim.run(2 * SECOND)
@@ -191,6 +192,7 @@ def test_an_update_is_at_a_hundred_nodes_within_120_ms_for_at_most_nine_rumours_
     assert statistics.median(took) <= 120
 
 
+@pytest.mark.untraced
 def test_at_ten_percent_loss_nearly_all_updates_are_everywhere_within_a_round(seed: int) -> None:
     sim, nodes = a_cluster(50, seed, rumor_fanout=3)
     sim.run(2 * SECOND)
@@ -202,6 +204,7 @@ def test_at_ten_percent_loss_nearly_all_updates_are_everywhere_within_a_round(se
     assert sum(each <= SECOND for each in took) >= 38
 
 
+@pytest.mark.untraced
 def test_a_joiner_that_catches_up_repeats_nothing(seed: int) -> None:
     sim, nodes = a_cluster(10, seed, rumor_fanout=3)
     for node in nodes:
@@ -215,6 +218,7 @@ def test_a_joiner_that_catches_up_repeats_nothing(seed: int) -> None:
     assert set(watch.sent.values()) == {0}
 
 
+@pytest.mark.untraced
 def test_a_burst_of_keys_is_everywhere_within_a_fraction_of_a_round(seed: int) -> None:
     sim, nodes = a_cluster(25, seed, rumor_fanout=3)
     sim.run(2 * SECOND)
