@@ -7,12 +7,15 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 from gossipmonger import Gossipmonger, SendError
 
 SECONDS = 10
 KEYS = 200
 
 
+@pytest.mark.untraced
 def test_threads_handlers_and_messages_at_once(rng: random.Random) -> None:
     options = {"gossip_interval": 20, "max_deltas_per_gossip": 200}
     nodes: list[Gossipmonger] = []

@@ -700,6 +700,7 @@ def test_a_cluster_over_udp_meets_spreads_updates_and_sees_a_death(cluster: Clus
     cluster.until(lambda: all(node.peers["u4"] == "dead" for node in cluster.nodes.values()), seconds=60)
 
 
+@pytest.mark.untraced
 def test_what_is_lost_or_comes_in_the_wrong_order_is_mended(cluster: Cluster, rng: random.Random) -> None:
     Socket.chance = rng
     for number in range(3):
