@@ -34,7 +34,7 @@ from gossipmonger.transport.senders import Senders
 from gossipmonger.transport.server import Server
 from gossipmonger.transport.watcher import Watcher
 
-__all__ = ["DEFAULT_PORT", "TcpTransport"]
+__all__ = ["DEFAULT_PORT", "TcpTransport", "read_binding"]
 
 #: The Node package's.
 DEFAULT_PORT = 9742
@@ -201,14 +201,7 @@ class TcpTransport(Transport):
             ClosedError: The transport has been closed.
             RuntimeError: It listens already.
         """
-        if callable(options):
-            options, callback = None, options
-        binding: dict[str, Any] = {"host": self.host, "port": self.port}
-        for name, value in (options or {}).items():
-            if name not in binding:
-                raise unknown_option(name, binding)
-            binding[name] = value
-        host, port = _check_address(binding["host"], binding["port"], any_host=True)
+        host, port, callback = read_binding(options, callback, self.host, self.port)
         with self._lifecycle_lock:
             if self._closed:
                 raise ClosedError("listen: this transport has been closed")
@@ -265,6 +258,24 @@ class TcpTransport(Transport):
             self._senders.close()
         if callback is not None:
             callback()
+
+
+def read_binding(
+    options: Mapping[str, Any] | Callable[[], None] | None, callback: Callable[[], None] | None, host: str, port: int
+) -> tuple[str, int, Callable[[], None] | None]:
+    """Return where to bind and what to call then, out of the arguments of `listen` and what peers are told.
+
+    Raises:
+        TypeError, ValueError: Something is unknown, of the wrong type or out of range; the error names it.
+    """
+    if callable(options):
+        options, callback = None, options
+    binding: dict[str, Any] = {"host": host, "port": port}
+    for name, value in (options or {}).items():
+        if name not in binding:
+            raise unknown_option(name, binding)
+        binding[name] = value
+    return *_check_address(binding["host"], binding["port"], any_host=True), callback
 
 
 def _check_address(host: Any, port: Any, any_host: bool = False) -> tuple[str, int]:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any
 
 from gossipmonger.errors import ClosedError, MessageError, SendError, report
-from gossipmonger.options import check_number, unknown_option
+from gossipmonger.options import check_number
 from gossipmonger.peer import Kin, RemotePeer
 from gossipmonger.transport import messages
 from gossipmonger.transport.addresses import Address, Addresses
@@ -29,7 +29,7 @@ from gossipmonger.transport.base import Transport
 from gossipmonger.transport.compression import inflate
 from gossipmonger.transport.connection import Caller
 from gossipmonger.transport.datagrams import pack
-from gossipmonger.transport.tcp import TcpTransport
+from gossipmonger.transport.tcp import TcpTransport, read_binding
 
 __all__ = ["UdpTransport"]
 
@@ -198,21 +198,12 @@ class UdpTransport(Transport):
             ClosedError: The transport has been closed.
             RuntimeError: It listens already.
         """
-        if callable(options):
-            options, callback = None, options
-        binding: dict[str, Any] = {"host": self.host, "port": self.port}
-        for name, value in (options or {}).items():
-            if name not in binding:
-                raise unknown_option(name, binding)
-            binding[name] = value
-        if not isinstance(binding["host"], str):
-            raise TypeError(f"host: {binding['host']!r} is no string")
-        check_number("port", binding["port"], int, 0, 65535)
+        host, port, callback = read_binding(options, callback, self.host, self.port)
         if self._closed.is_set():
             raise ClosedError("listen: this transport has been closed")
         if self.bound is not None:
             raise RuntimeError(f"listen: this transport listens already, at {self.bound}")
-        self._serve(self._bind(**binding))
+        self._serve(self._bind(host, port))
         self.emit("listening")
         if callback is not None:
             callback()
