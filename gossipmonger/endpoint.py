@@ -27,7 +27,7 @@ from gossipmonger.peer_info import PeerInfo
 from gossipmonger.protocol import Protocol
 from gossipmonger.rounds import Rounds
 from gossipmonger.storage import MemoryStorage
-from gossipmonger.transport import TcpTransport, messages
+from gossipmonger.transport import TcpTransport, checks, messages
 from gossipmonger.view import PeerView, Snapshot
 
 __all__ = ["Gossipmonger"]
@@ -335,7 +335,7 @@ class Gossipmonger(Emitter):
             return
         try:
             if not getattr(self.transport, "validates", False):
-                sender, deltas, digest = messages.validate(sender, deltas, digest)
+                sender, deltas, digest = checks.validate(sender, deltas, digest)
             self._act(lambda now: self._protocol.receive(now, sender, deltas, digest), self._failed)
         except Exception as error:
             self._failed(error)

@@ -103,9 +103,11 @@ class Entry(EntryFields):
         part: bool = False,
         flow: list[float] | None = None,
         roll: list[int] | None = None,
+        heartbeat: int = -1,
     ) -> Own:
-        """Return a copy with these marks beside its own."""
-        copy = Own(self.id, self.version, self.address, self.heartbeat, self.floor, self.heard, self.left)
+        """Return a copy with these marks beside its own, and with a heartbeat in place of its own unless it is -1."""
+        heartbeat = self.heartbeat if heartbeat < 0 else heartbeat
+        copy = Own(self.id, self.version, self.address, heartbeat, self.floor, self.heard, self.left)
         copy.base = self.base if isinstance(self, Own) else self
         copy.reply, copy.rumor, copy.part = self.reply or reply, self.rumor or rumor, self.part or part
         copy.flow = self.flow if flow is None else flow

@@ -9,7 +9,7 @@ from typing import Any
 from gossipmonger import values
 from gossipmonger.options import check_number
 from gossipmonger.peer import MAX_VERSION, Peer
-from gossipmonger.transport.messages import FATAL_IDS
+from gossipmonger.transport.checks import FATAL_IDS
 from gossipmonger.transport.tcp import DEFAULT_PORT
 
 __all__ = ["PeerInfo"]

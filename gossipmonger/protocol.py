@@ -15,7 +15,7 @@ is to do, in order, and the caller's duties are few:
 
 1. calls come one at a time (the endpoint holds its lock);
 2. `Send`s are handed to the transport, `Event`s to the handlers, in their order, after the lock is let go;
-3. messages have been through `messages.validate`; of one with deltas and a digest, the deltas come first.
+3. messages have been through `checks.validate`; of one with deltas and a digest, the deltas come first.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from gossipmonger import MemoryStorage, Options, Peer, RemotePeer
 from gossipmonger.entry import Entry
 from gossipmonger.output import Event, Output, Send
 from gossipmonger.protocol import Protocol
-from gossipmonger.transport import messages
+from gossipmonger.transport import checks
 
 NOW = 1_700_000_000_000.0
 B = RemotePeer("b", "at b")
@@ -35,13 +35,13 @@ def a_peer(id: str, silent: float = 0, left: bool = False, ours: bool | None = N
 def entry(id: str, version: int = 0, **more: Any) -> Entry:
     """An entry as it comes from the network; `more` are its fields on the wire."""
     fields = {"id": id, "maxVersionSeen": version, "transport": f"at {id}", **more}
-    (checked,) = messages.validate(B, digest=[fields]).digest or []
+    (checked,) = checks.validate(B, digest=[fields]).digest or []
     return checked
 
 
 def changed(entry: Entry, **fields: Any) -> Entry:
     """The same entry with other fields on the wire."""
-    (checked,) = messages.validate(B, digest=[{**entry.as_dict(), **fields}]).digest or []
+    (checked,) = checks.validate(B, digest=[{**entry.as_dict(), **fields}]).digest or []
     return checked
 
 

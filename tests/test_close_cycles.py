@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gossipmonger import ClosedError, Gossipmonger, MemoryStorage, RemotePeer, SendError, TcpTransport
-from gossipmonger.transport import messages
+from gossipmonger.transport import checks
 
 from .inline import Inline
 
@@ -168,14 +168,14 @@ def test_close_from_a_handler_of_each_event_ends_all_and_is_the_last_call(make: 
     a.update("k", "of a")
     a.transport.listen()
     a.gossip()
-    a.transport.emit("digest", C, messages.as_entries([{**ENTRY_C, "id": "a"}, ENTRY_C]))
+    a.transport.emit("digest", C, checks.as_entries([{**ENTRY_C, "id": "a"}, ENTRY_C]))
     a.transport.emit("deltas", C, [["c", "k", 1, 1], ["nobody", "k", 1, 1]])
     a.transport.emit("deltas", C, [["c", "k", {"gossipmonger:deleted": True}, 2]])
     if name == "peer live":
         assert dead.wait(10)
-        a.transport.emit("digest", C, messages.as_entries([ENTRY_C]))
+        a.transport.emit("digest", C, checks.as_entries([ENTRY_C]))
     elif name == "peer left":
-        a.transport.emit("digest", C, messages.as_entries([{**ENTRY_C, "heartbeat": 1_000, "left": True}]))
+        a.transport.emit("digest", C, checks.as_entries([{**ENTRY_C, "heartbeat": 1_000, "left": True}]))
     assert a.wait(10_000)
     until(lambda: calls == ["gossipmonger-events"])
 

@@ -10,7 +10,7 @@ from hypothesis import given, strategies
 
 from gossipmonger import RemotePeer
 from gossipmonger.entry import Entry
-from gossipmonger.transport import datagrams, messages
+from gossipmonger.transport import checks, datagrams, messages
 from gossipmonger.transport.compression import inflate
 from gossipmonger.transport.datagrams import MOST, pack
 
@@ -32,7 +32,7 @@ def the_deltas(count: int, rng: random.Random) -> list[list[Any]]:
     return [["s", f"key {n}", rng.randbytes(20).hex(), n + 1, n] for n in range(count)]
 
 
-def unpacked(packed: list[bytes] | None, largest: int = 10**6) -> list[messages.Message]:
+def unpacked(packed: list[bytes] | None, largest: int = 10**6) -> list[checks.Message]:
     assert packed is not None
     return [messages.decode(inflate(datagram, largest)) for datagram in packed]
 
@@ -49,7 +49,7 @@ def test_what_fits_deflated_is_not_cut(rng: random.Random) -> None:
     digest = a_digest(20, rng)
     assert len(messages.encode(SENDER, digest=digest)) > 2 * LIMIT
     (message,) = unpacked(pack(SENDER, [["s", "k", 1, 1]], digest, LIMIT))
-    assert message == messages.Message(SENDER, [["s", "k", 1, 1]], digest)  # no part, so no mark
+    assert message == checks.Message(SENDER, [["s", "k", 1, 1]], digest)  # no part, so no mark
 
 
 def test_a_digest_of_100_takes_few_datagrams(rng: random.Random) -> None:
@@ -93,7 +93,7 @@ def test_a_digest_that_is_cut_off_from_its_deltas_and_nothing_else_is_no_part(rn
     digest = a_digest(3, rng)
     parts = unpacked(pack(SENDER, the_deltas(50, rng), digest, LIMIT))
     assert len(parts) > 1
-    assert parts[-1] == messages.Message(SENDER, None, digest)
+    assert parts[-1] == checks.Message(SENDER, None, digest)
 
 
 def test_a_digest_without_an_entry_of_the_sender_is_cut_too(rng: random.Random) -> None:

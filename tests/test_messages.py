@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from gossipmonger import MessageError, RemotePeer, values
 from gossipmonger.entry import as_dicts
 from gossipmonger.peer import MAX_VERSION
-from gossipmonger.transport import fast, messages
+from gossipmonger.transport import checks, fast, messages
 
 A = RemotePeer("a", {"host": "10.0.0.1", "port": 9742})
 SENDER = {"id": "a", "transport": {"host": "10.0.0.1", "port": 9742}}
@@ -24,7 +23,7 @@ DELTA: list[Any] = ["b", "foo", "bar", 1732]
 
 # Half of a surrogate pair is text; both halves side by side are one character to every JSON parser.
 TEXTS = st.text(st.characters()).map(lambda text: text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))
-IDS = TEXTS.filter(lambda id: id and id not in messages.FATAL_IDS)
+IDS = TEXTS.filter(lambda id: id and id not in checks.FATAL_IDS)
 VERSIONS = st.integers(0, MAX_VERSION)
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**2047), 2**2047) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
@@ -48,9 +47,9 @@ ENTRIES = st.fixed_dictionaries({"id": IDS, "maxVersionSeen": VERSIONS, "transpo
 DIGESTS = st.lists(st.fixed_dictionaries({"id": IDS, "maxVersionSeen": VERSIONS, "transport": VALUES}), max_size=5)
 
 
-def decode(data: bytes | bytearray, source: object = None, **arguments: Any) -> messages.Message:
+def decode(data: bytes | bytearray, source: object = None, **arguments: Any) -> checks.Message:
     """Decode; between hosts and ports with the extra and without: both have to take the same messages and give the same."""
-    one, other = (outcome(data, decoder, source, reachable=messages.is_address) for decoder in (None, fast))
+    one, other = (outcome(data, decoder, source, reachable=checks.is_address) for decoder in (None, fast))
     if isinstance(one, MessageError) or isinstance(other, MessageError):
         assert (str(one), type(one)) == (str(other), type(other))
     else:
@@ -61,7 +60,7 @@ def decode(data: bytes | bytearray, source: object = None, **arguments: Any) -> 
     return decoded
 
 
-def outcome(data: bytes | bytearray, decoder: Any, source: object, **arguments: Any) -> messages.Message | MessageError:
+def outcome(data: bytes | bytearray, decoder: Any, source: object, **arguments: Any) -> checks.Message | MessageError:
     with mock.patch.object(messages, "fast", decoder):
         try:
             return messages.decode(data, source, **arguments)
@@ -69,7 +68,7 @@ def outcome(data: bytes | bytearray, decoder: Any, source: object, **arguments: 
             return error
 
 
-def plain(message: messages.Message) -> list[Any]:
+def plain(message: checks.Message) -> list[Any]:
     """A message in JSON's own types."""
     digest = None if message.digest is None else as_dicts(message.digest)
     return [*map(list, [message.sender]), message.deltas, digest]
@@ -201,7 +200,7 @@ def message(**parts: Any) -> bytes:
         (message(digest=[])[:-1], "no JSON in UTF-8"),
         (message(digest=[]) + b"\r\n" + message(digest=[]), "no JSON in UTF-8: Extra data"),
         (message(deltas=[["b", "k", "v", 5]]).replace(b"v", b"\xff"), "no JSON in UTF-8: 'utf-8' codec can't decode"),
-        (b"\xef\xbb\xbf" + message(digest=[]), "no JSON in UTF-8: Unexpected UTF-8 BOM"),
+        (b"\xef\xbb\xbf" + message(digest=[]), "no JSON in UTF-8: Expecting value"),
         (message(deltas=[["b", "k", float("nan"), 5]]), "no JSON in UTF-8: NaN is no JSON"),
         (message(deltas=[["b", "k", float("inf"), 5]]), "no JSON in UTF-8: Infinity is no JSON"),
         (message(digest=[{**ENTRY, "later": -float("inf")}]), "no JSON in UTF-8: -Infinity is no JSON"),
@@ -226,7 +225,7 @@ NO_BOOLS: list[Any] = [None, 0, 1, "true", []]
 #: What a digest's entry may not hold: the field, what is wrong in it, what the error says of it.
 BAD_FIELDS: list[tuple[str, Any, str]] = [
     *[("id", bad, "no id") for bad in BAD_IDS],
-    *[("id", bad, "which ends Node nodes") for bad in sorted(messages.FATAL_IDS)],
+    *[("id", bad, "which ends Node nodes") for bad in sorted(checks.FATAL_IDS)],
     *[("maxVersionSeen", bad, "no version") for bad in BAD_VERSIONS],
     *[("transport", bad, "out of reach") for bad in BAD_TRANSPORTS],
     *[("heartbeat", bad, "not from 0 to") for bad in BAD_VERSIONS],
@@ -238,7 +237,7 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
 #: The same for the places in a delta.
 BAD_PLACES: list[tuple[int, Any, str]] = [
     *[(0, bad, "no id") for bad in BAD_IDS],
-    *[(0, bad, "which ends Node nodes") for bad in sorted(messages.FATAL_IDS)],
+    *[(0, bad, "which ends Node nodes") for bad in sorted(checks.FATAL_IDS)],
     *[(1, bad, "no key") for bad in BAD_KEYS],
     *[(2, bad, "holds an infinite number or is nested too deep") for bad in BAD_TRANSPORTS],
     *[(3, bad, "no version") for bad in BAD_VERSIONS],
@@ -288,16 +287,9 @@ def test_a_sender_without_an_id_is_refused(bad: Any) -> None:
     assert refused(message(digest=[], sender=bad)).startswith("sender.id is ")
 
 
-@pytest.mark.parametrize("id", sorted(messages.FATAL_IDS))
+@pytest.mark.parametrize("id", sorted(checks.FATAL_IDS))
 def test_a_sender_named_like_what_every_object_inherits_is_refused(id: str) -> None:
     assert refused(message(digest=[], sender={**SENDER, "id": id})) == f"sender.id is {id!r}, which ends Node nodes"
-
-
-def test_fatal_ids_are_all_names_that_a_plain_object_inherits() -> None:
-    # Object.getOwnPropertyNames(Object.prototype) in Node
-    inherited = "constructor hasOwnProperty isPrototypeOf propertyIsEnumerable toLocaleString toString valueOf __proto__"
-    legacy = "__defineGetter__ __defineSetter__ __lookupGetter__ __lookupSetter__"
-    assert set(inherited.split() + legacy.split()) == messages.FATAL_IDS
 
 
 @pytest.mark.parametrize("bad", BAD_TRANSPORTS)
@@ -324,30 +316,6 @@ def test_an_integer_of_thousands_of_digits_is_refused() -> None:
     refused(message(digest=[{**ENTRY, "maxVersionSeen": "9s"}]).replace(b'"9s"', b"9" * 5_000))
 
 
-# What a transport of one's own hands over
-
-
-def test_a_sender_may_be_a_mapping_or_an_object() -> None:
-    for sender in (SimpleNamespace(id="a", transport="there"), {"id": "a", "transport": "there"}, RemotePeer("a", "there")):
-        heard = messages.validate(sender, [DELTA], [ENTRY])
-        assert plain(heard) == [["a", "there"], [DELTA], [ENTRY]]
-        assert type(heard.sender) is RemotePeer
-
-
-def test_the_source_is_the_senders_id_where_none_is_given() -> None:
-    with pytest.raises(MessageError, match=r"^message from a refused: digest is 5, no list") as caught:
-        messages.validate(A, digest=5)
-    assert caught.value.source == "a"
-
-
-@pytest.mark.parametrize(
-    "value", [object(), (1, 2), {1}, b"bytes", float("nan"), float("inf"), [float("nan")], {"k": (1,)}, 2**2048, deep(101)]
-)
-def test_values_that_no_json_parser_returns_are_refused(value: Any) -> None:
-    with pytest.raises(MessageError, match=r"deltas\[0\]\[2\]"):
-        messages.validate(A, [["b", "k", value, 5]])
-
-
 # Anything at all
 
 
@@ -359,7 +327,7 @@ def decoded_or_refused(data: bytes) -> None:
         error = refusal
     if heard is not None:
         sender, deltas, digest = heard
-        assert messages.validate(sender, deltas, None if digest is None else as_dicts(digest)) == heard
+        assert checks.validate(sender, deltas, None if digest is None else as_dicts(digest)) == heard
     else:
         assert str(error).startswith("message from there refused: ")
 

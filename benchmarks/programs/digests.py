@@ -15,7 +15,8 @@ from typing import Any
 from benchmarks.programs.lines import fatal, serve
 from gossipmonger import Gossipmonger, Peer, RemotePeer, Transport
 from gossipmonger.transport import messages
-from gossipmonger.transport.messages import is_address
+from gossipmonger.transport.checks import is_address
+from gossipmonger.transport.reader import Reader
 
 #: Milliseconds since the epoch.
 EPOCH = 1_700_000_000_000.0
@@ -38,6 +39,10 @@ class Encoder(Transport):
     max_message_size = messages.MAX_MESSAGE_SIZE
     sent = b""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader = Reader(is_address)
+
     def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[Any]) -> None:
         """Encode a digest."""
         self.sent = messages.encode(RemotePeer(local_peer.id, local_peer.transport), digest=digest_to_send)
@@ -54,7 +59,7 @@ class Encoder(Transport):
 
     def receive(self, data: bytes) -> None:
         """Take a message's bytes."""
-        message = messages.decode(data, "sender", is_address)
+        message = self.reader.read(data, "sender")
         if message.deltas is not None:
             self.emit("deltas", message.sender, message.deltas)
         if message.digest is not None:
@@ -100,13 +105,13 @@ class State:
             version = int(max(0, base + self.keys - behind(n)))
             entry = {"id": f"peer-{n}", "maxVersionSeen": version, "transport": transport_of(n)}
             if self.own:
-                entry["heartbeat"] = base + (self.round if (n + self.round) % 2 else max(0, self.round - 2))
                 if version > base:
                     entry["floor"] = base
+                entry["heartbeat"] = base + (self.round if (n + self.round) % 2 else max(0, self.round - 2))
             entries.append(entry)
         own: dict[str, Any] = {"id": SENDER.id, "maxVersionSeen": base, "transport": SENDER.transport}
         if self.own:
-            own |= {"heartbeat": base + self.round, "floor": base}
+            own |= {"floor": base, "heartbeat": base + self.round}
         entries.append(own)
         message = {"digest": entries, "sender": {"id": SENDER.id, "transport": SENDER.transport}}
         return json.dumps(message, separators=(",", ":")).encode() + b"\r\n"

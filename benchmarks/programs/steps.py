@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.programs.digests import SENDER, Encoder, State
 from benchmarks.programs.lines import fatal, serve
 from gossipmonger import RemotePeer, TcpTransport
-from gossipmonger.transport import messages
+from gossipmonger.transport import checks, messages
 
 
 class Stopwatch(Encoder):
@@ -35,7 +35,7 @@ class Stopwatch(Encoder):
     def receive(self, data: bytes) -> None:
         """Take a message's bytes."""
         begun = process_time()
-        message = messages.decode(data, "sender", messages.is_address)
+        message = messages.decode(data, "sender", checks.is_address)
         self.decoding += process_time() - begun
         if message.deltas is not None:
             self.emit("deltas", message.sender, message.deltas)
@@ -199,7 +199,7 @@ def tcp(entries: int, count: int, turns: int) -> dict[str, float]:
             begun = process_time()
             for _ in range(count):
                 messages.encode(source, digest=told)
-                messages.decode(data, "sender", messages.is_address)
+                messages.decode(data, "sender", checks.is_address)
             return {"tcp": (both - (process_time() - begun)) * 1e6 / count}
 
         return best(turn, turns)

@@ -29,7 +29,7 @@ class Transport(EventEmitter, ABC):
 
     Attributes:
         validates: Whether the transport makes and reads messages with `gossipmonger.transport.messages`: all that it emits
-            went through `messages.decode` or `messages.validate`, and digests that it is to send hold `Entry` objects, which
+            went through `messages.decode` or `checks.validate`, and digests that it is to send hold `Entry` objects, which
             `messages.encode` takes. If not, the endpoint validates what comes, and hands out digests of dicts.
         max_message_size: Bytes that a message may have, None for no limit. `update` refuses a value that can't fit.
     """

@@ -16,8 +16,8 @@ from gossipmonger.options import Options
 from gossipmonger.peer import Kin, RemotePeer
 from gossipmonger.transport import messages
 from gossipmonger.transport.base import Transport
+from gossipmonger.transport.checks import is_address
 from gossipmonger.transport.compression import deflate_for, inflate
-from gossipmonger.transport.messages import is_address
 
 __all__ = ["Network", "Receiver", "SimulatedTransport"]
 

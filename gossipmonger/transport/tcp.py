@@ -26,10 +26,11 @@ from typing import Any
 from gossipmonger.errors import ClosedError, MessageError, report
 from gossipmonger.options import Options, check_number, unknown_option
 from gossipmonger.peer import RemotePeer
-from gossipmonger.transport import messages
+from gossipmonger.transport import checks, messages
 from gossipmonger.transport.base import Transport
 from gossipmonger.transport.compression import deflate_for, inflate
 from gossipmonger.transport.connection import Caller, Connection
+from gossipmonger.transport.reader import Reader
 from gossipmonger.transport.senders import Senders
 from gossipmonger.transport.server import Server
 from gossipmonger.transport.watcher import Watcher
@@ -101,7 +102,7 @@ class TcpTransport(Transport):
             check_number(name, given[name], float, 1, 3_600_000)
         self.max_message_size: int = given["max_message_size"]
         self.compress_above: int | None = given["compress_above"]
-        self._options = given
+        self._reader = Reader(checks.is_address)
         self._server: Server | None = None
         self._watcher = Watcher(
             self._received, self._failed, readers=given["readers"], max_connections=given["max_connections"],
@@ -146,7 +147,7 @@ class TcpTransport(Transport):
 
         if isinstance(remote_peer, Caller) and self._answer(remote_peer, deflated):
             return
-        if messages.is_address(remote_peer.transport):
+        if checks.is_address(remote_peer.transport):
             self._senders.send(RemotePeer(remote_peer.id, remote_peer.transport), kind, deflated)
         else:
             reason = f"peer {remote_peer.id!r} has the transport {remote_peer.transport!r}, which is no host and port"
@@ -219,7 +220,7 @@ class TcpTransport(Transport):
     def _received(self, connection: Connection) -> None:
         try:
             data = inflate(connection.data, self.max_message_size, connection)
-            message = messages.decode(data, connection, messages.is_address)
+            message = self._reader.read(data, connection)
         except MessageError as error:
             error.source = connection.source  # a text that nobody has needed before
             self._watcher.close(connection)

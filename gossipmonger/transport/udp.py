@@ -23,12 +23,13 @@ from typing import Any
 from gossipmonger.errors import ClosedError, MessageError, SendError, report
 from gossipmonger.options import check_number
 from gossipmonger.peer import Kin, RemotePeer
-from gossipmonger.transport import messages
+from gossipmonger.transport import checks
 from gossipmonger.transport.addresses import Address, Addresses
 from gossipmonger.transport.base import Transport
 from gossipmonger.transport.compression import inflate
 from gossipmonger.transport.connection import Caller
 from gossipmonger.transport.datagrams import pack
+from gossipmonger.transport.reader import Reader
 from gossipmonger.transport.tcp import TcpTransport, read_binding
 
 __all__ = ["UdpTransport"]
@@ -79,6 +80,7 @@ class UdpTransport(Transport):
         self._tcp.on("error", self._failed)
         self.max_message_size = self._tcp.max_message_size
         self._addresses = Addresses()
+        self._reader = Reader(checks.is_address)
         self._sockets: dict[int, socket.socket] = {}  # by family, to send with; those that `listen` binds receive too
         self._opened: list[socket.socket] = []  # all, to be closed
         self._waker: socket.socket | None = None
@@ -114,7 +116,7 @@ class UdpTransport(Transport):
     def _send(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas: Any, digest: Any) -> bool:
         """Send datagrams, or fail to; return False if it is for TCP to send."""
         to = remote_peer.transport
-        if isinstance(remote_peer, Caller) or not messages.is_address(to) or to.get("udp") is not True:
+        if isinstance(remote_peer, Caller) or not checks.is_address(to) or to.get("udp") is not True:
             return False  # a caller waits for its answer on a connection that is there
         try:
             address = self._addresses.find(to["host"], int(to["port"]))
@@ -122,7 +124,7 @@ class UdpTransport(Transport):
                 return False
             sender = RemotePeer(local_peer.id, local_peer.transport)
             largest = self._tcp.max_message_size
-            entries = None if digest is None else messages.as_entries(digest)
+            entries = None if digest is None else checks.as_entries(digest)
             datagrams = pack(sender, deltas, entries, min(self.max_datagram_size, largest), largest)
             if datagrams is None or (len(datagrams) > 1 and entries and entries[-1].rumor):
                 return False  # cut off from their digest, a rumour's deltas would be no news
@@ -267,7 +269,7 @@ class UdpTransport(Transport):
 
     def _received(self, data: bytes, source: str) -> None:
         try:
-            message = messages.decode(inflate(data, self._tcp.max_message_size, source), source, messages.is_address)
+            message = self._reader.read(inflate(data, self._tcp.max_message_size, source), source)
         except MessageError as error:
             self._failed(error)
             return
