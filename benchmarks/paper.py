@@ -100,7 +100,7 @@ class Experiment:
         for number, owner in enumerate(self.nodes):
             local, written = owner.local_peer, self.written[number]
             known = max(written, default=local.max_version_seen - 1)
-            for _, _, version in islice(local._log.after(known), None):
+            for _, _, version in islice(local.log.after(known), None):
                 written[version] = now - 500  # in the middle of the second that has passed
                 writes += 1
             for peer in self.peers(owner):

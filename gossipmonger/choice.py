@@ -77,7 +77,7 @@ def choose_deltas(
             and beside them `limit` others, drawn. Who asks is told of them in each message, and of more than can be told in
             all the messages to come it is no use to speak.
     """
-    counts = [peer.count_after_version(version) for peer, version in lacking]
+    counts = [peer.log.count_after(version) for peer, version in lacking]
     if order == "depth":
         # Equals stay in the digest's order, from a place that is drawn: everybody's digest may have the same one.
         start = int(random.random() * len(counts)) if sum(counts) > limit else 0
@@ -90,14 +90,16 @@ def choose_deltas(
         deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
     else:
         deltas = [delta for each in told for delta in each]
-    left = [(turn, quota) for turn, quota in zip_longest(turns, quotas, fillvalue=0) if quota < counts[turn]]
-    together = 0
-    for number, (turn, quota) in enumerate(left, 1):
-        together += counts[turn] - quota
-        if together >= horizon and not (number < len(left) and left[number][1]):  # of whom a part is told, that is always said
-            left = left[:number] + draw(left[number:], limit, random)
+    left, together = [], 0
+    for number, turn in enumerate(turns):
+        quota = quotas[number] if number < len(quotas) else 0
+        if quota < counts[turn]:
+            left.append(turn)
+            together += counts[turn] - quota
+        if together >= horizon and not any(quotas[number + 1 :]):  # of whom a part is told, that is always said
+            left += draw([other for other in turns[number + 1 :] if counts[other]], limit, random)
             break
-    return deltas, [lacking[turn][0] for turn, _ in left]
+    return deltas, [lacking[turn][0] for turn in left]
 
 
 def _depth(counts: list[int], turns: list[int], limit: int) -> list[int]:

@@ -68,26 +68,30 @@ class Comparison:
                 or entry.floor > known.floor
                 or entry.heard
                 or known.noted > known.floor
-                or (heartbeat > known.heartbeat and entry.address != known.told_at)
-                or (heartbeat > known.heartbeat and (entry.left != known.left or id == sender_id))
             ):
-                if id == local.id:
-                    self._read_own(entry)
-                    known = local
-                else:
-                    known = self._membership.read(self._now, entry, id == sender_id, self._output)
-                    if known is None:
-                        continue
+                known = self._read(entry, sender_id)
             elif heartbeat > known.heartbeat:
-                known.hear(heartbeat, self._now)
-                if not self._by_reference:
-                    self._storage.put(id, known)
+                if entry.address != known.told_at or entry.left != known.left or id == sender_id:
+                    known = self._read(entry, sender_id)
+                else:
+                    known.hear(heartbeat, self._now)
+                    if not self._by_reference:
+                        self._storage.put(id, known)
+            if known is None:
+                continue
             if heartbeat < known.heartbeat and id != local.id:
                 self.later.append(known)
             if version < known.max_version_seen:
                 self.lacking.append((known, version))
             elif version > known.max_version_seen:
                 self.missing.append(known)
+
+    def _read(self, entry: Entry, sender_id: str) -> Peer | None:
+        """Read an entry that may tell anything; return its peer, None if it is to be ignored."""
+        if entry.id == self._local.id:
+            self._read_own(entry)
+            return self._local
+        return self._membership.read(self._now, entry, entry.id == sender_id, self._output)
 
     def read_roll(self, roll: Roll, told: tuple[list[int], list[int]], digest: list[Entry]) -> None:
         """Read heartbeats and versions of all in the roll, but for those who have an entry of their own in the digest."""

@@ -79,6 +79,7 @@ class Peer:
     Attributes:
         arrivals: The window of intervals between its signs of life.
         ours: Whether it speaks what this package adds to the Node package's protocol; None before it has shown it.
+        log: What it has written, keys and tombstones.
         heard: The highest version of it that anyone was heard to know.
         told_at: The address that the entry with the latest heartbeat told, in the form in which it came.
         noted: A floor that was told of; while it is above `floor`, it is not settled yet.
@@ -86,7 +87,6 @@ class Peer:
 
     __slots__ = (
         "_entry",
-        "_log",
         "_tombstones",
         "arrivals",
         "floor",
@@ -95,6 +95,7 @@ class Peer:
         "id",
         "left",
         "live",
+        "log",
         "max_version_seen",
         "noted",
         "ours",
@@ -128,16 +129,16 @@ class Peer:
         self.told_at: Any = None
         self.heard = 0
         self.arrivals = PhiAccrual(intervals, last_time, max_intervals)
-        self._log = Log()
+        self.log = Log()
         self._tombstones = 0
         self._entry: Entry | None = None  # what `entry` returned last
         writes = [(key, *pair) for key, pair in (data or {}).items()]
         for key, value, version in sorted(writes, key=lambda write: write[2]):
             self._write(key, value, version)
-        self.max_version_seen = max(max_version_seen, self._log.last)
+        self.max_version_seen = max(max_version_seen, self.log.last)
 
     def __repr__(self) -> str:
-        return f"Peer({self.id!r}, {self.state}, {len(self._log) - self._tombstones} keys to {self.max_version_seen})"
+        return f"Peer({self.id!r}, {self.state}, {len(self.log) - self._tombstones} keys to {self.max_version_seen})"
 
     # State
 
@@ -149,11 +150,11 @@ class Peer:
     @property
     def data(self) -> dict[str, tuple[Any, int]]:
         """A copy of the map, key -> (value, version), oldest version first. The values themselves are not copied."""
-        return {key: (value, version) for key, value, version in self._log.after(-1) if not values.is_tombstone(value)}
+        return {key: (value, version) for key, value, version in self.log.after(-1) if not values.is_tombstone(value)}
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, not copied, or `default`."""
-        value = self._log.get(key, default)
+        value = self.log.get(key, default)
         return default if values.is_tombstone(value) else value
 
     # Writing, as the owner
@@ -171,7 +172,7 @@ class Peer:
         Raises:
             OverflowError: The versions are used up (`MAX_VERSION`).
         """
-        old = self._log.get(key, _NOTHING)
+        old = self.log.get(key, _NOTHING)
         if old is not _NOTHING and values.same(old, value):
             return None
         self._issue(key, value)
@@ -200,7 +201,7 @@ class Peer:
     @property
     def crowded(self) -> bool:
         """Whether tombstones outnumber keys, so that it is time to `reissue` these."""
-        return self._tombstones > len(self._log) - self._tombstones
+        return self._tombstones > len(self.log) - self._tombstones
 
     def reissue(self, floor: int) -> None:
         """Give each key a new version above `floor`, oldest first, and forget the tombstones: nothing at or below it is left.
@@ -214,10 +215,10 @@ class Peer:
         keys = list(self.data.items())
         if floor + len(keys) > MAX_VERSION:
             raise OverflowError(f"peer {self.id!r} can't re-issue {len(keys)} keys above version {floor}")
-        self._log = Log()
+        self.log = Log()
         self._tombstones = 0
         for version, (key, (value, _)) in enumerate(keys, floor + 1):
-            self._log.write(key, value, version)
+            self.log.write(key, value, version)
         self.floor = floor
         self.max_version_seen = floor + len(keys)
 
@@ -276,7 +277,7 @@ class Peer:
             return []
         self.floor = self.noted
         gone = []
-        for key, value in self._log.drop(self.floor):
+        for key, value in self.log.drop(self.floor):
             if values.is_tombstone(value):
                 self._tombstones -= 1
             else:
@@ -285,8 +286,8 @@ class Peer:
 
     def _write(self, key: str, value: Any, version: int) -> None:
         if self._tombstones or type(value) is dict:
-            self._tombstones += values.is_tombstone(value) - values.is_tombstone(self._log.get(key))
-        self._log.write(key, value, version)
+            self._tombstones += values.is_tombstone(value) - values.is_tombstone(self.log.get(key))
+        self.log.write(key, value, version)
 
     # Reconciliation
 
@@ -299,11 +300,11 @@ class Peer:
             version: What the other side knows.
             limit: At most so many deltas, the oldest ones; None for all.
         """
-        return list(islice(self._log.after(version), limit))
+        return list(islice(self.log.after(version), limit))
 
     def count_after_version(self, version: int) -> int:
         """Return how many deltas there are above `version`, without making them."""
-        return self._log.count_after(version)
+        return self.log.count_after(version)
 
     def entry(self) -> Entry:
         """Return what a digest says of this peer: the same entry again, if nothing has changed."""

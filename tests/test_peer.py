@@ -75,7 +75,7 @@ def test_holes_never_outgrow_the_log(keys: list[str]) -> None:
     peer = Peer("a")
     for value, key in enumerate(keys):
         peer.update_local(key, value)
-        assert len(peer._log._versions) <= 2 * len(peer.data) + 100
+        assert len(peer.log._versions) <= 2 * len(peer.data) + 100
     agrees(peer, {key: (value, value + 1) for value, key in enumerate(keys)})
 
 

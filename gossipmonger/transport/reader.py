@@ -30,8 +30,9 @@ _MOST = 8192
 #: Characters of a text that is worth remembering. An entry has some 120.
 _LONGEST = 512
 
-#: Texts of one message that are learned. If more are new it is faster to read it as a whole.
-_LESSONS = 8
+#: Texts of one message that are learned, and one more of each so many that it has. If more are new it is faster to read it as a
+#: whole.
+_LESSONS, _EVERY = 8, 16
 
 _HEARTBEAT = ',"heartbeat":'
 
@@ -124,7 +125,7 @@ class Reader:
         if messages.fast is not None and _HEARTBEAT in texts[0]:
             raise ValueError("as most of these texts are new, a faster parser is faster still")
         known = self._entries.recent.get
-        entries, lessons = [], _LESSONS
+        entries, lessons = [], _LESSONS + len(texts) // _EVERY
         for text in texts:
             entry = known(text)
             if entry is None:
