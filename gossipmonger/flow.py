@@ -104,8 +104,9 @@ class Flow:
             yield key, self._waiting.pop(key)
 
     def _earn(self, now: float) -> None:
-        most = max(1.0, self.tau * self._interval)  # what was not used in an interval is lost
-        self._credit = min(most, self._credit + max(0.0, now - self._credited) / 1000 * self.tau)
+        self._credit += max(0.0, now - self._credited) / 1000 * self.tau
+        if not self._waiting:  # what was not used in an interval is lost
+            self._credit = min(self._credit, max(1.0, self.tau * self._interval))
         self._credited = now
 
     # Rates

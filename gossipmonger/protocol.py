@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+from gossipmonger.asking import Asking
 from gossipmonger.choice import choose_deltas, choose_partners, draw
 from gossipmonger.comparison import Comparison
 from gossipmonger.entry import Entry
@@ -91,6 +92,7 @@ class Protocol:
         local.heartbeat = self._heartbeat
         self._flow = Flow(options, now) if options.flow_control else None
         self._rumors = Rumors(options.rumor_interval) if options.rumor_fanout else None
+        self._asking = Asking(options.rumor_interval)
         self._deleted = now  # when a key was deleted last
         self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
         self._exchanges_since = now
@@ -173,7 +175,7 @@ class Protocol:
             options.minimum_live_peers,
             self._random,
         )
-        self._tell(partners, membership.told_of(now, live, dead), output)
+        self._tell(now, partners, membership.told_of(now, live, dead), output)
         membership.judge(now, live, dead, output)
         return output
 
@@ -182,7 +184,7 @@ class Protocol:
         output = self.spread(math.inf)
         self._local.left = True
         partners = [peer.remote for peer in draw(self.membership.others()[0], _FAREWELLS, self._random)]
-        self._tell(partners, [], output)
+        self._tell(math.inf, partners, [], output)
         return output
 
     # Rumours
@@ -212,7 +214,7 @@ class Protocol:
         """Be there again after `leave`."""
         self._local.left = False
 
-    def _tell(self, partners: list[RemotePeer], told: list[Peer], output: Output) -> None:
+    def _tell(self, now: float, partners: list[RemotePeer], told: list[Peer], output: Output) -> None:
         if not partners:
             return
         self._heartbeat += len(partners)  # it counts digests, so that intervals are what lies between two of them
@@ -220,12 +222,19 @@ class Protocol:
         self._storage.put(self._local.id, self._local)
         flow = None if self._flow is None else self._flow.entry()
         roll = self.membership.roll(told)
-        can_call = self.membership.at_rest and self._options.max_exchanges_per_gossip > 0  # who has another roll must answer
+        awaited = self._asking.awaited(now, told)  # to tell how little is known of them would be to ask again
+        if awaited:
+            told = [peer for peer in told if peer not in awaited]
+        can_call = (
+            self.membership.at_rest and not awaited and self._options.max_exchanges_per_gossip > 0
+        )  # who has another roll must answer
         digests: dict[bool, list[Entry]] = {}
         for partner in partners:
             short = can_call and self.membership.is_live_kin(partner.id)
             if short not in digests:
                 digests[short] = self._call(roll, told, []) if short else self.digest(told)
+                if awaited:
+                    digests[short][-1] = digests[short][-1].marked(part=True)
                 if flow is not None:
                     digests[short][-1] = digests[short][-1].marked(flow=flow)
             output += [Event("digest send", (partner, digests[short])), Send(partner, None, digests[short])]
@@ -276,6 +285,9 @@ class Protocol:
                     output += [Event("digest send", (sender, full)), Send(sender, None, full)]
                 return output
             compared.read_roll(roll, called, digest)
+        if own is not None and own.rumor:  # who knows that it is behind asks in replies, and there one at a time
+            asks_elsewhere = {entry.id for entry in digest if entry.heard}
+            compared.lacking = [pair for pair in compared.lacking if pair[0].id not in asks_elsewhere]
         deltas, cut = self._choose(compared.lacking) if compared.lacking else ([], [])
         reply = None
         if own is not None and ours:
@@ -306,7 +318,8 @@ class Protocol:
         begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
         # Who settles a floor has to know of which peers it was told only a part of what is current.
         told = [peer for peer, _ in compared.lacking if peer.id in begun and (peer.behind or peer.id in unfinished)]
-        wanted = compared.missing + cut + ([] if is_reply or is_rumor else compared.later)
+        missing = [peer for peer in compared.missing if not self._asking.awaits(now, peer)]
+        wanted = missing + cut + ([] if is_reply or is_rumor else compared.later)
         grant = self._read_flow(own)
         goes_on = bool(wanted or grant) and self._may_reply(now, id, is_reply)
         exhausted = self._exchanges.get(id, 0) >= self._options.max_exchanges_per_gossip
@@ -314,6 +327,8 @@ class Protocol:
             self._flow.gossiped(overflowed=bool(cut))  # while there are exchanges left, it is not known yet
         if not goes_on and not told:
             return None
+        if goes_on:
+            self._asking.ask(now, missing)
         news = {peer.id: peer for peer in (told + wanted if goes_on else told)}
         news.pop(self._local.id, None)
         if goes_on and roll is not None and len(news) > len(roll) * _FEW:
@@ -342,7 +357,9 @@ class Protocol:
             old, before = peer.get(key, _NOTHING), peer.max_version_seen
             if peer.update_with_delta(key, value, version, delta[4] if len(delta) > 4 else None) is None:
                 continue
-            changed[id] = peer
+            if id not in changed:
+                changed[id] = peer
+                self._asking.answered(now, peer)
             if rumor and self._rumors is not None:
                 self._rumors.note(id, before)
             if is_tombstone(value):

@@ -30,6 +30,9 @@ _TELLINGS = 3
 #: digest tells, so that a peer asks for it once, and does not get it nine times.
 _ROOM = 16_384
 
+#: Deltas that are told where there is no room for all: the rest has to be asked for, and so few are no loss to who knows them.
+_SOME = 8
+
 #: Bytes of a delta beside its id, key and value.
 _FRAME = 42
 
@@ -77,7 +80,8 @@ def choose_news(news: Mapping[str, int], get: Callable[[str], Peer | None]) -> t
     """Return a rumour's deltas, `[peer id, key, value, version, after]`, as far as there is room, and the peers they are of.
 
     Those of one peer go in ascending version. A peer whose deltas do not fit, or not all, is among the peers even so: the
-    digest tells that there is more.
+    digest tells that there is more. Of a flood, which does not fit, only the first few are told, so that whoever hears of it
+    passes the word on, and asks.
 
     Args:
         news: As `Rumors.take` returns them.
@@ -85,7 +89,7 @@ def choose_news(news: Mapping[str, int], get: Callable[[str], Peer | None]) -> t
     """
     deltas: list[list[Any]] = []
     peers = []
-    room = _ROOM
+    room, fits = _ROOM, True
     for id, after in news.items():
         peer = get(id)
         if peer is None or peer.max_version_seen <= after:
@@ -94,8 +98,10 @@ def choose_news(news: Mapping[str, int], get: Callable[[str], Peer | None]) -> t
         for key, value, version in peer.deltas_after_version(after, room // _FRAME):
             size = _FRAME + len(id) + len(key) + values.size(value)
             if size > room:
+                fits = False
                 break
             room -= size
             deltas.append([id, key, value, version, after])
             after = version
-    return deltas, peers
+        fits = fits and after == peer.max_version_seen
+    return deltas if fits else deltas[:_SOME], peers

@@ -45,6 +45,14 @@ def test_what_was_not_used_is_not_saved_up() -> None:
     assert sum(flow.offer(60_000, f"k{n}", n) for n in range(10)) == 2
 
 
+def test_a_rate_below_one_in_an_interval_is_kept_over_many() -> None:
+    flow = a_flow(0.9)
+    for n in range(100):
+        flow.offer(0, f"k{n}", n)
+    admitted = [key for n in range(1, 101) for key, _ in flow.admit(1_000 * n)]
+    assert 89 <= len(admitted) <= 90
+
+
 @given(RATES, RATES, RATES, RATES)
 def test_two_that_share_keep_the_sum_of_their_rates(tau: float, other_tau: float, want: float, other_want: float) -> None:
     one, other = a_flow(tau, max_deltas_per_gossip=100), a_flow(other_tau, max_deltas_per_gossip=100)

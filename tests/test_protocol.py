@@ -191,7 +191,8 @@ def test_replies_end_at_the_limit_and_begin_again_in_the_next_interval() -> None
     protocol, _, _ = a_protocol(max_exchanges_per_gossip=5)
 
     def replies(now: float, ask: Entry) -> int:
-        return sum(bool(reply_to(protocol.receive_digest(now, B, [changed(ask, maxVersionSeen=n + 1)]))) for n in range(9))
+        asks = [[entry(f"news {n} at {now}", 5, heartbeat=1), ask] for n in range(9)]
+        return sum(bool(reply_to(protocol.receive_digest(now, B, ask))) for ask in asks)
 
     assert replies(NOW, OURS) == 5
     assert replies(NOW + 999, OURS) == 0

@@ -1,0 +1,75 @@
+"""Asking: what is on its way is not asked for again."""
+
+from __future__ import annotations
+
+from gossipmonger import RemotePeer
+from gossipmonger.asking import Asking
+from gossipmonger.output import Output, Send
+from gossipmonger.peer import Kin, Peer
+from gossipmonger.simulation import Simulation
+from tests.protocols import NOW, a_protocol, entry
+
+
+def test_who_has_asked_waits_for_an_answer_and_asks_again_when_it_has_come_or_is_late() -> None:
+    asking, peer = Asking(50), Peer("p", max_version_seen=5)
+    assert not asking.awaits(0, peer)
+    asking.ask(0, [peer])
+    assert asking.awaits(49, peer)
+    assert not asking.awaits(50, peer)
+    assert not asking.awaits(-1, peer)  # the clock was set back
+    peer.max_version_seen = 6
+    assert not asking.awaits(10, peer)
+
+
+def test_the_wait_is_as_long_as_answers_take() -> None:
+    asking, peer = Asking(50), Peer("p", max_version_seen=5)
+    asking.ask(0, [peer])
+    asking.answered(1_000, peer)
+    assert not asking.awaits(1_000, peer)
+    asking.ask(2_000, [peer])
+    assert asking.awaits(5_999, peer)
+    assert not asking.awaits(6_000, peer)
+    for _ in range(100):
+        asking.ask(10_000, [peer])
+        asking.answered(10_001, peer)
+    asking.ask(20_000, [peer])
+    assert asking.awaits(20_049, peer)
+    assert not asking.awaits(20_050, peer)
+
+
+def wanted(output: Output) -> list[str]:
+    """Whom a reply asks about."""
+    return [named.id for item in output if isinstance(item, Send) for named in item.digest or () if named.id != "a"]
+
+
+def test_of_many_who_tell_of_a_write_one_is_asked() -> None:
+    protocol, _, storage = a_protocol(Peer("p", max_version_seen=5, heartbeat=9))
+
+    def tells(id: str, now: float) -> list[str]:
+        told = [entry("p", 7, heartbeat=9), entry(id, heartbeat=1)]
+        return wanted(protocol.receive_digest(now, Kin(id, f"at {id}"), told))
+
+    assert "p" in tells("b", NOW)
+    assert "p" not in tells("c", NOW + 1)
+    protocol.receive_deltas(NOW + 2, RemotePeer("b", "at b"), [["p", "k", "v", 6, 5]])
+    assert [peer.max_version_seen for peer in storage.live_peers() if peer.id == "p"] == [6]
+    assert "p" in tells("d", NOW + 3)
+    assert "p" not in tells("e", NOW + 4)
+    assert "p" in tells("f", NOW + 1_000)
+
+
+def test_a_flood_is_sent_to_each_node_less_than_twice() -> None:
+    sim = Simulation(1)
+    nodes = [sim.add(f"n{n}", seeds=["n0"], max_deltas_per_gossip=100) for n in range(10)]
+    sim.run(5_000)
+    received = {node.local_peer.id: 0 for node in nodes}
+    for node in nodes:
+
+        def count(_: object, deltas: list[object], id: str = node.local_peer.id) -> None:
+            received[id] += len(deltas)
+
+        node.on("deltas receive", count)
+    for key in range(2_000):
+        nodes[0].update(f"k{key}", key)
+    sim.run_until(lambda: all(node.get("n0", "k1999") == 1999 for node in nodes), limit=10_000)
+    assert sum(received.values()) < 2 * 9 * 2_000
