@@ -74,17 +74,12 @@ class PhiAccrual:
 
     def add(self, interval: float, times: int = 1) -> None:
         """Add a sample of `interval` milliseconds, so many times."""
-        window = self._intervals
-        if times == 1 and len(window) < self._most:
+        window, most = self._intervals, self._most
+        for _ in repeat(None, times if times < most else most):
+            if len(window) == most:
+                self._sum -= window[0]  # it makes room
             window.append(interval)
             self._sum += interval
-            return
-        if times > self._most:
-            times = self._most
-        for _ in range(len(window) + times - self._most):
-            self._sum -= window.popleft()
-        window.extend(repeat(interval, times))
-        self._sum += interval * times
 
     def contact(self, now: float) -> None:
         """Note a sign of life at `now`; the time since the one before it (750 ms for the first) is a sample."""

@@ -27,9 +27,9 @@ from typing import Any
 
 from gossipmonger.asking import Asking
 from gossipmonger.choice import choose_deltas, choose_partners, draw
+from gossipmonger.claims import Claims
 from gossipmonger.comparison import Comparison
 from gossipmonger.entry import Entry
-from gossipmonger.errors import DuplicateError
 from gossipmonger.flow import Flow
 from gossipmonger.membership import TELLING, Membership
 from gossipmonger.options import Options
@@ -42,16 +42,6 @@ from gossipmonger.values import TOMBSTONE, is_tombstone, same
 __all__ = ["Protocol"]
 
 _NOTHING = object()
-
-#: Gap above versions and heartbeats of our id that we never issued, to which as much again is added at random: a gap of one
-#: would meet others that the former life issued and we have not heard of, and two lives that heard of the same would meet.
-_LEAP = 2**20
-
-#: Heartbeats met under our id, each after we had gone above the one before it, until that is another process at work.
-_ENCOUNTERS = 3
-
-#: Milliseconds between two errors that say so.
-_REPORT_EVERY = 60_000
 
 #: Of the messages that had to cut deltas short in depth's order, one in so many tells of peers in an order that is drawn, so
 #: that a peer with a backlog that never ends does not shut out the others for good.
@@ -88,8 +78,8 @@ class Protocol:
         self._options = options
         self._random: Random = options.random
         self.membership = Membership(local, storage, options, now)
-        self._heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
-        local.heartbeat = self._heartbeat
+        self._claims = Claims(local, storage, options.random)
+        local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         self._flow = Flow(options, now) if options.flow_control else None
         self._rumors = Rumors(options.rumor_interval) if options.rumor_fanout else None
         self._asking = Asking(options.rumor_interval)
@@ -97,8 +87,6 @@ class Protocol:
         self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
         self._exchanges_since = now
         self._starved = 0
-        self._encounters = 0
-        self._reported: float | None = None
         storage.put(local.id, local)
 
     # Own state
@@ -217,8 +205,7 @@ class Protocol:
     def _tell(self, now: float, partners: list[RemotePeer], told: list[Peer], output: Output) -> None:
         if not partners:
             return
-        self._heartbeat += len(partners)  # it counts digests, so that intervals are what lies between two of them
-        self._local.heartbeat = self._heartbeat
+        self._local.heartbeat += len(partners)  # it counts digests, so that intervals are what lies between two of them
         self._storage.put(self._local.id, self._local)
         flow = None if self._flow is None else self._flow.entry()
         roll = self.membership.roll(told)
@@ -266,7 +253,7 @@ class Protocol:
         own = _entry_of(sender.id, digest)
         peer = self.membership.contact(now, sender, own, output)
         compared = Comparison(
-            now, self._local, self._storage, self.membership, lambda entry: self._read_own(now, entry, output), output
+            now, self._local, self._storage, self.membership, lambda entry: self._claims.read(now, entry, output), output
         )
         compared.read(digest, sender.id)
         if own is not None and own.left:
@@ -401,28 +388,3 @@ class Protocol:
         allowed = exchanges < self._options.max_exchanges_per_gossip
         self._exchanges[id] = exchanges + allowed
         return allowed
-
-    # What others say of us
-
-    def _read_own(self, now: float, entry: Entry, output: Output) -> None:
-        """Go above whatever others know of our id that we never said: a former life's, by a clock or a disk set back."""
-        local = self._local
-        version = entry.heard or entry.version
-        try:
-            if entry.heartbeat > self._heartbeat:
-                self._heartbeat = local.heartbeat = self._above(entry.heartbeat)
-                self._encounter(now, output)
-            if version > local.max_version_seen or entry.floor > local.floor:
-                local.reissue(self._above(max(version, local.max_version_seen)))
-        except OverflowError as error:
-            output.append(Event("error", (error,)))
-        self._storage.put(local.id, local)
-
-    def _above(self, number: int) -> int:
-        return number + _LEAP + int(self._random.random() * _LEAP)
-
-    def _encounter(self, now: float, output: Output) -> None:
-        self._encounters += 1
-        if self._encounters > _ENCOUNTERS and (self._reported is None or now - self._reported >= _REPORT_EVERY):
-            self._reported = now
-            output.append(Event("error", (DuplicateError(self._local.id),)))

@@ -23,7 +23,9 @@ __all__ = ["Roll"]
 
 _heartbeat = attrgetter("heartbeat")
 _id = attrgetter("id")
-_said = attrgetter("transport", "floor", "left")
+_transport = attrgetter("transport")
+_floor = attrgetter("floor")
+_left = attrgetter("left")
 _version = attrgetter("max_version_seen")
 
 
@@ -40,7 +42,7 @@ class Roll:
 
     def __init__(self, peers: Iterable[Peer]) -> None:
         self._peers = list(peers)
-        self._said = list(map(_said, self._peers))
+        self._said = _said(self._peers)
         self.called = sorted(self._peers, key=_id)
         self._floors = [peer.floor for peer in self.called]
         text = "".join([f"{peer.id!r}{_text(peer.transport)}{peer.floor}{peer.left}\n" for peer in self.called])
@@ -51,7 +53,7 @@ class Roll:
 
     def holds(self, peers: list[Peer]) -> bool:
         """Whether it is the roll of these peers as they are now."""
-        return peers == self._peers and list(map(_said, peers)) == self._said
+        return peers == self._peers and _said(peers) == self._said
 
     def heartbeats(self) -> list[int]:
         """Return the heartbeats of those called."""
@@ -77,6 +79,11 @@ class Roll:
         if min(heartbeats) < -1 or min(versions) < 0 or max(max(heartbeats), max(versions)) > MAX_VERSION:
             return None
         return heartbeats, versions
+
+
+def _said(peers: list[Peer]) -> list[list[Any]]:
+    """Return all that the basis is made of beside the ids, in three lists, which are made and compared faster than one."""
+    return [list(map(_transport, peers)), list(map(_floor, peers)), list(map(_left, peers))]
 
 
 def _text(transport: Any) -> str:

@@ -212,7 +212,9 @@ def _not_from(name: str, number: Any, least: int, most: int, source: object) -> 
 def is_roll(roll: Any) -> bool:
     """Whether this is `[basis, heartbeat, version, ...]`."""
     # That each number, with the floor it goes from, is a version is seen when the floors are known.
-    return type(roll) is list and len(roll) % 2 == 1 and {*map(type, roll)} == {int} and max(map(abs, roll)) <= 2 * MAX_VERSION
+    if type(roll) is not list or len(roll) % 2 != 1 or {*map(type, roll)} != {int}:
+        return False
+    return bool(min(roll) >= -2 * MAX_VERSION and max(roll) <= 2 * MAX_VERSION)
 
 
 def _is_flow(flow: Any) -> bool:

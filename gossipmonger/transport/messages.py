@@ -139,7 +139,7 @@ def _entry_text(entry: Entry) -> str:
         if entry.flow is not None:
             text += f',"flow":{_escaper.encode(entry.flow)}'
         if entry.roll is not None:
-            text += f',"roll":{str(entry.roll).replace(" ", "")}'
+            text += f',"roll":[{("%d," * len(entry.roll) % tuple(entry.roll))[:-1]}]'
     entry.text = text = f'{text},"heartbeat":{entry.heartbeat}}}' if entry.heartbeat >= 0 else text + "}"
     return text
 
