@@ -33,25 +33,27 @@ class Asking:
         self._least = least
         self._mean: float | None = None
 
-    def ask(self, now: float, peers: Iterable[Peer]) -> None:
-        """Note that someone is being asked for what these peers wrote after what is known of them."""
+    def ask(self, now: float, id: str, peers: Iterable[Peer]) -> None:
+        """Note that the node with this id is being asked for what these peers wrote after what is known of them."""
         for peer in peers:
-            peer.asked = (peer.max_version_seen, now)
+            peer.asked = (id, peer.max_version_seen, now)
 
     def answered(self, now: float, peer: Peer) -> None:
         """Note that something that a peer wrote has come."""
         if peer.asked is not None:
-            took = max(0.0, now - peer.asked[1])
+            took = max(0.0, now - peer.asked[2])
             self._mean = took if self._mean is None else self._mean + _WEIGHT * (took - self._mean)
             peer.asked = None
 
-    def awaited(self, now: float, peers: Iterable[Peer]) -> list[Peer]:
-        """Return those of whom it `awaits` an answer."""
-        return [peer for peer in peers if peer.asked is not None and self.awaits(now, peer)]
+    def unasked(self, now: float, peers: Iterable[Peer]) -> list[Peer]:
+        """Return those of whom it `awaits` nothing."""
+        return [peer for peer in peers if peer.asked is None or not self.awaits(now, peer)]
 
-    def awaits(self, now: float, peer: Peer) -> bool:
-        """Whether an answer may still come to what was asked for last."""
+    def awaits(self, now: float, peer: Peer, id: str | None = None) -> bool:
+        """Whether what was asked for last may still come; and from another than the node with this id, if one is given."""
         if peer.asked is None:
             return False
-        version, asked = peer.asked
-        return version == peer.max_version_seen and 0 <= now - asked < max(self._least, _TIMES * (self._mean or 0.0))
+        of, version, asked = peer.asked
+        return (
+            of != id and version == peer.max_version_seen and 0 <= now - asked < max(self._least, _TIMES * (self._mean or 0.0))
+        )

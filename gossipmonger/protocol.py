@@ -209,18 +209,17 @@ class Protocol:
         self._storage.put(self._local.id, self._local)
         flow = None if self._flow is None else self._flow.entry()
         roll = self.membership.roll(told)
-        awaited = self._asking.awaited(now, told)  # to tell how little is known of them would be to ask again
-        if awaited:
-            told = [peer for peer in told if peer not in awaited]
+        unasked = self._asking.unasked(now, told)  # to tell how little is known of the others would be to ask again
+        part = len(unasked) < len(told)
         can_call = (
-            self.membership.at_rest and not awaited and self._options.max_exchanges_per_gossip > 0
+            self.membership.at_rest and not part and self._options.max_exchanges_per_gossip > 0
         )  # who has another roll must answer
         digests: dict[bool, list[Entry]] = {}
         for partner in partners:
             short = can_call and self.membership.is_live_kin(partner.id)
             if short not in digests:
-                digests[short] = self._call(roll, told, []) if short else self.digest(told)
-                if awaited:
+                digests[short] = self._call(roll, told, []) if short else self.digest(unasked)
+                if part:
                     digests[short][-1] = digests[short][-1].marked(part=True)
                 if flow is not None:
                     digests[short][-1] = digests[short][-1].marked(flow=flow)
@@ -305,7 +304,8 @@ class Protocol:
         begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
         # Who settles a floor has to know of which peers it was told only a part of what is current.
         told = [peer for peer, _ in compared.lacking if peer.id in begun and (peer.behind or peer.id in unfinished)]
-        missing = [peer for peer in compared.missing if not self._asking.awaits(now, peer)]
+        goes_on_with = id if is_reply else None
+        missing = [peer for peer in compared.missing if not self._asking.awaits(now, peer, goes_on_with)]
         wanted = missing + cut + ([] if is_reply or is_rumor else compared.later)
         grant = self._read_flow(own)
         goes_on = bool(wanted or grant) and self._may_reply(now, id, is_reply)
@@ -315,7 +315,7 @@ class Protocol:
         if not goes_on and not told:
             return None
         if goes_on:
-            self._asking.ask(now, missing)
+            self._asking.ask(now, id, missing)
         news = {peer.id: peer for peer in (told + wanted if goes_on else told)}
         news.pop(self._local.id, None)
         if goes_on and roll is not None and len(news) > len(roll) * _FEW:

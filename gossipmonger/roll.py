@@ -13,8 +13,9 @@ message costs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from hashlib import blake2b
-from operator import add, attrgetter, sub
+from operator import add, attrgetter, itemgetter, sub
 from typing import Any
 
 from gossipmonger.peer import MAX_VERSION, Peer
@@ -34,19 +35,32 @@ class Roll:
 
     Args:
         peers: All that a node tells of, itself among them.
-
-    Attributes:
-        called: The peers, in the order of their ids.
-        basis: A number that stands for who they are, where, from which floor on, and who of them has left.
     """
 
     def __init__(self, peers: Iterable[Peer]) -> None:
         self._peers = list(peers)
         self._said = _said(self._peers)
-        self.called = sorted(self._peers, key=_id)
-        self._floors = [peer.floor for peer in self.called]
-        text = "".join([f"{peer.id!r}{_text(peer.transport)}{peer.floor}{peer.left}\n" for peer in self.called])
-        self.basis = int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).digest(), "big")
+
+    # Made when they are needed: while a cluster forms, most rolls change before they are called.
+
+    @cached_property
+    def _rows(self) -> list[tuple[str, Peer, Any, int, bool]]:
+        return sorted(zip(map(_id, self._peers), self._peers, *self._said, strict=True), key=itemgetter(0))
+
+    @cached_property
+    def called(self) -> list[Peer]:
+        """The peers, in the order of their ids."""
+        return [row[1] for row in self._rows]
+
+    @cached_property
+    def basis(self) -> int:
+        """A number that stands for who they are, where, from which floor on, and who of them has left."""
+        text = "".join([f"{id!r}{_text(transport)}{floor}{left}\n" for id, _, transport, floor, left in self._rows])
+        return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).digest(), "big")
+
+    @cached_property
+    def _floors(self) -> list[int]:
+        return [row[3] for row in self._rows]
 
     def __len__(self) -> int:
         return len(self._peers)

@@ -13,8 +13,10 @@ from tests.protocols import NOW, a_protocol, entry
 def test_who_has_asked_waits_for_an_answer_and_asks_again_when_it_has_come_or_is_late() -> None:
     asking, peer = Asking(50), Peer("p", max_version_seen=5)
     assert not asking.awaits(0, peer)
-    asking.ask(0, [peer])
+    asking.ask(0, "a", [peer])
     assert asking.awaits(49, peer)
+    assert asking.awaits(49, peer, "b")
+    assert not asking.awaits(49, peer, "a")  # it has not told all, and goes on
     assert not asking.awaits(50, peer)
     assert not asking.awaits(-1, peer)  # the clock was set back
     peer.max_version_seen = 6
@@ -23,16 +25,16 @@ def test_who_has_asked_waits_for_an_answer_and_asks_again_when_it_has_come_or_is
 
 def test_the_wait_is_as_long_as_answers_take() -> None:
     asking, peer = Asking(50), Peer("p", max_version_seen=5)
-    asking.ask(0, [peer])
+    asking.ask(0, "a", [peer])
     asking.answered(1_000, peer)
     assert not asking.awaits(1_000, peer)
-    asking.ask(2_000, [peer])
+    asking.ask(2_000, "a", [peer])
     assert asking.awaits(5_999, peer)
     assert not asking.awaits(6_000, peer)
     for _ in range(100):
-        asking.ask(10_000, [peer])
+        asking.ask(10_000, "a", [peer])
         asking.answered(10_001, peer)
-    asking.ask(20_000, [peer])
+    asking.ask(20_000, "a", [peer])
     assert asking.awaits(20_049, peer)
     assert not asking.awaits(20_050, peer)
 
@@ -73,3 +75,13 @@ def test_a_flood_is_sent_to_each_node_less_than_twice() -> None:
         nodes[0].update(f"k{key}", key)
     sim.run_until(lambda: all(node.get("n0", "k1999") == 1999 for node in nodes), limit=10_000)
     assert sum(received.values()) < 2 * 9 * 2_000
+
+
+def test_who_catches_up_with_many_goes_on_with_the_one_it_has_asked() -> None:
+    sim = Simulation(1)
+    nodes = [sim.add(f"n{n}", seeds=["n0"], max_deltas_per_gossip=20) for n in range(60)]
+    for node in nodes:
+        for key in range(10):
+            node.update(f"k{key}", key)
+    ids = [node.local_peer.id for node in nodes]
+    sim.run_until(lambda: all(node.get(id, "k9") == 9 for node in nodes for id in ids), limit=8_000)
