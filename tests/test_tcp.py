@@ -17,11 +17,11 @@ from unittest import mock
 import pytest
 
 from gossipmonger import Gossipmonger, MessageError, RemotePeer, SendError, TcpTransport
-from gossipmonger.entry import EntryFields
 from gossipmonger.peer import Kin
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import messages, senders
 from gossipmonger.transport.compression import deflate, inflate
+from tests.ear import Ear
 
 HOST = "127.0.0.1"
 SENDER = RemotePeer("z", {"host": "z.example", "port": 9742})
@@ -37,38 +37,15 @@ class TestContract(TransportContract):
         return TcpTransport(host=HOST, port=0)
 
 
-class Node:
-    """A transport, and what it emits."""
-
-    def __init__(self, transport: TcpTransport) -> None:
-        self.transport = transport
-        self.heard: list[tuple[str, RemotePeer, Any]] = []
-        self.errors: list[Exception] = []
-        self.changed = threading.Condition()
-        for kind in ("digest", "deltas"):
-            transport.on(kind, lambda remote, payload, kind=kind: self.hear(kind, remote, payload))
-        transport.on("error", lambda error: self.add(self.errors, error))
-
-    def hear(self, kind: str, remote: RemotePeer, payload: list[Any]) -> None:
-        plain = [item.as_dict() if isinstance(item, EntryFields) else item for item in payload]
-        self.add(self.heard, (kind, remote, plain))
-
-    def add(self, to: list[Any], what: Any) -> None:
-        with self.changed:
-            to.append(what)
-            self.changed.notify_all()
+class Node(Ear):
+    """A TCP transport, and what it emits."""
 
     def wait(self, values: int = 0, errors: int = 0) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.values) >= values and len(self.errors) >= errors, 10), vars(self)
+        self.until(lambda: len(self.values) >= values and len(self.errors) >= errors)
 
     @property
     def address(self) -> Any:
         return self.transport.bound
-
-    @property
-    def values(self) -> list[Any]:
-        return [delta[2] for kind, _, deltas in self.heard if kind == "deltas" for delta in deltas]
 
     def send(self, address: Any, *values: Any) -> None:
         for value in values:

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import pytest
 
 from gossipmonger import ClosedError, Gossipmonger, MessageError, RemotePeer, SendError, UdpTransport
-from gossipmonger.entry import EntryFields
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import messages, udp
 from gossipmonger.transport.addresses import Address
 from tests.cluster import Cluster, Here
+from tests.ear import Ear
 
 HOST = "127.0.0.1"
 LOOPBACKS = [HOST]
@@ -47,36 +47,14 @@ class TestContractOverTcp(TransportContract):
         return {"host": transport.host, "port": transport.port}
 
 
-class Node:
-    """A transport, and what it emits."""
-
-    def __init__(self, transport: Any) -> None:
-        self.transport = transport
-        self.heard: list[tuple[str, RemotePeer, Any]] = []
-        self.errors: list[Exception] = []
-        self.changed = threading.Condition()
-        for kind in ("digest", "deltas"):
-            transport.on(kind, lambda remote, payload, kind=kind: self.hear(kind, remote, payload))
-        transport.on("error", lambda error: self.add(self.errors, error))
-
-    def hear(self, kind: str, remote: RemotePeer, payload: list[Any]) -> None:
-        plain = [item.as_dict() if isinstance(item, EntryFields) else item for item in payload]
-        self.add(self.heard, (kind, remote, plain))
-
-    def add(self, to: list[Any], what: Any) -> None:
-        with self.changed:
-            to.append(what)
-            self.changed.notify_all()
+class Node(Ear):
+    """A transport of either kind, and what it emits."""
 
     def wait(self, heard: int = 0, errors: int = 0) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.heard) >= heard and len(self.errors) >= errors, 10), vars(self)
+        self.until(lambda: len(self.heard) >= heard and len(self.errors) >= errors)
 
     def send(self, peer: RemotePeer, value: Any = "v") -> None:
         self.transport.deltas(peer, SENDER, [["z", "k", value, 1]])
-
-    def values(self) -> list[Any]:
-        return [delta[2] for kind, _, deltas in self.heard if kind == "deltas" for delta in deltas]
 
 
 class Wire:
@@ -311,7 +289,7 @@ def test_both_versions_of_ip_work_and_an_empty_host_is_both(net: Net, host: str)
     for count, reached in enumerate([host] if host else LOOPBACKS, 1):
         other.send(RemotePeer("peer", {"host": reached, "port": node.transport.port, "udp": True}), reached)
         node.wait(heard=count)
-        assert node.values()[-1] == reached
+        assert node.values[-1] == reached
         family = socket.AF_INET6 if ":" in reached else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((reached, 0))
@@ -362,8 +340,7 @@ def test_a_long_digest_arrives_in_parts_that_together_are_the_whole(net: Net, fa
     digest.insert(77, {"id": "z", "maxVersionSeen": 1, "transport": SENDER.transport, "heartbeat": 9, "reply": True})
     deltas = [["n1", f"k{version}", rng.randrange(2**50), version, version - 1] for version in range(1, 200)]
     a.transport.exchange(peer_of(b), SENDER, deltas, digest)
-    with b.changed:
-        assert b.changed.wait_for(lambda: len({e["id"] for k, _, d in b.heard if k == "digest" for e in d}) == 201, 10)
+    b.until(lambda: len({e["id"] for k, _, d in b.heard if k == "digest" for e in d}) == 201)
     parts = [payload for kind, _, payload in b.heard if kind == "digest"]
     assert len(b.heard) == Socket.sent > len(parts) > 1
     assert [entry for part in parts for entry in part if entry["id"] != "z"] == digest[:77] + digest[78:]
@@ -404,8 +381,7 @@ def test_what_inflates_beyond_max_message_size_is_not_sent(net: Net) -> None:
     a, b = net.node(max_datagram_size=9_000, max_message_size=5_000), net.node(max_message_size=5_000)
     deltas = [["z", f"k{version}", "x" * 1_000, version] for version in range(20)]
     a.transport.deltas(peer_of(b), SENDER, deltas)
-    with b.changed:
-        assert b.changed.wait_for(lambda: len(b.values()) == 20 or b.errors, 10)
+    b.until(lambda: len(b.values) == 20 or bool(b.errors))
     assert (a.errors, b.errors) == ([], [])
     assert len(b.heard) >= 5
 

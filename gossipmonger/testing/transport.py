@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gossipmonger.entry import EntryFields
 from gossipmonger.peer import Kin, RemotePeer
+from gossipmonger.testing.node import Node
 from gossipmonger.testing.samples import VALUES
 from gossipmonger.transport.base import Transport
 from gossipmonger.values import MAX_NESTING, copied, same
@@ -59,7 +59,7 @@ class TransportContract:
     big_message: int = 100_000
     reports_unreachable: bool = True
 
-    _nodes: tuple[_Node, ...] = ()
+    _nodes: tuple[Node, ...] = ()
 
     def make_transport(self) -> Transport:
         """Return a new transport that does not listen yet. A test calls it once for each node that it needs."""
@@ -78,9 +78,9 @@ class TransportContract:
         for node in nodes:
             node.transport.close()
 
-    def _node(self, id: str = "a", listen: bool = True) -> _Node:
+    def _node(self, id: str = "a", listen: bool = True) -> Node:
         """A new node: a transport of its own, and all that it emits."""
-        node = _Node(id, self.make_transport(), self.address_of, self.patience)
+        node = Node(id, self.make_transport(), self.address_of, self.patience)
         self._nodes += (node,)
         if listen:
             ready = threading.Event()
@@ -364,67 +364,3 @@ def _raises(call: Callable[[], None]) -> bool:
     except Exception:
         return True
     return False
-
-
-class _Node:
-    """A transport and what it emits.
-
-    Attributes:
-        transport: The transport.
-        heard: Each message as kind, sender and payload, in the order of arrival.
-        errors: Each error.
-    """
-
-    def __init__(self, id: str, transport: Transport, address_of: Callable[[Transport], Any], patience: float) -> None:
-        self.transport = transport
-        self.heard: list[tuple[str, RemotePeer, list[Any]]] = []
-        self.errors: list[Any] = []
-        self._id = id
-        self._address_of = address_of
-        self._patience = patience
-        self._changed = threading.Condition()  # guards `heard` and `errors`
-        transport.on("digest", lambda remote, digest: self._hear("digest", remote, digest))
-        transport.on("deltas", lambda remote, deltas: self._hear("deltas", remote, deltas))
-        transport.on("error", self._fail)
-
-    @property
-    def peer(self) -> RemotePeer:
-        """What others know of the node, and what it says of itself."""
-        return RemotePeer(self._id, self._address_of(self.transport))
-
-    @property
-    def deltas(self) -> list[list[Any]]:
-        """The deltas of all messages."""
-        return [delta for kind, _, deltas in self.heard if kind == "deltas" for delta in deltas]
-
-    def send_deltas(self, other: _Node, deltas: list[list[Any]]) -> None:
-        """Send deltas to another node, as one call."""
-        self.transport.deltas(other.peer, self.peer, deltas)
-
-    def wait_for(self, count: int) -> None:
-        """Wait until so many messages have come."""
-        self._wait(lambda: len(self.heard) >= count, f"{count} messages", lambda: self.heard)
-
-    def wait_for_deltas(self, count: int) -> None:
-        """Wait until so many deltas have come, in however many messages."""
-        self._wait(lambda: len(self.deltas) >= count, f"{count} deltas", lambda: self.deltas)
-
-    def wait_for_errors(self, count: int) -> None:
-        """Wait until so many errors have come."""
-        self._wait(lambda: len(self.errors) >= count, f"{count} errors", lambda: self.errors)
-
-    def _wait(self, condition: Callable[[], bool], what: str, seen: Callable[[], list[Any]]) -> None:
-        with self._changed:
-            came = self._changed.wait_for(condition, self._patience)
-            assert came, f"{what} should have come to {self._id!r}, and there came {len(seen())}; its errors: {self.errors!r}"
-
-    def _hear(self, kind: str, remote: Any, payload: list[Any]) -> None:
-        with self._changed:
-            plain = [item.as_dict() if isinstance(item, EntryFields) else item for item in payload]
-            self.heard.append((kind, RemotePeer(remote.id, remote.transport), plain))
-            self._changed.notify_all()
-
-    def _fail(self, error: Any) -> None:
-        with self._changed:
-            self.errors.append(error)
-            self._changed.notify_all()

@@ -135,7 +135,7 @@ class SimulatedTransport(Transport):
         """`host` and `port` that peers are told."""
         return {"host": self.host, "port": 9742}
 
-    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[dict[str, Any]]) -> None:
+    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[Any]) -> None:
         """Send a digest: see `Transport.digest`."""
         self._send(remote_peer, messages.encode(RemotePeer(local_peer.id, local_peer.transport), digest=digest_to_send))
 
@@ -148,7 +148,7 @@ class SimulatedTransport(Transport):
         remote_peer: RemotePeer,
         local_peer: RemotePeer,
         deltas_to_send: list[list[Any]],
-        digest_to_send: list[dict[str, Any]],
+        digest_to_send: list[Any],
     ) -> None:
         """Send both in one message: see `Transport.exchange`."""
         sender = RemotePeer(local_peer.id, local_peer.transport)

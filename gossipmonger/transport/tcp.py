@@ -118,7 +118,7 @@ class TcpTransport(Transport):
 
     # Sending
 
-    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[dict[str, Any]]) -> None:
+    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[Any]) -> None:
         """Send a digest: see `Transport.digest`. A later one to the same peer replaces one that still waits."""
         sender = RemotePeer(local_peer.id, local_peer.transport)
         self._send(remote_peer, "digest", lambda: [messages.encode(sender, digest=digest_to_send)])
@@ -134,7 +134,7 @@ class TcpTransport(Transport):
         remote_peer: RemotePeer,
         local_peer: RemotePeer,
         deltas_to_send: list[list[Any]],
-        digest_to_send: list[dict[str, Any]],
+        digest_to_send: list[Any],
     ) -> None:
         """Send deltas and a digest: see `Transport.exchange`. What would be too large for one message goes in several."""
         sender = RemotePeer(local_peer.id, local_peer.transport)

@@ -92,7 +92,7 @@ class UdpTransport(Transport):
 
     # Sending
 
-    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[dict[str, Any]]) -> None:
+    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[Any]) -> None:
         """Send a digest: see `Transport.digest`. It may go in parts, which say so."""
         if not self._send(remote_peer, local_peer, None, digest_to_send):
             self._tcp.digest(remote_peer, local_peer, digest_to_send)
@@ -107,7 +107,7 @@ class UdpTransport(Transport):
         remote_peer: RemotePeer,
         local_peer: RemotePeer,
         deltas_to_send: list[list[Any]],
-        digest_to_send: list[dict[str, Any]],
+        digest_to_send: list[Any],
     ) -> None:
         """Send deltas and a digest: see `Transport.exchange`."""
         if not self._send(remote_peer, local_peer, deltas_to_send, digest_to_send):
