@@ -23,7 +23,7 @@ _WEIGHT = 0.125
 
 
 class Asking:
-    """How long answers take.
+    """Who was asked for what, and how long answers take.
 
     Args:
         least: Milliseconds that an answer is waited for at least.
@@ -32,28 +32,42 @@ class Asking:
     def __init__(self, least: float) -> None:
         self._least = least
         self._mean: float | None = None
+        self._asked: dict[str, tuple[str, int]] = {}  # peer -> who was asked for its writes, after which version
+        self._asks: dict[str, tuple[float, list[str]]] = {}  # who was asked -> when, for which peers
 
     def ask(self, now: float, id: str, peers: Iterable[Peer]) -> None:
         """Note that the node with this id is being asked for what these peers wrote after what is known of them."""
-        for peer in peers:
-            peer.asked = (id, peer.max_version_seen, now)
+        self._end(id)
+        asked = {peer.id: (id, peer.max_version_seen) for peer in peers}
+        if asked:
+            self._asked.update(asked)
+            self._asks[id] = now, list(asked)
 
-    def answered(self, now: float, peer: Peer) -> None:
-        """Note that something that a peer wrote has come."""
-        if peer.asked is not None:
-            took = max(0.0, now - peer.asked[2])
+    def answered(self, now: float, id: str) -> None:
+        """Note that this node has answered; if it could not tell all, what is left has to be asked for again."""
+        asked = self._end(id)
+        if asked is not None:
+            took = max(0.0, now - asked)
             self._mean = took if self._mean is None else self._mean + _WEIGHT * (took - self._mean)
-            peer.asked = None
 
-    def unasked(self, now: float, peers: Iterable[Peer]) -> list[Peer]:
-        """Return those of whom it `awaits` nothing."""
-        return [peer for peer in peers if peer.asked is None or not self.awaits(now, peer)]
+    def _end(self, id: str) -> float | None:
+        asked, peers = self._asks.pop(id, (None, ()))
+        for peer in peers:
+            if peer in self._asked and self._asked[peer][0] == id:
+                del self._asked[peer]
+        return asked
 
-    def awaits(self, now: float, peer: Peer, id: str | None = None) -> bool:
-        """Whether what was asked for last may still come; and from another than the node with this id, if one is given."""
-        if peer.asked is None:
+    def awaits(self, now: float, peer: Peer) -> bool:
+        """Whether what was asked for last may still come."""
+        if peer.id not in self._asked:
             return False
-        of, version, asked = peer.asked
-        return (
-            of != id and version == peer.max_version_seen and 0 <= now - asked < max(self._least, _TIMES * (self._mean or 0.0))
-        )
+        of, version = self._asked[peer.id]
+        asked, _ = self._asks[of]
+        if 0 <= now - asked < max(self._least, _TIMES * (self._mean or 0.0)):
+            return version == peer.max_version_seen
+        self._end(of)
+        return False
+
+    def unasked(self, now: float, peers: list[Peer]) -> list[Peer]:
+        """Return those of whom it `awaits` nothing."""
+        return [peer for peer in peers if not self.awaits(now, peer)] if self._asked else peers

@@ -78,7 +78,6 @@ class Peer:
 
     Attributes:
         arrivals: The window of intervals between its signs of life.
-        asked: Who was asked last for its writes, after which version, and when; None if something has come since.
         ours: Whether it speaks what this package adds to the Node package's protocol; None before it has shown it.
         log: What it has written, keys and tombstones.
         heard: The highest version of it that anyone was heard to know.
@@ -90,7 +89,6 @@ class Peer:
         "_entry",
         "_tombstones",
         "arrivals",
-        "asked",
         "floor",
         "heard",
         "heartbeat",
@@ -130,7 +128,6 @@ class Peer:
         self.noted = 0
         self.told_at: Any = None
         self.heard = 0
-        self.asked: tuple[str, int, float] | None = None
         self.arrivals = PhiAccrual(intervals, last_time, max_intervals)
         self.log = Log()
         self._tombstones = 0

@@ -240,6 +240,8 @@ class Protocol:
         """Take a message: its deltas, its digest, or both, the deltas first."""
         output: Output = []
         own = None if digest is None else _entry_of(sender.id, digest)
+        if own is None or own.reply:
+            self._asking.answered(now, sender.id)
         if deltas is not None:
             output += self.receive_deltas(now, sender, deltas, own is not None and own.rumor)
         if digest is not None:
@@ -304,8 +306,7 @@ class Protocol:
         begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
         # Who settles a floor has to know of which peers it was told only a part of what is current.
         told = [peer for peer, _ in compared.lacking if peer.id in begun and (peer.behind or peer.id in unfinished)]
-        goes_on_with = id if is_reply else None
-        missing = [peer for peer in compared.missing if not self._asking.awaits(now, peer, goes_on_with)]
+        missing = self._asking.unasked(now, compared.missing)
         wanted = missing + cut + ([] if is_reply or is_rumor else compared.later)
         grant = self._read_flow(own)
         goes_on = bool(wanted or grant) and self._may_reply(now, id, is_reply)
@@ -344,9 +345,7 @@ class Protocol:
             old, before = peer.get(key, _NOTHING), peer.max_version_seen
             if peer.update_with_delta(key, value, version, delta[4] if len(delta) > 4 else None) is None:
                 continue
-            if id not in changed:
-                changed[id] = peer
-                self._asking.answered(now, peer)
+            changed[id] = peer
             if rumor and self._rumors is not None:
                 self._rumors.note(id, before)
             if is_tombstone(value):

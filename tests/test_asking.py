@@ -11,29 +11,41 @@ from tests.protocols import NOW, a_protocol, entry
 
 
 def test_who_has_asked_waits_for_an_answer_and_asks_again_when_it_has_come_or_is_late() -> None:
-    asking, peer = Asking(50), Peer("p", max_version_seen=5)
-    assert not asking.awaits(0, peer)
+    asking, peer, other = Asking(50), Peer("p", max_version_seen=5), Peer("o")
+    assert asking.unasked(0, [peer, other]) == [peer, other]
     asking.ask(0, "a", [peer])
-    assert asking.awaits(49, peer)
-    assert asking.awaits(49, peer, "b")
-    assert not asking.awaits(49, peer, "a")  # it has not told all, and goes on
-    assert not asking.awaits(50, peer)
-    assert not asking.awaits(-1, peer)  # the clock was set back
+    assert asking.unasked(49, [peer, other]) == [other]
+    assert asking.unasked(50, [peer, other]) == [peer, other]
+    asking.ask(100, "a", [peer])
+    assert not asking.awaits(99, peer)  # the clock was set back
+    asking.ask(100, "a", [peer])
+    asking.answered(101, "b")
+    assert asking.awaits(101, peer)
     peer.max_version_seen = 6
-    assert not asking.awaits(10, peer)
+    assert not asking.awaits(101, peer)
+
+
+def test_what_an_answer_could_not_tell_is_free_to_be_asked_for_again() -> None:
+    asking, peers = Asking(50), [Peer(f"p{n}") for n in range(3)]
+    asking.ask(0, "a", peers[:2])
+    asking.ask(1, "b", peers[1:])
+    asking.answered(2, "a")
+    assert asking.unasked(2, peers) == peers[:1]  # the second one, another was asked for later
+    asking.ask(3, "b", [])
+    assert asking.unasked(3, peers) == peers
 
 
 def test_the_wait_is_as_long_as_answers_take() -> None:
     asking, peer = Asking(50), Peer("p", max_version_seen=5)
     asking.ask(0, "a", [peer])
-    asking.answered(1_000, peer)
+    asking.answered(1_000, "a")
     assert not asking.awaits(1_000, peer)
     asking.ask(2_000, "a", [peer])
     assert asking.awaits(5_999, peer)
     assert not asking.awaits(6_000, peer)
     for _ in range(100):
         asking.ask(10_000, "a", [peer])
-        asking.answered(10_001, peer)
+        asking.answered(10_001, "a")
     asking.ask(20_000, "a", [peer])
     assert asking.awaits(20_049, peer)
     assert not asking.awaits(20_050, peer)
@@ -53,7 +65,7 @@ def test_of_many_who_tell_of_a_write_one_is_asked() -> None:
 
     assert "p" in tells("b", NOW)
     assert "p" not in tells("c", NOW + 1)
-    protocol.receive_deltas(NOW + 2, RemotePeer("b", "at b"), [["p", "k", "v", 6, 5]])
+    protocol.receive(NOW + 2, RemotePeer("b", "at b"), [["p", "k", "v", 6, 5]], None)
     assert [peer.max_version_seen for peer in storage.live_peers() if peer.id == "p"] == [6]
     assert "p" in tells("d", NOW + 3)
     assert "p" not in tells("e", NOW + 4)
