@@ -44,8 +44,9 @@ __all__ = ["Protocol"]
 _NOTHING = object()
 
 #: Of the messages that had to cut deltas short in depth's order, one in so many tells of peers in an order that is drawn, so
-#: that a peer with a backlog that never ends does not shut out the others for good.
-_FAIR = 8
+#: that peers with large backlogs do not shut out those with small ones for good. The second is for flow control, under which
+#: no backlog is large: there depth's order has less to win, and who is shut out for a while is what is staler than all else.
+_FAIR, _FAIR_IN_FLOW = 8, 3
 
 #: Share of the peers up to which a reply has an entry for each: so many entries are as long as two numbers for everyone.
 _FEW = 0.1
@@ -359,7 +360,8 @@ class Protocol:
 
     def _choose(self, lacking: list[tuple[Peer, int]]) -> tuple[list[list[Any]], list[Peer]]:
         order = self._options.delta_order
-        if order == "depth" and self._starved % _FAIR == _FAIR - 1:
+        turn = _FAIR if self._flow is None else _FAIR_IN_FLOW
+        if order == "depth" and self._starved % turn == turn - 1:
             order = "drawn"
         limit = self._options.max_deltas_per_gossip
         horizon = limit * max(1, self._options.max_exchanges_per_gossip)
