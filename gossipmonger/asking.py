@@ -1,8 +1,9 @@
-"""Asking: of what it is behind with, a node asks one other at a time.
+"""Asking: for what one message can't bring, a node asks one other at a time.
 
-When much is written at once, everybody hears of it from many, and answers of hundreds of deltas are long in coming. If each who
-tells of it were asked, all of them would send the same, and the more there is to send the longer it would take; so a node waits
-for what it has asked for before it asks another. It waits for some times as long as answers take, so that one that is lost
+When a peer writes much at once, everybody hears of it from many, and answers of hundreds of deltas are long in coming. If each
+who tells of it were asked, all of them would send the same, and the more there is to send the longer it would take; so a node
+waits for what it has asked for before it asks another. (What a message can bring anyone may bring: of many peers that are a
+little behind, different nodes tell different ones.) It waits for some times as long as answers take, so that one that is lost
 costs little where they are fast, and is not taken for lost where they are slow, as under load. (TCP's retransmission timer
 is of this kind: Jacobson, "Congestion Avoidance and Control", SIGCOMM 1988, section 2.)
 """
@@ -27,10 +28,12 @@ class Asking:
 
     Args:
         least: Milliseconds that an answer is waited for at least.
+        limit: Deltas that a message brings.
     """
 
-    def __init__(self, least: float) -> None:
+    def __init__(self, least: float, limit: int) -> None:
         self._least = least
+        self._limit = limit
         self._mean: float | None = None
         self._asked: dict[str, tuple[str, int]] = {}  # peer -> who was asked for its writes, after which version
         self._asks: dict[str, tuple[float, list[str]]] = {}  # who was asked -> when, for which peers
@@ -38,7 +41,7 @@ class Asking:
     def ask(self, now: float, id: str, peers: Iterable[Peer]) -> None:
         """Note that the node with this id is being asked for what these peers wrote after what is known of them."""
         self._end(id)
-        asked = {peer.id: (id, peer.max_version_seen) for peer in peers}
+        asked = {peer.id: (id, peer.max_version_seen) for peer in peers if peer.heard - peer.max_version_seen > self._limit}
         if asked:
             self._asked.update(asked)
             self._asks[id] = now, list(asked)

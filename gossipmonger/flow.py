@@ -29,8 +29,8 @@ _ALPHA = 0.6
 #: Updates per interval, at each gossip. With ten times as much, rates settle where every other gossip overflows.
 _BETA = 0.02
 
-#: Gossips in a row that overflow before tau shrinks. With three, owners update a fifth more between them, so near to what can be
-#: carried that after a cut values stay stale for four seconds longer.
+#: Gossips in a row that overflow before tau shrinks. With three, owners update a fifth more between them, so near to what can
+#: be carried that after a cut values stay stale for four seconds longer.
 _PATIENCE = 2
 
 #: Gossips after that for which nothing raises tau: others see the same congestion a little later, and what they have not given

@@ -83,7 +83,7 @@ class Protocol:
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         self._flow = Flow(options, now) if options.flow_control else None
         self._rumors = Rumors(options.rumor_interval) if options.rumor_fanout else None
-        self._asking = Asking(options.rumor_interval)
+        self._asking = Asking(options.rumor_interval, options.max_deltas_per_gossip)
         self._deleted = now  # when a key was deleted last
         self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
         self._exchanges_since = now

@@ -10,8 +10,20 @@ from gossipmonger.simulation import Simulation
 from tests.protocols import NOW, a_protocol, entry
 
 
+def behind(id: str, by: int = 11) -> Peer:
+    peer = Peer(id, max_version_seen=5)
+    peer.hear_of(5 + by, 0, False)
+    return peer
+
+
+def test_what_one_message_can_bring_is_not_waited_for() -> None:
+    asking, peer = Asking(50, 10), behind("p", 10)
+    asking.ask(0, "a", [peer])
+    assert not asking.awaits(0, peer)
+
+
 def test_who_has_asked_waits_for_an_answer_and_asks_again_when_it_has_come_or_is_late() -> None:
-    asking, peer, other = Asking(50), Peer("p", max_version_seen=5), Peer("o")
+    asking, peer, other = Asking(50, 10), behind("p"), Peer("o")
     assert asking.unasked(0, [peer, other]) == [peer, other]
     asking.ask(0, "a", [peer])
     assert asking.unasked(49, [peer, other]) == [other]
@@ -26,7 +38,7 @@ def test_who_has_asked_waits_for_an_answer_and_asks_again_when_it_has_come_or_is
 
 
 def test_what_an_answer_could_not_tell_is_free_to_be_asked_for_again() -> None:
-    asking, peers = Asking(50), [Peer(f"p{n}") for n in range(3)]
+    asking, peers = Asking(50, 10), [behind(f"p{n}") for n in range(3)]
     asking.ask(0, "a", peers[:2])
     asking.ask(1, "b", peers[1:])
     asking.answered(2, "a")
@@ -36,7 +48,7 @@ def test_what_an_answer_could_not_tell_is_free_to_be_asked_for_again() -> None:
 
 
 def test_the_wait_is_as_long_as_answers_take() -> None:
-    asking, peer = Asking(50), Peer("p", max_version_seen=5)
+    asking, peer = Asking(50, 10), behind("p")
     asking.ask(0, "a", [peer])
     asking.answered(1_000, "a")
     assert not asking.awaits(1_000, peer)
@@ -60,7 +72,7 @@ def test_of_many_who_tell_of_a_write_one_is_asked() -> None:
     protocol, _, storage = a_protocol(Peer("p", max_version_seen=5, heartbeat=9))
 
     def tells(id: str, now: float) -> list[str]:
-        told = [entry("p", 7, heartbeat=9), entry(id, heartbeat=1)]
+        told = [entry("p", 17, heartbeat=9), entry(id, heartbeat=1)]
         return wanted(protocol.receive_digest(now, Kin(id, f"at {id}"), told))
 
     assert "p" in tells("b", NOW)
