@@ -17,7 +17,7 @@ STEP = 50
 GIVE_UP = 30_000
 
 #: Updates whose spread is measured.
-UPDATES = 5
+UPDATES = 3
 
 
 class Knowledge:
@@ -78,7 +78,8 @@ def run(nodes: int, keys: int, seconds: int, limit: float, options: dict[str, An
 
 
 def update(sim: Simulation, members: list[Gossipmonger], number: int) -> float:
-    """Set a key at a node; return the virtual milliseconds until all have it."""
+    """Set a key at a node, a second after the one before; return the virtual milliseconds until all have it."""
+    sim.run(ROUND)
     members[number * len(members) // UPDATES].update("news", number)
     return sim.run_until(Knowledge(members).complete, limit=GIVE_UP)
 
