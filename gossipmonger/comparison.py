@@ -71,7 +71,7 @@ class Comparison:
             ):
                 known = self._read(entry, sender_id)
             elif heartbeat > known.heartbeat:
-                if entry.address != known.told_at or entry.left != known.left or id == sender_id:
+                if entry.address != known.told_at or entry.left != known.left or id == sender_id or id == local.id:
                     known = self._read(entry, sender_id)
                 else:
                     known.hear(heartbeat, self._now)

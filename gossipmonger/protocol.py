@@ -212,9 +212,8 @@ class Protocol:
         roll = self.membership.roll(told)
         unasked = self._asking.unasked(now, told)  # to tell how little is known of the others would be to ask again
         part = len(unasked) < len(told)
-        can_call = (
-            self.membership.at_rest and not part and self._options.max_exchanges_per_gossip > 0
-        )  # who has another roll must answer
+        can_answer = self._options.max_exchanges_per_gossip > 0  # as who has another roll must
+        can_call = self.membership.at_rest and not part and can_answer
         digests: dict[bool, list[Entry]] = {}
         for partner in partners:
             short = can_call and self.membership.is_live_kin(partner.id)

@@ -58,6 +58,13 @@ def test_two_live_processes_with_one_id_are_told_so_once_a_minute() -> None:
     assert errors[0][0].id == "a"
 
 
+def test_a_heartbeat_that_we_never_counted_is_left_below_also_where_there_are_no_addresses() -> None:
+    protocol, local, _ = a_protocol(local=Peer("a"))
+    told = local.heartbeat + 5
+    protocol.receive_digest(NOW, B, [entry("a", heartbeat=told, transport=None), OURS])
+    assert local.heartbeat >= told + 2**20
+
+
 def test_a_former_life_s_heartbeats_are_no_second_process() -> None:
     protocol, local, _ = a_protocol(a_peer("b"))
     assert local.heartbeat is not None
