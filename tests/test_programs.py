@@ -74,7 +74,7 @@ def test_a_simulation_converges_and_says_what_it_took() -> None:
         result = program.ask(do="run", nodes=5, keys=3, seconds=10, limit=60, options={"gossip_fanout": 1})
     assert 0 < result["rounds"] < 10
     assert result["virtual"] == 10
-    assert len(result["updates"]) == 5
+    assert len(result["updates"]) == 3
     assert result["bytes"] > 5 * 50
     assert result["messages"] >= 1
 

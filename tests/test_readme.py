@@ -147,7 +147,7 @@ def test_the_events_table_has_every_event() -> None:
     assert documented
     assert set(listed) == set(re.findall(r"`([a-z ]+)`", documented[1]))  # `RemotePeer` has capitals, `on` stands before
     package = Path(gossipmonger.__file__).parent
-    code = "".join((package / name).read_text(encoding="utf-8") for name in ("protocol.py", "membership.py"))
+    code = "".join((package / name).read_text(encoding="utf-8") for name in ("protocol.py", "membership.py", "claims.py"))
     assert set(listed) == set(re.findall(r'Event\("([a-z ]+)"', code))
 
 
