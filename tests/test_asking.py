@@ -7,7 +7,7 @@ from gossipmonger.asking import Asking
 from gossipmonger.output import Output, Send
 from gossipmonger.peer import Kin, Peer
 from gossipmonger.simulation import Simulation
-from tests.protocols import NOW, a_protocol, entry
+from tests.protocols import NOW, a_peer, a_protocol, entry, sends
 
 
 def behind(id: str, by: int = 11) -> Peer:
@@ -82,6 +82,19 @@ def test_of_many_who_tell_of_a_write_one_is_asked() -> None:
     assert "p" in tells("d", NOW + 3)
     assert "p" not in tells("e", NOW + 4)
     assert "p" in tells("f", NOW + 1_000)
+
+
+def test_a_digest_leaves_out_whom_another_was_asked_for_and_says_so() -> None:
+    b = a_peer("b", ours=True)
+    protocol, _, _ = a_protocol(Peer("p", max_version_seen=5, heartbeat=9, last_time=NOW, transport="at p"), b, gossip_fanout=2)
+    told = [entry("p", 17, heartbeat=9), entry("b", heartbeat=1)]
+    assert "p" in wanted(protocol.receive_digest(NOW, Kin("b", "at b"), told))
+    for now, ids, part in ((NOW + 1, {"a", "b"}, True), (NOW + 1_000, {"a", "b", "p"}, False)):
+        digests = [send.digest for send in sends(protocol.round(now)) if send.digest is not None]
+        assert len(digests) == 2
+        for digest in digests:
+            assert {each.id for each in digest} == ids
+            assert digest[-1].part is part
 
 
 def test_a_flood_is_sent_to_each_node_less_than_twice() -> None:

@@ -157,6 +157,8 @@ WRONG = [
     b'{"digest":[{"id":"b","maxVersionSeen":7,"transport":{"host":"h","port":1}}],"sender":%s}}',
     b'{"digest":[{"id":"b","maxVersionSeen":7,"transport":{"host":"h","port":1}}],"sender":[%s]}',
     b'{"digest":[{"id":"b","maxVersionSeen":7,"transport":{"host":"h","port":1}}],"sender":%s',
+    b'{"digest":[{"id":"b","maxVersionSeen":7,"transport":{"host":"h","port":1}}],"sender":%s]',
+    b'{"digest":[{"id":"b","maxVersionSeen":7,"transport":{"host":"h","port":1}}},"sender":%s}',
     b'{"deltas":5,"digest":[{"id":"b","maxVersionSeen":7,"transport":{"host":"h","port":1}}],"sender":%s}',
     b'{"deltas":[],"deltas":[5],"digest":[{"id":"b","maxVersionSeen":7,"transport":{"host":"h","port":1}}],"sender":%s}',
     b'{"deltas":[["b"]],"digest":[{"id":"b","maxVersionSeen":7,"transport":{"host":"h","port":1}}],"sender":%s}',
