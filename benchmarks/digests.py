@@ -22,13 +22,13 @@ __all__ = ["CASES", "SIZES", "Digests", "measure", "run"]
 
 #: Peers, keys of each.
 SIZES = ((10, 1000), (100, 10), (100, 1000), (1000, 1000))
-CASES = ("in sync", "one key", "every peer", "joiner")
+CASES = ("in sync", "one key", "every peer", "joiner", "first joiner")
 
 #: Whether the digest is of our own kind -> what it is.
 KINDS = {
     False: """It is what a Node node makes. What it costs ours to make one stands beside what it costs to handle a Node node's;
 nothing in it has changed since the one before, as between Node nodes, which have no heartbeats. So ours, which looks up what it
-has read before, finds all of it; of a joiner's, nothing, since that it has never been sent.""",
+has read before, finds all of it, or nothing where the joiner is the first that it hears of.""",
     True: """It is of each one's own kind: ours has heartbeats and floors. Half of the heartbeats have changed since the one
 before and are news to the node, and of the other half it knows later ones, so that it answers with a reply, which the original
 never does.""",
