@@ -7,7 +7,13 @@ const Peer = require("gossipmonger-peer");
 const { fatal, serve } = require("./lines.js");
 
 const SENDER = { id: "sender", transport: { host: "10.0.0.1", port: 9742 } };
-const CASES = { "in sync": () => 0, "one key": (n) => n === 1, "every peer": () => 1, "joiner": () => Infinity };
+const CASES = {
+  "in sync": () => 0,
+  "one key": (n) => n === 1,
+  "every peer": () => 1,
+  "joiner": () => Infinity,
+  "first joiner": () => Infinity,
+};
 
 let node, sent, messages;
 
