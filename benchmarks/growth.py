@@ -48,7 +48,8 @@ def run(quick: bool) -> Section:
 Real endpoints on a virtual clock and network ({NAMES[kind()]}), with a round a second at fan-out 1 and 100 deltas in a
 message, for {seconds} virtual seconds. Every node has {KEYS} keys and knows of one other node at first. The rounds until all
 nodes know all keys of all; in the second half of the run, the bytes and messages that a node sends in a round; then the virtual
-milliseconds until the last node has an update. (Of a thousand nodes a digest is so long that it goes deflated.) What it took: CPU seconds on one core, and the most memory.
+milliseconds until the last node has an update. (Of a thousand nodes a digest is so long that it goes deflated.) What it took:
+CPU seconds on one core, and the most memory.
 """,
         header=[
             "nodes",
