@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gossipmonger import RemotePeer
 from gossipmonger.asking import Asking
 from gossipmonger.output import Output, Send
@@ -97,6 +99,7 @@ def test_a_digest_leaves_out_whom_another_was_asked_for_and_says_so() -> None:
             assert digest[-1].part is part
 
 
+@pytest.mark.untraced
 def test_a_flood_is_sent_to_each_node_less_than_twice() -> None:
     sim = Simulation(1)
     nodes = [sim.add(f"n{n}", seeds=["n0"], max_deltas_per_gossip=100) for n in range(10)]
@@ -114,6 +117,7 @@ def test_a_flood_is_sent_to_each_node_less_than_twice() -> None:
     assert sum(received.values()) < 2 * 9 * 2_000
 
 
+@pytest.mark.untraced
 def test_who_catches_up_with_many_goes_on_with_the_one_it_has_asked() -> None:
     sim = Simulation(1)
     nodes = [sim.add(f"n{n}", seeds=["n0"], max_deltas_per_gossip=20) for n in range(60)]

@@ -70,6 +70,7 @@ def test_a_peer_made_of_data_has_it_in_order_of_versions(data: dict[str, tuple[A
     assert peer.max_version_seen == max([version, *(pair[1] for pair in data.values())])
 
 
+@pytest.mark.untraced
 @given(st.lists(st.sampled_from(["a", *"bcdefgh"]), min_size=300, max_size=600))
 def test_holes_never_outgrow_the_log(keys: list[str]) -> None:
     peer = Peer("a")
@@ -113,6 +114,7 @@ def lines_run(call: Any) -> int:
     return count
 
 
+@pytest.mark.untraced
 def test_five_deltas_out_of_a_million_keys_cost_what_they_cost_out_of_ten() -> None:
     large = Peer("a", data={f"k{n}": (n, n + 1) for n in range(1_000_000)})
     small = Peer("a", data={f"k{n}": (n, n + 1) for n in range(10)})
