@@ -98,7 +98,6 @@ def choose_news(news: Mapping[str, int], get: Callable[[str], Peer | None]) -> t
         for key, value, version in peer.deltas_after_version(after, room // _FRAME):
             size = _FRAME + len(id) + len(key) + values.size(value)
             if size > room:
-                fits = False
                 break
             room -= size
             deltas.append([id, key, value, version, after])

@@ -98,14 +98,17 @@ class Reader:
         deltas, begins, digest = before.rpartition('"digest":[{')
         if not begins or not digest.endswith("}]"):
             raise ValueError("no digest that is known to begin or to end")
-        told = None
+        entries, told = (
+            self._digest(digest[:-2].split("},{")),
+            None,
+        )  # first, since it may say that all is to be read as a whole
         if deltas != "{":
             if not deltas.startswith('{"deltas":') or not deltas.endswith(","):
                 raise ValueError("something else before the digest")
             told = messages.parse(deltas[10:-1])
             check_list(told, "deltas", None)
             check_deltas(told, None)
-        return Message(self._sender(sender), told, self._digest(digest[:-2].split("},{")))
+        return Message(self._sender(sender), told, entries)
 
     def _sender(self, text: str) -> RemotePeer:
         """Return what the end of a message, from the sender's opening brace on, says of the sender."""
@@ -133,9 +136,8 @@ class Reader:
             if entry is None:
                 stem, _, digits = text.rpartition(_HEARTBEAT)
                 same = known(stem)
-                if same is not None and type(same) is Entry and _is_number(digits):  # as most, so without another call
-                    heartbeat = int(digits)
-                    entry = Entry(same.id, same.version, same.address, heartbeat, same.floor, same.heard, same.left)
+                if same is not None and type(same) is Entry and _is_number(digits):  # as most, so without being learned
+                    entry = _at(same, int(digits))
                 else:
                     entry = self._entry(text)
                     lessons -= 1
@@ -168,5 +170,10 @@ class Reader:
         if heartbeat < 0 and roll is None:
             return entry
         if roll is None and type(entry) is Entry:
-            return Entry(entry.id, entry.version, entry.address, heartbeat, entry.floor, entry.heard, entry.left)
+            return _at(entry, heartbeat)
         return entry.marked(roll=roll, heartbeat=heartbeat)
+
+
+def _at(entry: Entry, heartbeat: int) -> Entry:
+    """Return a copy at another heartbeat."""
+    return Entry(entry.id, entry.version, entry.address, heartbeat, entry.floor, entry.heard, entry.left)
