@@ -7,10 +7,10 @@ says that has the same id. The node goes on far above it, so that its own word i
 from __future__ import annotations
 
 from random import Random
-from typing import Any
 
 from gossipmonger.entry import Entry
 from gossipmonger.errors import DuplicateError
+from gossipmonger.membership import Membership
 from gossipmonger.output import Event, Output
 from gossipmonger.peer import Peer
 
@@ -32,13 +32,13 @@ class Claims:
 
     Args:
         local: The node's own peer.
-        storage: Where it is kept.
+        membership: Puts it where it is kept.
         random: Draws how far above a claim to go on.
     """
 
-    def __init__(self, local: Peer, storage: Any, random: Random) -> None:
+    def __init__(self, local: Peer, membership: Membership, random: Random) -> None:
         self._local = local
-        self._storage = storage
+        self._membership = membership
         self._random = random
         self._encounters = 0
         self._reported: float | None = None
@@ -55,7 +55,7 @@ class Claims:
                 local.reissue(self._above(max(version, local.max_version_seen)))
         except OverflowError as error:
             output.append(Event("error", (error,)))
-        self._storage.put(local.id, local)
+        self._membership.put(local)
 
     def _above(self, number: int) -> int:
         return number + _LEAP + int(self._random.random() * _LEAP)

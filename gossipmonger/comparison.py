@@ -7,8 +7,8 @@ do, one call more, and only what is left is read with all its consequences.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
-from typing import Any
 
 from gossipmonger.entry import Entry
 from gossipmonger.membership import Membership
@@ -25,7 +25,7 @@ class Comparison:
     Args:
         now: Milliseconds since the epoch.
         local: The node's own peer.
-        storage: Where all peers are kept.
+        get: Finds a peer by its id.
         membership: Reads entries of others.
         read_own: Called with an entry of the local peer's id that tells more than the local peer knows of itself.
         output: Takes what happened.
@@ -40,15 +40,14 @@ class Comparison:
         self,
         now: float,
         local: Peer,
-        storage: Any,
+        get: Callable[[str], Peer | None],
         membership: Membership,
         read_own: Callable[[Entry], None],
         output: Output,
     ) -> None:
         self._now = now
         self._local = local
-        self._storage = storage
-        self._by_reference = getattr(storage, "by_reference", False)
+        self._get = get
         self._membership = membership
         self._read_own = read_own
         self._output = output
@@ -58,10 +57,10 @@ class Comparison:
 
     def read(self, digest: list[Entry], sender_id: str) -> None:
         """Read all entries."""
-        local, get = self._local, self._storage.get
+        local, get = self._local, self._get
         for entry in digest:
             id, version, heartbeat = entry.id, entry.version, entry.heartbeat
-            known: Peer | None = get(id)
+            known = get(id)
             if (
                 known is None
                 or version > known.max_version_seen
@@ -75,8 +74,7 @@ class Comparison:
                     known = self._read(entry, sender_id)
                 else:
                     known.hear(heartbeat, self._now)
-                    if not self._by_reference:
-                        self._storage.put(id, known)
+                    self._membership.note_heartbeat(known)
             if known is None:
                 continue
             if heartbeat < known.heartbeat and id != local.id:
@@ -93,34 +91,47 @@ class Comparison:
             return self._local
         return self._membership.read(self._now, entry, entry.id == sender_id, self._output)
 
-    def read_roll(self, roll: Roll, told: tuple[list[int], list[int]], digest: list[Entry]) -> None:
+    def read_roll(self, roll: Roll, told: tuple[array[int], array[int]], digest: list[Entry]) -> None:
         """Read heartbeats and versions of all in the roll, but for those who have an entry of their own in the digest."""
-        local, named, now = self._local, {entry.id for entry in digest}, self._now
         heartbeats, versions = told
-        for peer, heartbeat, before in zip(roll.called, heartbeats, roll.heartbeats(), strict=True):
-            if heartbeat == before or peer.id in named:
-                continue
-            if peer.id == local.id:
+        for entry in digest:  # which says more, and has been read
+            number = roll.number(entry.id)
+            if number is not None:
+                heartbeats[number], versions[number] = roll.heartbeats[number], roll.versions[number]
+        self._read_claim(roll, heartbeats, versions)
+        called, floors, now = roll.called, roll.floors, self._now
+        known, by_reference = roll.heartbeats, self._membership.by_reference
+        if heartbeats != known:
+            later = []
+            for number, (heartbeat, before) in enumerate(zip(heartbeats, known, strict=True)):
                 if heartbeat > before:
-                    self._read_own(Entry(local.id, 0, local.transport, heartbeat))
-            elif heartbeat < before:
-                self.later.append(peer)
-            else:
-                peer.hear(heartbeat, now)
-                if not self._by_reference:
-                    self._storage.put(peer.id, peer)
-        known = roll.versions()
-        if known == versions:
+                    called[number].hear(heartbeat + floors[number], now)
+                    known[number] = heartbeat
+                    if not by_reference:
+                        self._membership.put(called[number])
+                elif heartbeat < before:
+                    later.append(called[number])
+            self.later += later
+        if versions == roll.versions:
             return
-        for peer, version, before in zip(roll.called, versions, known, strict=True):
-            if version == before or peer.id in named:
-                continue
+        for number, (version, before) in enumerate(zip(versions, roll.versions[:], strict=True)):
+            peer = called[number]
             if version < before:
-                self.lacking.append((peer, version))
-            elif peer.id == local.id:
-                self._read_own(Entry(local.id, version, local.transport))
-                self.lacking.append((local, version))
-            else:
-                peer.hear_of(version, peer.floor, False)
-                self._storage.put(peer.id, peer)
+                self.lacking.append((peer, version + floors[number]))
+            elif version > before:
+                peer.hear_of(version + floors[number], peer.floor, False)
+                self._membership.put(peer)
                 self.missing.append(peer)
+
+    def _read_claim(self, roll: Roll, heartbeats: array[int], versions: array[int]) -> None:
+        """Read what is told of the node itself, and answer what claims more than it has ever said; then that is done with."""
+        local = self._local
+        number = roll.number(local.id)
+        if number is None:
+            return
+        heartbeat, version, floor = heartbeats[number], versions[number], roll.floors[number]
+        if heartbeat > roll.heartbeats[number] or version > roll.versions[number]:
+            self._read_own(Entry(local.id, version + floor, local.transport, heartbeat + floor))
+            self.lacking.append((local, version + floor))
+            versions[number] = roll.versions[number]
+        heartbeats[number] = roll.heartbeats[number]

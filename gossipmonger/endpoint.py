@@ -352,7 +352,7 @@ class Gossipmonger(Emitter):
             if completed != given:
                 with self._state_lock:
                     local.transport = completed
-                    self.storage.put(local.id, local)
+                    self._protocol.membership.put(local)
 
     # Output
 

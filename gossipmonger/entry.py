@@ -64,7 +64,7 @@ class Entry(EntryFields):
     rumor = False
     part = False
     flow: list[float] | None = None
-    roll: list[int] | None = None
+    roll: str | None = None
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Entry(EntryFields):
         rumor: bool = False,
         part: bool = False,
         flow: list[float] | None = None,
-        roll: list[int] | None = None,
+        roll: str | None = None,
         heartbeat: int = -1,
     ) -> Own:
         """Return a copy with these marks beside its own, and with a heartbeat in place of its own unless it is -1."""

@@ -9,6 +9,7 @@ death does not grow with the number of nodes, as it does where only contact coun
 from __future__ import annotations
 
 from collections import OrderedDict
+from operator import attrgetter
 from typing import Any
 
 from gossipmonger.entry import Entry
@@ -37,6 +38,9 @@ _FIRST_INTERVAL = 0.75
 _FIRST_INTERVALS = 5
 
 
+_ours = attrgetter("ours")
+
+
 def _is_at(seed: RemotePeer, transport: Any) -> bool:
     """Whether a peer's transport is the seed's, which may leave out what the peer itself adds."""
     if isinstance(seed.transport, dict) and isinstance(transport, dict):
@@ -54,6 +58,7 @@ class Membership:
         now: When this life begins. What passed since the storage was written is no silence of the peers in it.
 
     Attributes:
+        by_reference: Whether the storage is one that need not be told of heartbeats.
         plain: Whether, at the last round, a live peer spoke only the Node package's protocol.
     """
 
@@ -61,6 +66,7 @@ class Membership:
         self._local = local
         self._storage = storage
         self._options = options
+        self.by_reference = getattr(storage, "by_reference", False)
         self._last_round: float | None = None
         self._late = False
         self._roll = Roll([])
@@ -71,7 +77,19 @@ class Membership:
         self.plain = False
         for peer in self.others()[0]:
             peer.last_time = now
-            storage.put(peer.id, peer)
+            self.put(peer)
+
+    def put(self, peer: Peer) -> None:
+        """Put a peer into the storage, as is due after each change of it."""
+        self._storage.put(peer.id, peer)
+        self._roll.note(peer)
+
+    def note_heartbeat(self, peer: Peer) -> None:
+        """Do what is due after a change of a peer's heartbeat alone, which a storage by reference need not be told."""
+        if self.by_reference:
+            self._roll.note(peer)
+        else:
+            self.put(peer)
 
     def others(self) -> tuple[list[Peer], list[Peer]]:
         """Return the live and the dead peers; those who left are among the dead."""
@@ -156,7 +174,7 @@ class Membership:
             for peer in peers:
                 if peer.last_time is not None and peer.last_time < now:
                     peer.last_time = min(now, peer.last_time + late)
-                    self._storage.put(peer.id, peer)
+                    self.put(peer)
 
     def contact(self, now: float, sender: RemotePeer, entry: Entry | None, output: Output) -> Peer | None:
         """Note that `sender` sent a message; return it, None for the node itself.
@@ -180,7 +198,7 @@ class Membership:
         if peer.ours is False and sender.id not in self._counted:
             self._counted.add(sender.id)
             peer.hear(max(0, peer.heartbeat) + 1, now)
-        self._storage.put(peer.id, peer)
+        self.put(peer)
         return peer
 
     def read(self, now: float, entry: Entry, by_owner: bool, output: Output) -> Peer | None:
@@ -204,7 +222,6 @@ class Membership:
                 if peer.left:
                     peer.mark_dead()
                     output.append(Event("peer left", (peer.remote,)))
-            self._storage.put(id, peer)
         if peer.ours is None and entry.floor:
             peer.ours = True  # a Node node has no floors
         # Of two messages of the owner that overtook each other, the later heartbeat tells which is its last word.
@@ -212,13 +229,15 @@ class Membership:
         if peer.unsettled:
             self._unsettled.add(id)
             self._settle(peer, output)
+        else:
+            self.put(peer)
         return peer
 
     def _settle(self, peer: Peer, output: Output) -> None:
         output += [Event("delete", (peer.id, key)) for key in peer.settle()]
         if not peer.unsettled:
             self._unsettled.discard(peer.id)
-        self._storage.put(peer.id, peer)
+        self.put(peer)
 
     def _is_news(self, id: str, heartbeat: int) -> bool:
         known = self._forgotten.get(id)
@@ -228,7 +247,7 @@ class Membership:
         self._forgotten.pop(remote.id, None)
         interval = self._options.gossip_interval * _FIRST_INTERVAL
         peer = Peer(remote.id, intervals=[interval] * _FIRST_INTERVALS, last_time=now, transport=remote.transport)
-        self._storage.put(peer.id, peer)
+        self.put(peer)
         output.append(Event("new peer", (remote,)))
         return peer
 
@@ -237,17 +256,17 @@ class Membership:
     def judge(self, now: float, live: list[Peer], dead: list[Peer], output: Output) -> None:
         """Judge who of the live is dead and who of the dead is live; forget who has been dead or gone for long."""
         threshold = self._options.dead_peer_phi
-        self.plain = any(peer.ours is False for peer in live)
+        self.plain = False in map(_ours, live)
         windows = [peer.arrivals for peer in live]
         for number in exceeding(windows, now, threshold) if not self._late else ():
             peer = live[number]
             peer.mark_dead()
-            self._storage.put(peer.id, peer)
+            self.put(peer)
             output.append(Event("peer dead", (peer.remote,)))
         for peer in dead:
             if not peer.left and peer.phi(now) < threshold:
                 peer.mark_live()
-                self._storage.put(peer.id, peer)
+                self.put(peer)
                 output.append(Event("peer live", (peer.remote,)))
             elif peer.last_time is not None and now - peer.last_time > self._options.forget_dead_peers_after:
                 self._forget(peer, output)

@@ -81,6 +81,22 @@ class PhiAccrual:
             window.append(interval)
             self._sum += interval
 
+    def rise(self, beats: int, now: float) -> None:
+        """Note at `now` that a count of signs of life has risen by so many since the last time.
+
+        That is so many samples, each of its share of the time, so the mean is the time between two of them however irregularly
+        news of them come. (As one sample of their share, news that bring little for their time would weigh as much as those
+        that bring much, and the mean would be a fifth too high.) A rise faster than one a millisecond is no sample.
+        """
+        silence = FIRST_INTERVAL if self.last_time is None else now - self.last_time
+        self.last_time = now
+        if beats == 1 and silence >= 1:
+            window = self._intervals
+            self._sum += silence - window[0] if len(window) == self._most else silence
+            window.append(silence)
+        elif beats <= silence:
+            self.add(silence / beats, beats)
+
     def contact(self, now: float) -> None:
         """Note a sign of life at `now`; the time since the one before it (750 ms for the first) is a sample."""
         self.add(FIRST_INTERVAL if self.last_time is None else now - self.last_time)

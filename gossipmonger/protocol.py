@@ -79,7 +79,7 @@ class Protocol:
         self._options = options
         self._random: Random = options.random
         self.membership = Membership(local, storage, options, now)
-        self._claims = Claims(local, storage, options.random)
+        self._claims = Claims(local, self.membership, options.random)
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         self._flow = Flow(options, now) if options.flow_control else None
         self._rumors = Rumors(options.rumor_interval) if options.rumor_fanout else None
@@ -88,7 +88,7 @@ class Protocol:
         self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
         self._exchanges_since = now
         self._starved = 0
-        storage.put(local.id, local)
+        self.membership.put(local)
 
     # Own state
 
@@ -131,7 +131,7 @@ class Protocol:
         elif self._local.delete_local(key) is not None:
             self._deleted = now
             self._compact(now)
-        self._storage.put(self._local.id, self._local)
+        self.membership.put(self._local)
 
     def _compact(self, now: float) -> None:
         """Forget tombstones once they outnumber keys. A Node node can't read floors and must see the tombstones first."""
@@ -172,6 +172,7 @@ class Protocol:
         """Say good-bye: others are told that the node's silence from now on is meant, and before that what is new."""
         output = self.spread(math.inf)
         self._local.left = True
+        self.membership.put(self._local)
         partners = [peer.remote for peer in draw(self.membership.others()[0], _FAREWELLS, self._random)]
         self._tell(math.inf, partners, [], output)
         return output
@@ -201,13 +202,15 @@ class Protocol:
 
     def join(self) -> None:
         """Be there again after `leave`."""
-        self._local.left = False
+        if self._local.left:
+            self._local.left = False
+            self.membership.put(self._local)
 
     def _tell(self, now: float, partners: list[RemotePeer], told: list[Peer], output: Output) -> None:
         if not partners:
             return
         self._local.heartbeat += len(partners)  # it counts digests, so that intervals are what lies between two of them
-        self._storage.put(self._local.id, self._local)
+        self.membership.put(self._local)
         flow = None if self._flow is None else self._flow.entry()
         roll = self.membership.roll(told)
         unasked = self._asking.unasked(now, told)  # to tell how little is known of the others would be to ask again
@@ -218,17 +221,16 @@ class Protocol:
         for partner in partners:
             short = can_call and self.membership.is_live_kin(partner.id)
             if short not in digests:
-                digests[short] = self._call(roll, told, []) if short else self.digest(unasked)
+                digests[short] = self._call(roll, []) if short else self.digest(unasked)
                 if part:
                     digests[short][-1] = digests[short][-1].marked(part=True)
                 if flow is not None:
                     digests[short][-1] = digests[short][-1].marked(flow=flow)
             output += [Event("digest send", (partner, digests[short])), Send(partner, None, digests[short])]
 
-    def _call(self, roll: Roll, told: list[Peer], named: list[Peer]) -> list[Entry]:
+    def _call(self, roll: Roll, named: list[Peer]) -> list[Entry]:
         """Return a digest of two numbers for each peer; and an entry for some, among them those we are behind with."""
-        news = {peer.id: peer for peer in named}
-        news.update([(peer.id, peer) for peer in told if peer.heard > peer.max_version_seen])
+        news = {peer.id: peer for peer in named} | roll.behind
         news.pop(self._local.id, None)
         digest = self.digest(list(news.values()))
         digest[-1] = digest[-1].marked(roll=roll.call())
@@ -254,7 +256,7 @@ class Protocol:
         own = _entry_of(sender.id, digest)
         peer = self.membership.contact(now, sender, own, output)
         compared = Comparison(
-            now, self._local, self._storage, self.membership, lambda entry: self._claims.read(now, entry, output), output
+            now, self._local, self._storage.get, self.membership, lambda entry: self._claims.read(now, entry, output), output
         )
         compared.read(digest, sender.id)
         if own is not None and own.left:
@@ -282,7 +284,7 @@ class Protocol:
             if not (own.reply or own.part or own.rumor or own.roll):
                 known = {entry.id for entry in digest}
                 compared.later.extend(peer for peer in told if peer.id not in known)
-            reply = self._reply(now, own, compared, deltas, cut, told, roll)
+            reply = self._reply(now, own, compared, deltas, cut, roll)
         if deltas:
             output.append(Event("deltas send", (sender, deltas)))
         if reply is not None:
@@ -298,7 +300,6 @@ class Protocol:
         compared: Comparison,
         deltas: list[list[Any]],
         cut: list[Peer],
-        told_of: list[Peer],
         roll: Roll | None,
     ) -> list[Entry] | None:
         """Return the reply to one of ours whose own entry is `own`, None if there is none to be made."""
@@ -317,11 +318,11 @@ class Protocol:
             return None
         if goes_on:
             self._asking.ask(now, id, missing)
-        news = {peer.id: peer for peer in (told + wanted if goes_on else told)}
-        news.pop(self._local.id, None)
-        if goes_on and roll is not None and len(news) > len(roll) * _FEW:
-            reply = self._call(roll, told_of, told)
+        if goes_on and roll is not None and len(told) + len(wanted) > len(roll) * _FEW:
+            reply = self._call(roll, told)
         else:
+            news = {peer.id: peer for peer in (told + wanted if goes_on else told)}
+            news.pop(self._local.id, None)
             reply = self.digest(list(news.values()))
         flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
         reply[-1] = reply[-1].marked(reply=True, flow=flow)
@@ -353,8 +354,8 @@ class Protocol:
                     output.append(Event("delete", (id, key)))
             elif old is _NOTHING or not same(old, value):
                 output.append(Event("update", (id, key, value)))
-        for id, peer in changed.items():
-            self._storage.put(id, peer)
+        for peer in changed.values():
+            self.membership.put(peer)
         return output
 
     def _choose(self, lacking: list[tuple[Peer, int]]) -> tuple[list[list[Any]], list[Peer]]:

@@ -1,32 +1,38 @@
 """The roll: a digest as two numbers for each peer, between nodes that agree on who there is.
 
 In a cluster at rest, digests say again and again who there is, where, and from which floor on, and only heartbeats change. So
-nodes of our kind tell each other that part as one number, the *basis*: a hash of what they tell of all peers but heartbeats and
+nodes of our kind tell each other that part as one word, the *basis*: a hash of what they tell of all peers but heartbeats and
 versions. Whoever has the same basis knows what the sender means by "the third peer", in the order of ids, and reads a
 heartbeat and a version for each. Whoever has another answers with its whole digest, and the two go on as always.
 
 Both numbers go as their distance from the peer's floor, since lives begin at the clock's microseconds: as they are, most of a
-message would be the date. There is no loop over peers here that Python runs itself; in a large cluster this is what a
-message costs.
+message would be the date. They are kept in that form, and in arrays of their own: to ask every peer for its numbers at every
+message would be most of what a message costs. So a roll has to be told, by `note`, when a peer of it has changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from array import array
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable
 from functools import cached_property
 from hashlib import blake2b
-from operator import add, attrgetter, itemgetter, sub
+from operator import add, attrgetter, sub
 from typing import Any
 
 from gossipmonger.peer import MAX_VERSION, Peer
 
-__all__ = ["Roll"]
+__all__ = ["Roll", "is_call"]
 
-_heartbeat = attrgetter("heartbeat")
+#: Characters of a basis, which stand for 6 bytes.
+_BASIS = 8
+
+#: Bytes that a number may have, and an array's code for it, narrowest first.
+_CODES = {2: "h", 4: "i", 8: "q"}
+
 _id = attrgetter("id")
-_transport = attrgetter("transport")
-_floor = attrgetter("floor")
-_left = attrgetter("left")
+_heartbeat = attrgetter("heartbeat")
 _version = attrgetter("max_version_seen")
 
 
@@ -35,69 +41,129 @@ class Roll:
 
     Args:
         peers: All that a node tells of, itself among them.
+
+    Attributes:
+        called: The peers, in the order of their ids.
+        floors: Their floors, in this order.
+        heartbeats: Their heartbeats, less their floors.
+        versions: Their versions, less their floors; both arrays have the same width, the least that does.
+        behind: Those of whom anyone was heard to know more, by their ids.
     """
 
     def __init__(self, peers: Iterable[Peer]) -> None:
         self._peers = list(peers)
-        self._said = _said(self._peers)
-
-    # Made when they are needed: while a cluster forms, most rolls change before they are called.
-
-    @cached_property
-    def _rows(self) -> list[tuple[str, Peer, Any, int, bool]]:
-        return sorted(zip(map(_id, self._peers), self._peers, *self._said, strict=True), key=itemgetter(0))
-
-    @cached_property
-    def called(self) -> list[Peer]:
-        """The peers, in the order of their ids."""
-        return [row[1] for row in self._rows]
+        self.called = sorted(self._peers, key=_id)
+        self._numbers = {peer.id: number for number, peer in enumerate(self.called)}
+        self._said = [(peer.transport, peer.floor, peer.left) for peer in self.called]
+        self._changed = False
+        self.floors = [floor for _, floor, _ in self._said]
+        heartbeats = array("q", map(sub, map(_heartbeat, self.called), self.floors))
+        versions = array("q", map(sub, map(_version, self.called), self.floors))
+        self.heartbeats, self.versions = _narrowed(heartbeats, versions)
+        self.behind = {peer.id: peer for peer in self.called if peer.behind}
 
     @cached_property
-    def basis(self) -> int:
-        """A number that stands for who they are, where, from which floor on, and who of them has left."""
-        text = "".join([f"{id!r}{_text(transport)}{floor}{left}\n" for id, _, transport, floor, left in self._rows])
-        return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).digest(), "big")
+    def basis(self) -> str:
+        """A word that stands for who they are, where, from which floor on, and who of them has left."""
+        said = zip(self.called, self._said, strict=True)
+        text = "".join([f"{peer.id!r}{_text(transport)}{floor}{left}\n" for peer, (transport, floor, left) in said])
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).digest()
+        return b2a_base64(digest, newline=False).decode()
 
     @cached_property
-    def _floors(self) -> list[int]:
-        return [row[3] for row in self._rows]
+    def _room(self) -> int:
+        """How many bytes a number may have so that no floor makes it more than a version can be."""
+        return (MAX_VERSION - max(self.floors)).bit_length() // 8
 
     def __len__(self) -> int:
         return len(self._peers)
 
+    def number(self, id: str) -> int | None:
+        """Return the place of the peer with this id among those called, None if it is not there."""
+        return self._numbers.get(id)
+
+    def note(self, peer: Peer) -> None:
+        """Note what has become of a peer, which need not be in the roll."""
+        number = self._numbers.get(peer.id)
+        if number is None:
+            return
+        transport, floor, left = self._said[number]
+        if peer.floor != floor or peer.left != left or (peer.transport is not transport and peer.transport != transport):
+            self._changed = True
+            return
+        try:
+            self.heartbeats[number] = peer.heartbeat - floor
+            self.versions[number] = peer.max_version_seen - floor
+        except OverflowError:
+            self._widen()
+            self.note(peer)
+            return
+        if peer.behind:
+            self.behind[peer.id] = peer
+        else:
+            self.behind.pop(peer.id, None)
+
+    def _widen(self) -> None:
+        code = _CODES[2 * self.heartbeats.itemsize]
+        self.heartbeats, self.versions = array(code, self.heartbeats), array(code, self.versions)
+
     def holds(self, peers: list[Peer]) -> bool:
         """Whether it is the roll of these peers as they are now."""
-        return peers == self._peers and _said(peers) == self._said
+        return not self._changed and peers == self._peers
 
-    def heartbeats(self) -> list[int]:
-        """Return the heartbeats of those called."""
-        return list(map(_heartbeat, self.called))
+    def call(self) -> str:
+        """Return the basis, then all heartbeats and all versions, less the floors, low byte first; in base64 as a whole."""
+        numbers = self.heartbeats + self.versions
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        return self.basis + b2a_base64(numbers.tobytes(), newline=False).decode()
 
-    def versions(self) -> list[int]:
-        """Return the versions of those called."""
-        return list(map(_version, self.called))
+    def read(self, call: str) -> tuple[array[int], array[int]] | None:
+        """Return the heartbeats and the versions that another's call tells, less the floors; None if it is of another roll.
 
-    def call(self) -> list[int]:
-        """Return the basis, then each peer's heartbeat and version, less its floor."""
-        numbers = [self.basis] * (2 * len(self.called) + 1)
-        numbers[1::2] = map(sub, self.heartbeats(), self._floors)
-        numbers[2::2] = map(sub, self.versions(), self._floors)
-        return numbers
-
-    def read(self, numbers: Sequence[int]) -> tuple[list[int], list[int]] | None:
-        """Return the heartbeats and the versions of those called that another's call tells; None if it is of another roll."""
-        if numbers[0] != self.basis or len(numbers) != 2 * len(self.called) + 1:
+        Args:
+            call: What `is_call`.
+        """
+        if not call.startswith(self.basis):
             return None
-        heartbeats = list(map(add, numbers[1::2], self._floors))
-        versions = list(map(add, numbers[2::2], self._floors))
-        if min(heartbeats) < -1 or min(versions) < 0 or max(max(heartbeats), max(versions)) > MAX_VERSION:
+        packed, count = a2b_base64(call[_BASIS:]), len(self.called)
+        code = _CODES.get(len(packed) // (2 * count))
+        if code is None or len(packed) % (2 * count):
             return None
-        return heartbeats, versions
+        numbers = array(code, packed)
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        while numbers.typecode != self.heartbeats.typecode:
+            try:
+                numbers = array(self.heartbeats.typecode, numbers)
+            except OverflowError:
+                self._widen()
+        # A number that is too low says that its sender knows nothing, and does no harm.
+        if numbers.itemsize > self._room and max(map(add, numbers, [*self.floors, *self.floors])) > MAX_VERSION:
+            return None
+        return numbers[:count], numbers[count:]
 
 
-def _said(peers: list[Peer]) -> list[list[Any]]:
-    """Return all that the basis is made of beside the ids, in three lists, which are made and compared faster than one."""
-    return [list(map(_transport, peers)), list(map(_floor, peers)), list(map(_left, peers))]
+def _narrowed(*wide: array[int]) -> list[array[int]]:
+    """Return arrays of the same, in the least width that does for all."""
+    for code in _CODES.values():
+        try:
+            return [array(code, numbers) for numbers in wide]
+        except OverflowError:
+            pass
+    return [*wide]
+
+
+def is_call(call: Any) -> bool:
+    """Whether this has the form of a call; whose, and whether its numbers can be any, is seen when it is read."""
+    if type(call) is not str:
+        return False
+    try:
+        packed = a2b_base64(call)
+    except ValueError:
+        return False
+    # What is no base64 is left out where it is read, unless it is told to be strict, which before Python 3.11 it can't.
+    return len(packed) >= 6 and len(packed) % 4 == 2 and b2a_base64(packed, newline=False).decode() == call
 
 
 def _text(transport: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.programs.digests import SENDER, Encoder, State
 from benchmarks.programs.lines import fatal, serve
 from gossipmonger import RemotePeer, TcpTransport
+from gossipmonger.roll import Roll
 from gossipmonger.transport import checks, messages
 from gossipmonger.transport.reader import Reader
 
@@ -135,13 +136,13 @@ def roll(peers: int, count: int, turns: int) -> dict[str, float]:
             state.now += 1000
             state.round += 1
             called = membership.roll(membership.told_of(state.now, *membership.others()))
-            numbers = called.call()
-            for place, peer in enumerate(called.called):
+            other = Roll(called.called)
+            for place, peer in enumerate(other.called):
                 if peer is not node.local_peer:
-                    numbers[1 + 2 * place] += 1 if place % 2 else -1
+                    other.heartbeats[place] += 1 if place % 2 else -1
             sender = node.storage.get(SENDER.id)
             assert sender is not None
-            own = sender.entry().marked(roll=numbers)
+            own = sender.entry().marked(roll=other.call())
             own.heartbeat += 1
             data = messages.encode(SENDER, digest=[own])
             begun = process_time()

@@ -13,10 +13,11 @@ from gossipmonger import values
 from gossipmonger.entry import Entry
 from gossipmonger.errors import MessageError
 from gossipmonger.peer import MAX_VERSION, RemotePeer
+from gossipmonger.roll import is_call
 
 __all__ = [
     "FATAL_IDS", "Message", "as_entries", "check_deltas", "check_list", "checked_entry", "checked_sender", "is_address",
-    "is_roll", "is_wrong", "validate",
+    "is_wrong", "validate",
 ]  # fmt: skip
 
 #: The fields of an entry that are true, or not there.
@@ -124,7 +125,7 @@ def is_wrong(sender: RemotePeer, deltas: list[Any] | None, digest: list[Entry] |
             or entry.id in FATAL_IDS
             or (entry.heard and entry.heard < entry.version)
             or (entry.flow is not None and not _is_flow(entry.flow))
-            or (entry.roll is not None and not is_roll(entry.roll))
+            or (entry.roll is not None and not is_call(entry.roll))
         ):
             return True
     try:
@@ -197,8 +198,8 @@ def checked_entry(item: Any, index: int, source: object, reachable: Callable[[An
     if flow is not None and not _is_flow(flow):
         raise MessageError(f"digest[{index}].flow is {reprlib.repr(flow)}, no [rho, tau]", source)
     roll = get("roll")
-    if roll is not None and not is_roll(roll):
-        raise MessageError(f"digest[{index}].roll is {reprlib.repr(roll)}, no [basis, heartbeat, version, ...]", source)
+    if roll is not None and not is_call(roll):
+        raise MessageError(f"digest[{index}].roll is {reprlib.repr(roll)}, no roll in base64", source)
     entry = Entry(id, version, transport, get("heartbeat", -1), floor, heard, get("left", False))
     if flow is None and roll is None and not marked:
         return entry
@@ -207,14 +208,6 @@ def checked_entry(item: Any, index: int, source: object, reachable: Callable[[An
 
 def _not_from(name: str, number: Any, least: int, most: int, source: object) -> MessageError:
     return MessageError(f"{name} is {reprlib.repr(number)}, not from {least} to {most}", source)
-
-
-def is_roll(roll: Any) -> bool:
-    """Whether this is `[basis, heartbeat, version, ...]`."""
-    # That each number, with the floor it goes from, is a version is seen when the floors are known.
-    if type(roll) is not list or len(roll) % 2 != 1 or {*map(type, roll)} != {int}:
-        return False
-    return bool(min(roll) >= -2 * MAX_VERSION and max(roll) <= 2 * MAX_VERSION)
 
 
 def _is_flow(flow: Any) -> bool:

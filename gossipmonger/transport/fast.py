@@ -47,7 +47,7 @@ class _Entry(EntryFields, msgspec.Struct, eq=False, gc=False, rename={"version":
     rumor: bool = False
     part: bool = False
     flow: Any = None
-    roll: list[int] | None = None
+    roll: str | None = None
 
     @property
     def transport(self) -> dict[str, Any]:

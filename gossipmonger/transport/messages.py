@@ -16,7 +16,7 @@ The third goes to peers of ours only: a Node node reads the one and drops the ot
     reply       true, in the sender's own entry: the digest answers another
     rumor       true, in the sender's own entry: the digest tells of what is new, and of nothing else
     part        true, in the sender's own entry: the digest is a part of one
-    roll        [basis, heartbeat, version, ...], in the sender's own entry: see `gossipmonger.roll`
+    roll        a text in base64, in the sender's own entry: see `gossipmonger.roll`
     flow        [rho, tau] or [rho, tau, grant], in the sender's own entry: see `gossipmonger.flow`
 
 A delta is `[peer id, key, value, version]` and optionally `after`, the version after which it comes. A Node node ignores what
@@ -139,7 +139,7 @@ def _entry_text(entry: Entry) -> str:
         if entry.flow is not None:
             text += f',"flow":{_escaper.encode(entry.flow)}'
         if entry.roll is not None:
-            text += f',"roll":[{("%d," * len(entry.roll) % tuple(entry.roll))[:-1]}]'
+            text += f',"roll":"{entry.roll}"'
     entry.text = text = f'{text},"heartbeat":{entry.heartbeat}}}' if entry.heartbeat >= 0 else text + "}"
     return text
 

@@ -19,8 +19,9 @@ from typing import Any, Generic, TypeVar
 from gossipmonger.entry import Entry
 from gossipmonger.errors import MessageError
 from gossipmonger.peer import RemotePeer
+from gossipmonger.roll import is_call
 from gossipmonger.transport import messages
-from gossipmonger.transport.checks import Message, check_deltas, check_list, checked_entry, checked_sender, is_roll
+from gossipmonger.transport.checks import Message, check_deltas, check_list, checked_entry, checked_sender
 
 __all__ = ["Reader"]
 
@@ -158,14 +159,14 @@ class Reader:
         before, counts, digits = text.rpartition(_HEARTBEAT)
         if counts and _is_number(digits):
             stem, heartbeat = before, int(digits)
-        before, calls, numbers = stem.rpartition(',"roll":[')
-        if calls and numbers.endswith("]"):
-            stem, roll = before, messages.parse("[" + numbers)
+        before, calls, call = stem.rpartition(',"roll":"')
+        if calls and call.endswith('"'):
+            stem, roll = before, call[:-1]
         entry = self._entries.recall(stem)
         if entry is None:
             entry = checked_entry(messages.parse(f"{{{stem}}}"), 0, None, self._reachable)
             self._entries.keep(stem, entry)
-        if roll is not None and not is_roll(roll):
+        if roll is not None and not is_call(roll):
             raise ValueError("no roll")
         if heartbeat < 0 and roll is None:
             return entry
