@@ -61,12 +61,12 @@ class Comparison:
         for entry in digest:
             id, version, heartbeat = entry.id, entry.version, entry.heartbeat
             known = get(id)
+            told, floor = entry.heard or version, entry.floor
             if (
                 known is None
-                or version > known.max_version_seen
-                or entry.floor > known.floor
-                or entry.heard
-                or known.noted > known.floor
+                or (told > known.max_version_seen and told > known.heard)
+                or (floor > known.floor and floor > known.noted)
+                or (known.floor < known.noted <= known.max_version_seen)  # it may be settled now
             ):
                 known = self._read(entry, sender_id)
             elif heartbeat > known.heartbeat:

@@ -58,19 +58,21 @@ class Log:
         slot = self._slots.get(key)
         return default if slot is None else self._values[slot]
 
-    def write(self, key: str, value: Any, version: int) -> None:
-        """Write `key`, in place of its earlier write; `version` must be above `last`."""
-        old = self._slots.get(key)
+    def write(self, key: str, value: Any, version: int, default: Any = None) -> Any:
+        """Write `key`, in place of its earlier write, whose value it returns, or `default`; `version` must be above `last`."""
+        values, slots = self._values, self._slots
+        old = slots.get(key)
         if old is not None:
-            self._keys[old] = None
-            self._values[old] = None
+            default = values[old]
+            self._keys[old] = values[old] = None
             insort(self._holes, old)
-        self._slots[key] = len(self._versions)
+        slots[key] = len(values)
         self._versions.append(version)
         self._keys.append(key)
-        self._values.append(value)
-        if len(self._holes) > _FEW_HOLES + len(self._versions) // 4:
+        values.append(value)
+        if old is not None and len(self._holes) > _FEW_HOLES + len(values) // 4:
             self._set(list(self.after(-1)))
+        return default
 
     def after(self, version: int) -> Iterator[tuple[str, Any, int]]:
         """Iterate over the writes above `version`, as (key, value, version) in ascending version. O(log keys) to begin."""

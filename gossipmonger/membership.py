@@ -157,13 +157,14 @@ class Membership:
         nobody's silence; and as what came in meanwhile may not have been read yet, nobody is judged dead in this round.
         """
         self._counted.clear()
-        self._rounds_of_roll += 1
         for id in sorted(self._unsettled):
             unsettled = self._storage.get(id)
             if unsettled is None:
                 self._unsettled.discard(id)
             else:
                 self._settle(unsettled, output)
+                self.put(unsettled)
+        self._rounds_of_roll += 1
         interval = self._options.gossip_interval
         late = 0.0 if self._last_round is None else now - self._last_round - interval
         self._last_round = now
@@ -229,15 +230,13 @@ class Membership:
         if peer.unsettled:
             self._unsettled.add(id)
             self._settle(peer, output)
-        else:
-            self.put(peer)
+        self.put(peer)
         return peer
 
     def _settle(self, peer: Peer, output: Output) -> None:
         output += [Event("delete", (peer.id, key)) for key in peer.settle()]
         if not peer.unsettled:
             self._unsettled.discard(peer.id)
-        self.put(peer)
 
     def _is_news(self, id: str, heartbeat: int) -> bool:
         known = self._forgotten.get(id)

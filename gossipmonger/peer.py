@@ -22,12 +22,13 @@ from gossipmonger.entry import Entry
 from gossipmonger.log import Log
 from gossipmonger.phi import PhiAccrual
 
-__all__ = ["MAX_VERSION", "Kin", "Peer", "RemotePeer"]
+__all__ = ["MAX_VERSION", "NOTHING", "REFUSED", "Kin", "Peer", "RemotePeer"]
 
 #: The greatest version: beyond it a Node node, which reads numbers as doubles, could not tell two of them apart.
 MAX_VERSION = 2**53 - 1
 
-_NOTHING = object()
+#: What `Peer.take` returns for a key that was not there, and for a delta that is not taken.
+NOTHING, REFUSED = object(), object()
 
 
 class RemotePeer(NamedTuple):
@@ -58,7 +59,7 @@ class Peer:
 
     * State: `data`, `get`, `max_version_seen`, `floor`
     * Writing, the owner: `update_local`, `delete_local`, `crowded`, `reissue`
-    * Writing, a replica: `update_with_delta`, `hear_of`, `unsettled`, `settle`
+    * Writing, a replica: `update_with_delta`, `take`, `hear_of`, `unsettled`, `settle`
     * Reconciliation: `deltas_after_version`, `count_after_version`, `entry`
     * Liveness: `live`, `left`, `state`, `mark_live`, `mark_dead`, `mark_contact`, `hear`, `phi`, and the window behind it:
       `intervals`, `intervals_mean`, `sum`, `last_time`, `max_intervals`
@@ -172,8 +173,8 @@ class Peer:
         Raises:
             OverflowError: The versions are used up (`MAX_VERSION`).
         """
-        old = self.log.get(key, _NOTHING)
-        if old is not _NOTHING and values.same(old, value):
+        old = self.log.get(key, NOTHING)
+        if old is not NOTHING and values.same(old, value):
             return None
         self._issue(key, value)
         return key
@@ -187,7 +188,7 @@ class Peer:
         Raises:
             OverflowError: The versions are used up.
         """
-        if self.get(key, _NOTHING) is _NOTHING:
+        if self.get(key, NOTHING) is NOTHING:
             return None
         self._issue(key, values.TOMBSTONE)
         return key
@@ -236,11 +237,14 @@ class Peer:
         Returns:
             The key if it was written, otherwise None.
         """
+        return None if self.take(key, value, version, after) is REFUSED else key
+
+    def take(self, key: str, value: Any, version: int, after: int | None = None) -> Any:
+        """Do what `update_with_delta` does; return the value that was there, `NOTHING` for none, `REFUSED` if it is not written."""
         if version <= self.max_version_seen or (after is not None and after > self.max_version_seen):
-            return None
+            return REFUSED
         self.max_version_seen = version
-        self._write(key, value, version)
-        return key
+        return self._write(key, value, version)
 
     def hear_of(self, version: int, floor: int, by_owner: bool) -> None:
         """Note what someone told: that it knows, or has heard of, `version` of this peer, and nothing of it up to `floor`.
@@ -284,10 +288,14 @@ class Peer:
                 gone.append(key)
         return gone
 
-    def _write(self, key: str, value: Any, version: int) -> None:
-        if self._tombstones or type(value) is dict:
-            self._tombstones += values.is_tombstone(value) - values.is_tombstone(self.log.get(key))
-        self.log.write(key, value, version)
+    def _write(self, key: str, value: Any, version: int) -> Any:
+        old = self.log.write(key, value, version, NOTHING)
+        if type(value) is dict:
+            self._tombstones += values.is_tombstone(value)
+        if type(old) is dict and values.is_tombstone(old):
+            self._tombstones -= 1
+            return NOTHING
+        return old
 
     # Reconciliation
 

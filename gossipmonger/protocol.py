@@ -34,14 +34,12 @@ from gossipmonger.flow import Flow
 from gossipmonger.membership import TELLING, Membership
 from gossipmonger.options import Options
 from gossipmonger.output import Event, Output, Send
-from gossipmonger.peer import Peer, RemotePeer
+from gossipmonger.peer import NOTHING, REFUSED, Peer, RemotePeer
 from gossipmonger.roll import Roll
 from gossipmonger.rumors import Rumors, choose_news
 from gossipmonger.values import TOMBSTONE, is_tombstone, same
 
 __all__ = ["Protocol"]
-
-_NOTHING = object()
 
 #: Of the messages that had to cut deltas short in depth's order, one in so many tells of peers in an order that is drawn, so
 #: that peers with large backlogs do not shut out those with small ones for good. The second is for flow control, under which
@@ -94,23 +92,23 @@ class Protocol:
 
     def update(self, now: float, key: str, value: Any) -> bool:
         """Set a key of the local peer; return whether that changed anything."""
-        old = self.newest(key, _NOTHING)
-        if old is not _NOTHING and same(old, value):
+        old = self.newest(key, NOTHING)
+        if old is not NOTHING and same(old, value):
             return False
         self._offer(now, key, value)
         return True
 
     def delete(self, now: float, key: str) -> bool:
         """Delete a key of the local peer; return whether it was there."""
-        if self.newest(key, _NOTHING) is _NOTHING:
+        if self.newest(key, NOTHING) is NOTHING:
             return False
         self._offer(now, key, TOMBSTONE)
         return True
 
     def newest(self, key: str, default: Any = None) -> Any:
         """Return what a key of the local peer was set to last, whether gossip tells it yet or not."""
-        value = self.waiting.get(key, _NOTHING)
-        if value is _NOTHING:
+        value = self.waiting.get(key, NOTHING)
+        if value is NOTHING:
             return self._local.get(key, default)
         return default if is_tombstone(value) else value
 
@@ -343,16 +341,17 @@ class Protocol:
             if peer is None:
                 output.append(Event("unknown peer", (id,)))
                 continue
-            old, before = peer.get(key, _NOTHING), peer.max_version_seen
-            if peer.update_with_delta(key, value, version, delta[4] if len(delta) > 4 else None) is None:
+            before = peer.max_version_seen
+            old = peer.take(key, value, version, delta[4] if len(delta) > 4 else None)
+            if old is REFUSED:
                 continue
             changed[id] = peer
             if rumor and self._rumors is not None:
                 self._rumors.note(id, before)
-            if is_tombstone(value):
-                if old is not _NOTHING:
+            if type(value) is dict and is_tombstone(value):
+                if old is not NOTHING:
                     output.append(Event("delete", (id, key)))
-            elif old is _NOTHING or not same(old, value):
+            elif old is NOTHING or not same(old, value):
                 output.append(Event("update", (id, key, value)))
         for peer in changed.values():
             self.membership.put(peer)

@@ -85,7 +85,7 @@ class Roll:
     def note(self, peer: Peer) -> None:
         """Note what has become of a peer, which need not be in the roll."""
         number = self._numbers.get(peer.id)
-        if number is None:
+        if number is None or self._changed:
             return
         transport, floor, left = self._said[number]
         if peer.floor != floor or peer.left != left or (peer.transport is not transport and peer.transport != transport):
