@@ -18,7 +18,7 @@ KEYS = 10
 
 #: A node that joins 1,000 others with 10 keys each learns 10,000 of them; five in a message, as the default has it, would make
 #: of that 2,000 messages for each.
-OPTIONS = {"gossip_fanout": 1, "max_deltas_per_gossip": 100}
+OPTIONS = {"gossip_fanout": 1, "max_deltas_per_gossip": 500}
 
 
 def measure(sizes: tuple[int, ...], seconds: int, limit: float) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def run(quick: bool) -> Section:
         name="growth",
         title="How a cluster grows",
         text=f"""
-Real endpoints on a virtual clock and network ({NAMES[kind()]}), with a round a second at fan-out 1 and 100 deltas in a
+Real endpoints on a virtual clock and network ({NAMES[kind()]}), with a round a second at fan-out 1 and 500 deltas in a
 message, for {seconds} virtual seconds. Every node has {KEYS} keys and knows of one other node at first. The rounds until all
 nodes know all keys of all; in the second half of the run, the bytes and messages that a node sends in a round; then the virtual
 milliseconds until the last node has an update. (Of a thousand nodes a digest is so long that it goes deflated.) What it took:

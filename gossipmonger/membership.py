@@ -24,9 +24,6 @@ __all__ = ["TELLING", "Membership"]
 #: Intervals for which a peer that left is still told of, and deletes are kept for Node nodes: far more than gossip takes.
 TELLING = 30
 
-#: Rounds for which who there is has to have been the same before others are told of it as one number.
-_REST = 3
-
 #: Forgotten ids that are remembered, to tell news of them from old news.
 _MAX_FORGOTTEN = 10_000
 
@@ -59,6 +56,7 @@ class Membership:
 
     Attributes:
         by_reference: Whether the storage is one that need not be told of heartbeats.
+        at_rest: Whether the roll has been the same for a round, so that others may well have the same.
         plain: Whether, at the last round, a live peer spoke only the Node package's protocol.
     """
 
@@ -70,10 +68,10 @@ class Membership:
         self._last_round: float | None = None
         self._late = False
         self._roll = Roll([])
-        self._rounds_of_roll = 0
         self._counted: set[str] = set()  # plain peers whose heartbeat was counted since the last round
         self._unsettled: set[str] = set()  # peers with a floor to settle
         self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat
+        self.at_rest = False
         self.plain = False
         for peer in self.others()[0]:
             peer.last_time = now
@@ -130,13 +128,8 @@ class Membership:
         peers = [*told, self._local]
         if not self._roll.holds(peers):
             self._roll = Roll(peers)
-            self._rounds_of_roll = 0
+            self.at_rest = False
         return self._roll
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether the roll has been the same for some rounds, so that others may well have the same."""
-        return self._rounds_of_roll >= _REST
 
     def missing_seeds(self, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
         """Return the seeds that no peer is; that two halves of a cluster have forgotten each other is mended through them."""
@@ -164,7 +157,7 @@ class Membership:
             else:
                 self._settle(unsettled, output)
                 self.put(unsettled)
-        self._rounds_of_roll += 1
+        self.at_rest = True
         interval = self._options.gossip_interval
         late = 0.0 if self._last_round is None else now - self._last_round - interval
         self._last_round = now

@@ -164,7 +164,8 @@ def round(peers: int, rest: bool, count: int, turns: int) -> dict[str, float]:
         for _ in range(count):
             state.now += 1000
             transport.receive(state.digest("in sync"))
-            node._protocol.membership._rounds_of_roll = 9 if rest else -9
+            if not rest:
+                node._protocol.membership._roll = Roll([])
             transport.reset()
             begun = process_time()
             node.gossip()
