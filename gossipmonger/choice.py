@@ -74,13 +74,14 @@ def choose_deltas(
         order: "depth", "breadth" or "drawn".
         random: Draws the order, unless it is depth.
         horizon: Of those that have more, as many are returned as have so many deltas together, those whose turn is next first,
-            and beside them `limit` others, drawn. Who asks is told of them in each message, and of more than can be told in
-            all the messages to come it is no use to speak.
+            and beside them `limit` others, drawn; for 0, one. Who asks is told of them in each message, and of more than can be
+            told in all the messages to come it is no use to speak.
     """
     counts = [peer.log.count_after(version) for peer, version in lacking]
+    enough = sum(counts) <= limit
     if order == "depth":
         # Equals stay in the digest's order, from a place that is drawn: everybody's digest may have the same one.
-        start = int(random.random() * len(counts)) if sum(counts) > limit else 0
+        start = 0 if enough else int(random.random() * len(counts))
         turns = sorted([*range(start, len(counts)), *range(start)], key=counts.__getitem__, reverse=True)
     else:
         turns = draw(range(len(counts)), len(counts), random)
@@ -90,15 +91,21 @@ def choose_deltas(
         deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
     else:
         deltas = [delta for each in told for delta in each]
-    left, together = [], 0
-    for number, turn in enumerate(turns):
-        quota = quotas[number] if number < len(quotas) else 0
-        if quota < counts[turn]:
-            left.append(turn)
-            together += counts[turn] - quota
-        if together >= horizon and not any(quotas[number + 1 :]):  # of whom a part is told, that is always said
-            left += draw([other for other in turns[number + 1 :] if counts[other]], limit, random)
+    if enough:
+        return deltas, []
+    while not quotas[-1]:
+        quotas.pop()
+    left = [turn for turn, quota in zip(turns, quotas, strict=False) if quota < counts[turn]]  # that is always said
+    together = sum([counts[turn] for turn in turns[: len(quotas)]]) - limit
+    others = turns[len(quotas) :]
+    for number, turn in enumerate(others):
+        if left and together >= horizon:
+            if horizon:
+                left += draw([other for other in others[number:] if counts[other]], limit, random)
             break
+        if counts[turn]:
+            left.append(turn)
+            together += counts[turn]
     return deltas, [lacking[turn][0] for turn in left]
 
 

@@ -61,20 +61,22 @@ class Comparison:
         for entry in digest:
             id, version, heartbeat = entry.id, entry.version, entry.heartbeat
             known = get(id)
-            told, floor = entry.heard or version, entry.floor
-            if (
-                known is None
-                or (told > known.max_version_seen and told > known.heard)
-                or (floor > known.floor and floor > known.noted)
-                or (known.floor < known.noted <= known.max_version_seen)  # it may be settled now
-            ):
+            if known is None:
                 known = self._read(entry, sender_id)
-            elif heartbeat > known.heartbeat:
-                if entry.address != known.told_at or entry.left != known.left or id == sender_id or id == local.id:
+            else:
+                seen, told, floor = known.max_version_seen, entry.heard or version, entry.floor
+                if (
+                    (told > seen and told > known.heard)
+                    or (floor > known.floor and floor > known.noted)
+                    or (known.noted > known.floor and known.noted <= seen)  # it may be settled now
+                ):
                     known = self._read(entry, sender_id)
-                else:
-                    known.hear(heartbeat, self._now)
-                    self._membership.note_heartbeat(known)
+                elif heartbeat > known.heartbeat:
+                    if entry.address != known.told_at or entry.left != known.left or id == sender_id or id == local.id:
+                        known = self._read(entry, sender_id)
+                    else:
+                        known.hear(heartbeat, self._now)
+                        self._membership.note_heartbeat(known)
             if known is None:
                 continue
             if heartbeat < known.heartbeat and id != local.id:

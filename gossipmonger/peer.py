@@ -240,7 +240,7 @@ class Peer:
         return None if self.take(key, value, version, after) is REFUSED else key
 
     def take(self, key: str, value: Any, version: int, after: int | None = None) -> Any:
-        """Do what `update_with_delta` does; return the value that was there, `NOTHING` for none, `REFUSED` if it is not written."""
+        """Do the same; return the value that was there, `NOTHING` for none, `REFUSED` if the delta is not written."""
         if version <= self.max_version_seen or (after is not None and after > self.max_version_seen):
             return REFUSED
         self.max_version_seen = version

@@ -13,7 +13,7 @@ So phi passes 8 after 18.4 mean intervals of silence. Time is an argument throug
 from __future__ import annotations
 
 import math
-from collections import deque
+from array import array
 from collections.abc import Iterable
 from itertools import repeat
 
@@ -40,22 +40,25 @@ class PhiAccrual:
         ValueError: `max_intervals` is below 1.
     """
 
-    __slots__ = ("_intervals", "_most", "_sum", "last_time")
+    # A ring, of plain doubles: a node has a window for each peer, and a hundred objects in each would be most of its memory.
+    __slots__ = ("_most", "_oldest", "_samples", "_sum", "last_time")
 
     def __init__(
         self, intervals: Iterable[float] | None = None, last_time: float | None = None, max_intervals: int = 100
     ) -> None:
         if max_intervals < 1:
             raise ValueError(f"max_intervals: {max_intervals!r} is no room for an interval")
-        self._intervals = deque((FIRST_INTERVAL,) if intervals is None else intervals, maxlen=max_intervals)
+        samples = array("d", (FIRST_INTERVAL,) if intervals is None else intervals)
+        self._samples = samples[-max_intervals:]
+        self._oldest = 0
         self._most = max_intervals
-        self._sum = math.fsum(self._intervals)
+        self._sum = math.fsum(self._samples)
         self.last_time = last_time
 
     @property
     def intervals(self) -> list[float]:
         """A copy of the window, oldest sample first, in milliseconds."""
-        return list(self._intervals)
+        return [*self._samples[self._oldest :], *self._samples[: self._oldest]]
 
     @property
     def max_intervals(self) -> int:
@@ -70,15 +73,19 @@ class PhiAccrual:
     @property
     def mean(self) -> float:
         """Milliseconds: the mean sample, 0 where there is none."""
-        return self._sum / (len(self._intervals) or 1)
+        return self._sum / (len(self._samples) or 1)
 
     def add(self, interval: float, times: int = 1) -> None:
         """Add a sample of `interval` milliseconds, so many times."""
-        window, most = self._intervals, self._most
+        samples, most = self._samples, self._most
         for _ in repeat(None, times if times < most else most):
-            if len(window) == most:
-                self._sum -= window[0]  # it makes room
-            window.append(interval)
+            if len(samples) < most:
+                samples.append(interval)
+            else:
+                oldest = self._oldest
+                self._sum -= samples[oldest]
+                samples[oldest] = interval
+                self._oldest = oldest + 1 if oldest + 1 < most else 0
             self._sum += interval
 
     def rise(self, beats: int, now: float) -> None:
@@ -90,11 +97,7 @@ class PhiAccrual:
         """
         silence = FIRST_INTERVAL if self.last_time is None else now - self.last_time
         self.last_time = now
-        if beats == 1 and silence >= 1:
-            window = self._intervals
-            self._sum += silence - window[0] if len(window) == self._most else silence
-            window.append(silence)
-        elif beats <= silence:
+        if beats <= silence:
             self.add(silence / beats, beats)
 
     def contact(self, now: float) -> None:
@@ -108,7 +111,7 @@ class PhiAccrual:
         if silence <= 0:
             return 0.0
         total = self._sum
-        return silence / total * len(self._intervals) * _LOG10_E if total > 0 else math.inf
+        return silence / total * len(self._samples) * _LOG10_E if total > 0 else math.inf
 
 
 def exceeding(windows: list[PhiAccrual], now: float, phi: float) -> list[int]:
@@ -117,6 +120,6 @@ def exceeding(windows: list[PhiAccrual], now: float, phi: float) -> list[int]:
     return [
         number
         for number, window in enumerate(windows)
-        if window.last_time is None or (now - window.last_time) * len(window._intervals) >= limit * window._sum
+        if window.last_time is None or (now - window.last_time) * len(window._samples) >= limit * window._sum
         if window.phi(now) > phi
     ]

@@ -276,7 +276,7 @@ class Protocol:
         if own is not None and own.rumor:  # who knows that it is behind asks in replies, and there one at a time
             asks_elsewhere = {entry.id for entry in digest if entry.heard}
             compared.lacking = [pair for pair in compared.lacking if pair[0].id not in asks_elsewhere]
-        deltas, cut = self._choose(compared.lacking) if compared.lacking else ([], [])
+        deltas, cut = self._choose(compared.lacking, bool(ours)) if compared.lacking else ([], [])
         reply = None
         if own is not None and ours:
             if not (own.reply or own.part or own.rumor or own.roll):
@@ -357,13 +357,13 @@ class Protocol:
             self.membership.put(peer)
         return output
 
-    def _choose(self, lacking: list[tuple[Peer, int]]) -> tuple[list[list[Any]], list[Peer]]:
+    def _choose(self, lacking: list[tuple[Peer, int]], ours: bool) -> tuple[list[list[Any]], list[Peer]]:
         order = self._options.delta_order
         turn = _FAIR if self._flow is None else _FAIR_IN_FLOW
         if order == "depth" and self._starved % turn == turn - 1:
             order = "drawn"
         limit = self._options.max_deltas_per_gossip
-        horizon = limit * max(1, self._options.max_exchanges_per_gossip)
+        horizon = limit * max(1, self._options.max_exchanges_per_gossip) if ours else 0
         deltas, cut = choose_deltas(lacking, limit, order, self._random, horizon)
         self._starved += bool(cut)
         return deltas, cut
