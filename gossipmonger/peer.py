@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from gossipmonger import values
 from gossipmonger.entry import Entry
 from gossipmonger.log import Log
-from gossipmonger.phi import PhiAccrual
+from gossipmonger.phi import FIRST_INTERVAL, PhiAccrual
 
 __all__ = ["MAX_VERSION", "NOTHING", "REFUSED", "Kin", "Peer", "RemotePeer"]
 
@@ -355,19 +355,23 @@ class Peer:
     def hear(self, heartbeat: int, now: float) -> bool:
         """Note what someone told of its heartbeat. That it rises is the one sign of life.
 
-        It is a sample of the window, see `PhiAccrual.rise`, unless the peer was thought dead in between.
+        A rise by k after t milliseconds is k samples of t / k, so the mean is the time between the peer's digests however
+        irregularly news of them come. (As one sample of t / k, news that bring little for their time would weigh as much as
+        those that bring much, and the mean would be a fifth too high.) It is no sample if the peer was thought dead in
+        between, or if it rises faster than one a millisecond, which is another life of the peer.
 
         Returns:
             Whether it rose.
         """
-        before = self.heartbeat
+        before, arrivals = self.heartbeat, self.arrivals
         if heartbeat <= before:
             return False
+        rise = heartbeat - before
+        silence = FIRST_INTERVAL if arrivals.last_time is None else now - arrivals.last_time
+        if rise <= silence and self.live and before >= 0:
+            arrivals.add(silence / rise, rise)
         self.heartbeat = heartbeat
-        if self.live and before >= 0:
-            self.arrivals.rise(heartbeat - before, now)
-        else:
-            self.arrivals.last_time = now
+        arrivals.last_time = now
         return True
 
     def phi(self, now: float) -> float:

@@ -88,18 +88,6 @@ class PhiAccrual:
                 self._oldest = oldest + 1 if oldest + 1 < most else 0
             self._sum += interval
 
-    def rise(self, beats: int, now: float) -> None:
-        """Note at `now` that a count of signs of life has risen by so many since the last time.
-
-        That is so many samples, each of its share of the time, so the mean is the time between two of them however irregularly
-        news of them come. (As one sample of their share, news that bring little for their time would weigh as much as those
-        that bring much, and the mean would be a fifth too high.) A rise faster than one a millisecond is no sample.
-        """
-        silence = FIRST_INTERVAL if self.last_time is None else now - self.last_time
-        self.last_time = now
-        if beats <= silence:
-            self.add(silence / beats, beats)
-
     def contact(self, now: float) -> None:
         """Note a sign of life at `now`; the time since the one before it (750 ms for the first) is a sample."""
         self.add(FIRST_INTERVAL if self.last_time is None else now - self.last_time)
