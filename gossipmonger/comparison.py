@@ -57,7 +57,8 @@ class Comparison:
 
     def read(self, digest: list[Entry], sender_id: str) -> None:
         """Read all entries."""
-        local, get = self._local, self._get
+        local, get, membership, now = self._local, self._get, self._membership, self._now
+        rose = False
         for entry in digest:
             id, version, heartbeat = entry.id, entry.version, entry.heartbeat
             known = get(id)
@@ -75,8 +76,11 @@ class Comparison:
                     if entry.address != known.told_at or entry.left != known.left or id == sender_id or id == local.id:
                         known = self._read(entry, sender_id)
                     else:
-                        known.hear(heartbeat, self._now)
-                        self._membership.note_heartbeat(known)
+                        known.hear(heartbeat, now)
+                        if membership.by_reference:
+                            rose = True
+                        else:
+                            membership.put(known)
             if known is None:
                 continue
             if heartbeat < known.heartbeat and id != local.id:
@@ -85,6 +89,8 @@ class Comparison:
                 self.lacking.append((known, version))
             elif version > known.max_version_seen:
                 self.missing.append(known)
+        if rose:
+            membership.note_heartbeats()
 
     def _read(self, entry: Entry, sender_id: str) -> Peer | None:
         """Read an entry that may tell anything; return its peer, None if it is to be ignored."""

@@ -68,6 +68,7 @@ class Membership:
         self._last_round: float | None = None
         self._late = False
         self._roll = Roll([])
+        self._rose = False  # whether the roll has heartbeats to catch up with
         self._counted: set[str] = set()  # plain peers whose heartbeat was counted since the last round
         self._unsettled: set[str] = set()  # peers with a floor to settle
         self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat
@@ -82,12 +83,9 @@ class Membership:
         self._storage.put(peer.id, peer)
         self._roll.note(peer)
 
-    def note_heartbeat(self, peer: Peer) -> None:
-        """Do what is due after a change of a peer's heartbeat alone, which a storage by reference need not be told."""
-        if self.by_reference:
-            self._roll.note(peer)
-        else:
-            self.put(peer)
+    def note_heartbeats(self) -> None:
+        """Note that heartbeats have risen of peers that have not been put, as in a storage by reference they need not be."""
+        self._rose = True
 
     def others(self) -> tuple[list[Peer], list[Peer]]:
         """Return the live and the dead peers; those who left are among the dead."""
@@ -129,6 +127,9 @@ class Membership:
         if not self._roll.holds(peers):
             self._roll = Roll(peers)
             self.at_rest = False
+        elif self._rose:
+            self._roll.note_heartbeats()
+        self._rose = False
         return self._roll
 
     def missing_seeds(self, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:

@@ -57,9 +57,8 @@ class Roll:
         self._said = [(peer.transport, peer.floor, peer.left) for peer in self.called]
         self._changed = False
         self.floors = [floor for _, floor, _ in self._said]
-        heartbeats = array("q", map(sub, map(_heartbeat, self.called), self.floors))
         versions = array("q", map(sub, map(_version, self.called), self.floors))
-        self.heartbeats, self.versions = _narrowed(heartbeats, versions)
+        self.heartbeats, self.versions = _narrowed(self._heartbeats(), versions)
         self.behind = {peer.id: peer for peer in self.called if peer.behind}
 
     @cached_property
@@ -110,6 +109,13 @@ class Roll:
     def holds(self, peers: list[Peer]) -> bool:
         """Whether it is the roll of these peers as they are now."""
         return not self._changed and peers == self._peers
+
+    def note_heartbeats(self) -> None:
+        """Note the heartbeats of all."""
+        self.heartbeats, self.versions = _narrowed(self._heartbeats(), self.versions)
+
+    def _heartbeats(self) -> array[int]:
+        return array("q", map(sub, map(_heartbeat, self.called), self.floors))
 
     def call(self) -> str:
         """Return the basis, then all heartbeats and all versions, less the floors, low byte first; in base64 as a whole."""

@@ -112,6 +112,7 @@ def test_of_those_that_have_more_so_many_are_named_as_can_be_told_of_and_some_ot
     assert {len(each) for each in others} == {5}
     assert set().union(*others) == set(peers)
     assert len(choose_deltas(lacking, 5, "depth", chance, horizon=200)[1]) == 49
+    assert [len(choose_deltas(lacking, limit, "depth", chance, horizon=0)[1]) for limit in (4, 5, 200)] == [1, 1, 0]
 
 
 def test_of_equals_it_is_drawn_who_is_told_first_in_depth_s_order_too() -> None:
