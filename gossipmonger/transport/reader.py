@@ -99,10 +99,8 @@ class Reader:
         deltas, begins, digest = before.rpartition('"digest":[{')
         if not begins or not digest.endswith("}]"):
             raise ValueError("no digest that is known to begin or to end")
-        entries, told = (
-            self._digest(digest[:-2].split("},{")),
-            None,
-        )  # first, since it may say that all is to be read as a whole
+        entries = self._digest(digest[:-2].split("},{"))  # first, since it may say that all is to be read as a whole
+        told = None
         if deltas != "{":
             if not deltas.startswith('{"deltas":') or not deltas.endswith(","):
                 raise ValueError("something else before the digest")
