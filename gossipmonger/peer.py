@@ -363,12 +363,12 @@ class Peer:
         Returns:
             Whether it rose.
         """
-        before, arrivals = self.heartbeat, self.arrivals
-        if heartbeat <= before:
+        arrivals, rise = self.arrivals, heartbeat - self.heartbeat
+        if rise <= 0:
             return False
-        rise = heartbeat - before
-        silence = FIRST_INTERVAL if arrivals.last_time is None else now - arrivals.last_time
-        if rise <= silence and self.live and before >= 0:
+        last = arrivals.last_time
+        silence = FIRST_INTERVAL if last is None else now - last
+        if rise <= silence and self.live and self.heartbeat >= 0:
             arrivals.add(silence / rise, rise)
         self.heartbeat = heartbeat
         arrivals.last_time = now

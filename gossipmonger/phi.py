@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable
-from itertools import repeat
 
 __all__ = ["FIRST_INTERVAL", "PhiAccrual", "exceeding"]
 
@@ -77,16 +76,19 @@ class PhiAccrual:
 
     def add(self, interval: float, times: int = 1) -> None:
         """Add a sample of `interval` milliseconds, so many times."""
-        samples, most = self._samples, self._most
-        for _ in repeat(None, times if times < most else most):
+        samples, most, oldest = self._samples, self._most, self._oldest
+        if times > most:
+            times = most
+        while times:  # mostly once or twice, so that a `for` would cost more to set up than to run
+            times -= 1
             if len(samples) < most:
                 samples.append(interval)
+                self._sum += interval
             else:
-                oldest = self._oldest
-                self._sum -= samples[oldest]
+                self._sum += interval - samples[oldest]
                 samples[oldest] = interval
-                self._oldest = oldest + 1 if oldest + 1 < most else 0
-            self._sum += interval
+                oldest = oldest + 1 if oldest + 1 < most else 0
+        self._oldest = oldest
 
     def contact(self, now: float) -> None:
         """Note a sign of life at `now`; the time since the one before it (750 ms for the first) is a sample."""
