@@ -38,7 +38,7 @@ def kind() -> str:
 
 
 def run(quick: bool) -> Section:
-    """Measure, and make a table of it; twenty minutes, at most half an hour for the largest, quick half of one."""
+    """Measure, and make a table of it; eight minutes, at most half an hour for the largest, quick half of one."""
     seconds = 20 if quick else 60
     results = measure((10, 30, 100) if quick else SIZES, seconds, 30 if quick else 1800)
     return Section(
