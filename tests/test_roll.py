@@ -240,6 +240,14 @@ def test_a_call_of_another_roll_is_answered_with_all_entries_and_changes_nothing
     assert storage.get("c").heartbeat == 5  # type: ignore[union-attr]
 
 
+def test_who_calls_from_below_its_former_life_is_told_what_that_said() -> None:
+    dead = a_peer("b", heartbeat=1_000, ours=True, live=False, silent=100_000)
+    protocol, _, _ = at_rest(a_peer("c", heartbeat=5, ours=True), dead)
+    own = entry("b", heartbeat=7).marked(roll=call_with(roll_of(protocol)).replace(roll_of(protocol).basis, "another/"))
+    digest = answer(protocol.receive_digest(NOW, B, [own]))
+    assert [(each.id, each.heartbeat) for each in digest[:-1]] == [("c", 5), ("b", 1_000)]
+
+
 def test_a_heartbeat_or_version_of_ours_that_we_never_had_is_gone_above() -> None:
     protocol, local, _ = at_rest(a_peer("b", heartbeat=1, ours=True))
     _, (heartbeat, _, version, _) = numbers_of(roll_of(protocol))
