@@ -240,7 +240,6 @@ class Membership:
         self._forgotten.pop(remote.id, None)
         interval = self._options.gossip_interval * _FIRST_INTERVAL
         peer = Peer(remote.id, intervals=[interval] * _FIRST_INTERVALS, last_time=now, transport=remote.transport)
-        self.put(peer)
         output.append(Event("new peer", (remote,)))
         return peer
 

@@ -269,8 +269,8 @@ class Protocol:
             called = roll.read(own.roll)
             if called is None:  # that says nothing to us; our digest will do for both
                 if self._may_reply(now, own.id, own.reply):
-                    # Its own entry too, though it be dead to us: maybe it lives anew, below what its former life has said.
-                    full = self.digest([*told, *(each for each in compared.later if each is peer and each not in told)])
+                    # Of the caller too, though it be dead to us: maybe it lives anew, below what its former life has said.
+                    full = self.digest(told + [later for later in compared.later if later not in told])
                     output += [Event("digest send", (sender, full)), Send(sender, None, full)]
                 return output
             compared.read_roll(roll, called, digest)

@@ -7,22 +7,19 @@
 from __future__ import annotations
 
 import math
-import reprlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from pyee.base import EventEmitter
 
 from gossipmonger.endpoint import Gossipmonger
 from gossipmonger.peer import MAX_VERSION, Peer, RemotePeer
+from gossipmonger.testing.peers import NOW, a_peer, assert_equal, ids
 from gossipmonger.testing.samples import TEXTS, VALUES
-from gossipmonger.values import MAX_NESTING, TOMBSTONE, same
+from gossipmonger.values import MAX_NESTING
 
 __all__ = ["RequiredStorageContract", "StorageContract"]
-
-#: Milliseconds since the epoch: a day in 2023.
-_NOW = 1_700_000_000_000.0
 
 
 class RequiredStorageContract:
@@ -63,16 +60,16 @@ class RequiredStorageContract:
     def test_get_returns_what_was_put(self) -> None:
         """All that a peer is comes back, and keeping it changes nothing of the peer that was put."""
         storage = self._storage()
-        peer, twin = _a_peer("a"), _a_peer("a")
+        peer, twin = a_peer("a"), a_peer("a")
         storage.put("a", peer)
-        _assert_equal(storage.get("a"), twin)
-        _assert_equal(peer, twin)
+        assert_equal(storage.get("a"), twin)
+        assert_equal(peer, twin)
 
     def test_a_peer_that_was_never_heard_of_comes_back_so(self) -> None:
         """No data, no address, no sign of life, and no interval: none of these turns into something else."""
         storage = self._storage()
         storage.put("a", Peer("a", intervals=[]))
-        _assert_equal(storage.get("a"), Peer("a", intervals=[]))
+        assert_equal(storage.get("a"), Peer("a", intervals=[]))
 
     def test_versions_come_back_up_to_the_last_one(self) -> None:
         """A version is an integer below 2**53, and a peer may have seen more of them than its data shows."""
@@ -83,7 +80,7 @@ class RequiredStorageContract:
             "at none": Peer("at none", data={"k": ("v", 0)}),
         }.items():
             storage.put(id, peer)
-            _assert_equal(storage.get(id), peer)
+            assert_equal(storage.get(id), peer)
 
     def test_every_json_value_comes_back(self) -> None:
         """So do integers beyond 64 bits, halves of surrogate pairs and the deepest nesting there is."""
@@ -94,48 +91,48 @@ class RequiredStorageContract:
         kept = {**VALUES, "deep": deep}
         peer = Peer("a", data={key: (value, version) for version, (key, value) in enumerate(kept.items())})
         storage.put("a", peer)
-        _assert_equal(storage.get("a"), peer)
+        assert_equal(storage.get("a"), peer)
 
     def test_a_kept_peer_is_as_good_as_the_one_put(self) -> None:
         """It reconciles, suspects and takes writes just so."""
         storage = self._storage()
-        peer = _a_peer("a")
+        peer = a_peer("a")
         storage.put("a", peer)
         kept = storage.get("a")
         assert kept.deltas_after_version(3) == peer.deltas_after_version(3)
         assert kept.count_after_version(3) == peer.count_after_version(3)
-        assert math.isclose(kept.phi(_NOW + 5_000), peer.phi(_NOW + 5_000))
+        assert math.isclose(kept.phi(NOW + 5_000), peer.phi(NOW + 5_000))
         assert kept.update_with_delta("old", "stale", kept.max_version_seen) is None
         assert kept.update_with_delta("new", "fresh", kept.max_version_seen + 1) == "new"
 
     def test_put_replaces_what_was_there(self) -> None:
         """Nothing of the former peer is left, and the peer is listed once."""
         storage = self._storage()
-        storage.put("a", _a_peer("a"))
-        successor = Peer("a", data={"other": (1, 2)}, transport="moved", last_time=_NOW + 1)
+        storage.put("a", a_peer("a"))
+        successor = Peer("a", data={"other": (1, 2)}, transport="moved", last_time=NOW + 1)
         storage.put("a", successor)
-        _assert_equal(storage.get("a"), successor)
-        assert _ids(storage.live_peers()) == ["a"]
+        assert_equal(storage.get("a"), successor)
+        assert ids(storage.live_peers()) == ["a"]
 
     def test_put_again_keeps_what_was_written_since(self) -> None:
         """The endpoint's way to change a peer: get it, write to it, put it."""
         storage = self._storage()
-        expected = _a_peer("a")
-        storage.put("a", _a_peer("a"))
+        expected = a_peer("a")
+        storage.put("a", a_peer("a"))
         for version in range(100, 110):
             peer = storage.get("a")
             for one in (peer, expected):
                 one.update_with_delta(f"k{version % 3}", {"at": version}, version)
-                one.mark_contact(_NOW + 10 * version)
+                one.mark_contact(NOW + 10 * version)
             storage.put("a", peer)
-        _assert_equal(storage.get("a"), expected)
+        assert_equal(storage.get("a"), expected)
 
     def test_a_peer_of_ten_thousand_keys_comes_back(self) -> None:
         """No limit on the length of a row or the number of parameters cuts it."""
         storage = self._storage()
         peer = Peer("a", data={f"key {n}": ({"n": n, "text": "x" * 20}, n + 1) for n in range(10_000)})
         storage.put("a", peer)
-        _assert_equal(storage.get("a"), peer)
+        assert_equal(storage.get("a"), peer)
 
     # Many peers
 
@@ -145,23 +142,23 @@ class RequiredStorageContract:
         peers = {id: Peer(id, live=id != "c") for id in ("a", "b", "c")}
         for id, peer in peers.items():
             storage.put(id, peer)
-        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["a", "b"], ["c"])
+        assert (ids(storage.live_peers()), ids(storage.dead_peers())) == (["a", "b"], ["c"])
         peers["a"].mark_dead()
         peers["c"].mark_live()
-        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["a", "b"], ["c"])
+        assert (ids(storage.live_peers()), ids(storage.dead_peers())) == (["a", "b"], ["c"])
         storage.put("a", peers["a"])
         storage.put("c", peers["c"])
-        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["b", "c"], ["a"])
+        assert (ids(storage.live_peers()), ids(storage.dead_peers())) == (["b", "c"], ["a"])
         storage.put("c", peers["c"])
-        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["b", "c"], ["a"])
+        assert (ids(storage.live_peers()), ids(storage.dead_peers())) == (["b", "c"], ["a"])
 
     def test_listed_peers_are_whole(self) -> None:
         """A list holds the same peers that `get` returns, with all that they are."""
         storage = self._storage()
         for id, live in (("a", True), ("b", False)):
-            storage.put(id, _a_peer(id, live=live))
-        _assert_equal(storage.live_peers()[0], _a_peer("a"))
-        _assert_equal(storage.dead_peers()[0], _a_peer("b", live=False))
+            storage.put(id, a_peer(id, live=live))
+        assert_equal(storage.live_peers()[0], a_peer("a"))
+        assert_equal(storage.dead_peers()[0], a_peer("b", live=False))
 
     def test_lists_are_the_callers_own(self) -> None:
         """Whoever empties one changes nothing, and a put changes no list that was returned before it."""
@@ -171,10 +168,10 @@ class RequiredStorageContract:
         live, dead = storage.live_peers(), storage.dead_peers()
         storage.put("c", Peer("c"))
         storage.put("d", Peer("d", live=False))
-        assert (_ids(live), _ids(dead)) == (["a"], ["b"])
+        assert (ids(live), ids(dead)) == (["a"], ["b"])
         live.clear()
         dead.clear()
-        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["a", "c"], ["b", "d"])
+        assert (ids(storage.live_peers()), ids(storage.dead_peers())) == (["a", "c"], ["b", "d"])
 
     def test_ids_may_be_any_text(self) -> None:
         """Each is another peer, however alike two of them look."""
@@ -182,16 +179,16 @@ class RequiredStorageContract:
         for version, id in enumerate(TEXTS):
             storage.put(id, Peer(id, max_version_seen=version, live=version % 2 == 0))
         for version, id in enumerate(TEXTS):
-            _assert_equal(storage.get(id), Peer(id, max_version_seen=version, live=version % 2 == 0))
-        assert _ids(storage.live_peers()) == sorted(TEXTS[::2])
-        assert _ids(storage.dead_peers()) == sorted(TEXTS[1::2])
+            assert_equal(storage.get(id), Peer(id, max_version_seen=version, live=version % 2 == 0))
+        assert ids(storage.live_peers()) == sorted(TEXTS[::2])
+        assert ids(storage.dead_peers()) == sorted(TEXTS[1::2])
 
     def test_keys_may_be_any_text(self) -> None:
         """Each is another key, the empty one too."""
         storage = self._storage()
         peer = Peer("a", data={key: (key, version) for version, key in enumerate(("", *TEXTS), 1)})
         storage.put("a", peer)
-        _assert_equal(storage.get("a"), peer)
+        assert_equal(storage.get("a"), peer)
 
     # In an endpoint
 
@@ -207,7 +204,7 @@ class RequiredStorageContract:
             "b": {"k": {"v": [2]}, "l": None},
         }
         storage = self._storage()
-        assert _ids(storage.live_peers()) == ["a", "b"]
+        assert ids(storage.live_peers()) == ["a", "b"]
         assert storage.get("a").get("own") == {"v": [1]}
         assert (storage.get("b").max_version_seen, storage.get("b").transport) == (6, "there")
         assert errors == []
@@ -223,13 +220,13 @@ class RequiredStorageContract:
         transport.emit("digest", _B, hello)
         for _ in range(60):
             round_after(1_000)
-        assert "b" in _ids(storage.dead_peers())
-        assert "b" not in _ids(storage.live_peers())
+        assert "b" in ids(storage.dead_peers())
+        assert "b" not in ids(storage.live_peers())
         assert node.peers()["b"].state == "dead"
         transport.emit("digest", _B, hello)
         round_after(1_000)
-        assert "b" in _ids(storage.live_peers())
-        assert "b" not in _ids(storage.dead_peers())
+        assert "b" in ids(storage.live_peers())
+        assert "b" not in ids(storage.dead_peers())
         assert node.peers()["b"].state == "live"
         assert seen == ["new peer b", "peer dead b", "peer live b"]
         assert errors == []
@@ -246,7 +243,7 @@ class RequiredStorageContract:
 
     def _endpoint(self) -> tuple[Gossipmonger, _Deaf, Callable[[float], None], list[Any]]:
         """An endpoint on virtual time over the test's storage, its transport, what does a round some ms later, its errors."""
-        now = _NOW
+        now = NOW
         transport = _Deaf()
         node = Gossipmonger(
             {"id": "a", "transport": "here"},
@@ -294,19 +291,19 @@ class StorageContract(RequiredStorageContract):
         """Live or dead, it is in no list any more, and the others stay."""
         storage = self._storage()
         for id, live in (("a", True), ("b", True), ("c", False), ("d", False)):
-            storage.put(id, _a_peer(id, live=live))
+            storage.put(id, a_peer(id, live=live))
         storage.remove("a")
         storage.remove("c")
         assert (storage.get("a"), storage.get("c")) == (None, None)
-        assert (_ids(storage.live_peers()), _ids(storage.dead_peers())) == (["b"], ["d"])
-        _assert_equal(storage.get("b"), _a_peer("b"))
+        assert (ids(storage.live_peers()), ids(storage.dead_peers())) == (["b"], ["d"])
+        assert_equal(storage.get("b"), a_peer("b"))
 
     def test_remove_of_an_unknown_id_changes_nothing(self) -> None:
         """It raises nothing, the second time as little as the first."""
         storage = self._storage()
         storage.put("a", Peer("a"))
         storage.remove("b")
-        assert _ids(storage.live_peers()) == ["a"]
+        assert ids(storage.live_peers()) == ["a"]
         storage.remove("a")
         storage.remove("a")
         assert storage.live_peers() == []
@@ -314,10 +311,10 @@ class StorageContract(RequiredStorageContract):
     def test_a_removed_peer_comes_back_as_a_new_one(self) -> None:
         """Nothing of its former life is left to come up again."""
         storage = self._storage()
-        storage.put("a", _a_peer("a"))
+        storage.put("a", a_peer("a"))
         storage.remove("a")
         storage.put("a", Peer("a"))
-        _assert_equal(storage.get("a"), Peer("a"))
+        assert_equal(storage.get("a"), Peer("a"))
 
     def test_remove_takes_any_text(self) -> None:
         """Each id removes itself and no other."""
@@ -326,13 +323,13 @@ class StorageContract(RequiredStorageContract):
             storage.put(id, Peer(id))
         for index, id in enumerate(TEXTS, 1):
             storage.remove(id)
-            assert _ids(storage.live_peers()) == sorted(TEXTS[index:])
+            assert ids(storage.live_peers()) == sorted(TEXTS[index:])
 
     def test_close_leaves_no_thread(self) -> None:
         """Whatever ran for the storage has ended by the time that `close` returns."""
         before = set(threading.enumerate())
         storage = self._storage()
-        storage.put("a", _a_peer("a"))
+        storage.put("a", a_peer("a"))
         self._opened = None
         storage.close()
         assert [thread.name for thread in threading.enumerate() if thread not in before] == []
@@ -381,45 +378,3 @@ class _Inline:
     def submit(self, function: Callable[[], None]) -> None:
         """Run it."""
         function()
-
-
-def _a_peer(id: str, live: bool = True) -> Peer:
-    """A peer with something unusual in each of its attributes."""
-    return Peer(
-        id,
-        data={"old": ("x", 2), "k": ({"nested": [1, 2.5, None, True, "é😀"]}, 5), "": ([], 9), "gone": (TOMBSTONE, 10)},
-        intervals=[750.0, 0.1, 1e12, 1_000 / 3, 0.0],
-        last_time=_NOW + 0.125,
-        live=live,
-        max_version_seen=12,
-        floor=1,
-        heartbeat=1_700_000_000_000_000,
-        left=not live,
-        transport={"host": "a.example", "port": 9742, "more": [1, {"two": None}]},
-    )
-
-
-def _facts(peer: Peer) -> dict[str, Any]:
-    return {
-        "id": peer.id,
-        "transport": peer.transport,
-        "live": peer.live,
-        "max_version_seen": peer.max_version_seen,
-        "deltas": [list(delta) for delta in peer.deltas_after_version(-1)],  # tombstones too, which `data` leaves out
-        "floor": peer.floor,
-        "heartbeat": peer.heartbeat,
-        "left": peer.left,
-        "last_time": peer.last_time,
-        "intervals": peer.intervals,
-    }
-
-
-def _assert_equal(kept: Peer | None, put: Peer) -> None:
-    assert kept is not None, f"{put!r} was put, and None came back"
-    facts = _facts(kept)
-    for name, value in _facts(put).items():
-        assert same(facts[name], value), f"{name}: {reprlib.repr(value)} was put, {reprlib.repr(facts[name])} came back"
-
-
-def _ids(peers: Iterable[Peer]) -> list[str]:
-    return sorted(peer.id for peer in peers)
