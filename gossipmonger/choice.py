@@ -5,7 +5,7 @@ Each is a function of what it is given, chance included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from math import inf
 from random import Random
@@ -77,21 +77,20 @@ def choose_deltas(
             and beside them `limit` others, drawn; for 0, one. Who asks is told of them in each message, and of more than can be
             told in all the messages to come it is no use to speak.
     """
-    counts = [peer.log.count_after(version) for peer, version in lacking]
-    enough = sum(counts) <= limit
+    counts = _Counts(lacking)
     if order == "depth":
         # Equals stay in the digest's order, from a place that is drawn: everybody's digest may have the same one.
-        start = 0 if enough else int(random.random() * len(counts))
-        turns = sorted([*range(start, len(counts)), *range(start)], key=counts.__getitem__, reverse=True)
+        start = int(random.random() * len(lacking))
+        turns = _deepest_first(lacking, [*range(start, len(lacking)), *range(start)], counts, limit)
     else:
-        turns = draw(range(len(counts)), len(counts), random)
+        turns = draw(range(len(lacking)), len(lacking), random)
     quotas = _breadth([counts[turn] for turn in turns], limit) if order == "breadth" else _depth(counts, turns, limit)
     told = [_tell(lacking[turn][0], lacking[turn][1], quota) for turn, quota in zip(turns, quotas, strict=False)]
     if order == "breadth":
         deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
     else:
         deltas = [delta for each in told for delta in each]
-    if enough:
+    if len(deltas) < limit:
         return deltas, []
     while not quotas[-1]:
         quotas.pop()
@@ -109,7 +108,32 @@ def choose_deltas(
     return deltas, [lacking[turn][0] for turn in left]
 
 
-def _depth(counts: list[int], turns: list[int], limit: int) -> list[int]:
+class _Counts(dict[int, int]):
+    """How many deltas there are of each peer, by its place; counted when that is asked, since most are never told."""
+
+    def __init__(self, lacking: Sequence[tuple[Peer, int]]) -> None:
+        self._lacking = lacking
+
+    def __missing__(self, place: int) -> int:
+        peer, version = self._lacking[place]
+        count = self[place] = peer.log.count_after(version)
+        return count
+
+
+def _deepest_first(lacking: Sequence[tuple[Peer, int]], turns: list[int], counts: _Counts, limit: int) -> list[int]:
+    """Return the turns in the order of counts, the highest first, as far as it matters to who may tell any."""
+    if len(turns) > limit:
+        # No two deltas have the same version. That bounds how many there are, and costs less than to count them.
+        bounds = [peer.max_version_seen - version for peer, version in lacking]
+        bounded = sorted(turns, key=bounds.__getitem__, reverse=True)
+        first = sorted(bounded[:limit], key=counts.__getitem__, reverse=True)
+        quotas = _depth(counts, first, limit)
+        if sum(quotas) == limit and counts[first[len(quotas) - 1]] >= bounds[bounded[limit]]:
+            return first + bounded[limit:]
+    return sorted(turns, key=counts.__getitem__, reverse=True)
+
+
+def _depth(counts: Mapping[int, int], turns: list[int], limit: int) -> list[int]:
     """Return how many deltas each may tell, in the order of turns, of those that may tell any."""
     quotas = []
     for turn in turns:

@@ -88,6 +88,15 @@ class Log:
             yield keys[slot], written[slot], versions[slot]  # type: ignore[misc]  # no hole, so it has a key
             slot += 1
 
+    def first_after(self, version: int, limit: int | None = None) -> list[tuple[str, Any, int]]:
+        """Return the first writes above `version`, at most `limit` of them, None for all, as `after` does."""
+        if self._holes:
+            return list(islice(self.after(version), limit))
+        slot = bisect_right(self._versions, version)
+        part = slice(slot, None if limit is None else slot + limit)
+        keys: list[Any] = self._keys[part]
+        return list(zip(keys, self._values[part], self._versions[part], strict=True))
+
     def count_after(self, version: int) -> int:
         """Return how many writes there are above `version`, without looking at them."""
         versions, holes = self._versions, self._holes

@@ -14,7 +14,6 @@ lives on does not blink out of sight. It passes a floor on only when it is *sett
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from typing import Any, NamedTuple
 
 from gossipmonger import values
@@ -308,7 +307,7 @@ class Peer:
             version: What the other side knows.
             limit: At most so many deltas, the oldest ones; None for all.
         """
-        return list(islice(self.log.after(version), limit))
+        return self.log.first_after(version, limit)
 
     def count_after_version(self, version: int) -> int:
         """Return how many deltas there are above `version`, without making them."""

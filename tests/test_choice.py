@@ -123,6 +123,20 @@ def test_of_equals_it_is_drawn_who_is_told_first_in_depth_s_order_too() -> None:
     assert len(first) == 5
 
 
+@given(st.lists(st.tuples(st.lists(st.sampled_from("abcd"), max_size=9), st.integers(0, 9)), max_size=9), st.integers(1, 6))
+def test_in_depth_s_order_nobody_is_told_of_while_another_has_more(writes: list[tuple[list[str], int]], limit: int) -> None:
+    lacking = []
+    for number, (keys, known) in enumerate(writes):
+        peer = Peer(f"p{number}")
+        for version, key in enumerate(keys, 1):
+            peer.update_with_delta(key, version, version)  # of what is written again there is one delta, and a gap
+        lacking.append((peer, known))
+    told = Counter(delta[0] for delta in choose_deltas(lacking, limit, "depth", random.Random(0))[0])
+    counts = [(peer.count_after_version(known), told[peer.id]) for peer, known in lacking]
+    assert sum(told.values()) == min(limit, sum(count for count, _ in counts))
+    assert min([count for count, of in counts if of], default=9) >= max([count for count, of in counts if not of], default=0)
+
+
 def test_of_whom_a_part_is_told_is_named_whatever_the_horizon() -> None:
     lacking = [(Peer(f"p{n}", data={f"k{m}": (m, m + 1) for m in range(9)}), 0) for n in range(20)]
     for seed in range(20):

@@ -127,13 +127,12 @@ def test_a_message_of_much_that_is_new_is_read_as_a_whole(known: Reader, monkeyp
 
 
 def test_what_was_read_once_is_not_remembered_for_ever(known: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_MOST", 10)
+    monkeypatch.setattr(reader, "_ROOM", 1_000)
     for number in range(100):
         reads_alike(known, compact([{**ENTRY, "id": f"n{number}"}], sender={**SENDER, "id": f"n{number}"}))
         reads_alike(known, compact([ENTRY]))
-        assert len(known._entries.recent) <= 10
-        assert len(known._entries._older) <= 10
-        assert len(known._senders.recent) <= 10
+        for memory in (known._entries, known._senders, known._digests):
+            assert all(sum(map(len, texts)) <= 1_000 for texts in (memory.recent, memory._older))
     texts = parsed(monkeypatch)
     known.read(compact([ENTRY]))
     assert texts == []  # though it has been forgotten in between, had it not been met
@@ -142,6 +141,21 @@ def test_what_was_read_once_is_not_remembered_for_ever(known: Reader, monkeypatc
 def test_a_long_text_is_not_remembered(known: Reader) -> None:
     reads_alike(known, compact([{**ENTRY, "id": "x" * 1_000}]))
     assert not known._entries.recent
+
+
+def test_a_digest_that_says_the_same_again_is_known_as_a_whole_and_to_nobody_s_harm(known: Reader) -> None:
+    data = compact([{**ENTRY, "id": f"n{number}"} for number in range(7)])
+    known.read(data)
+    assert not known._digests.recent
+    for _ in range(3):
+        digest = known.read(data).digest
+        assert digest is not None
+        assert len(digest) == 7
+        assert len(known._digests.recent) == 1
+        digest.clear()  # as its reader may
+    known.read(compact([{**ENTRY, "id": "x" * 400}] * (reader._LONGEST_DIGEST // 400)))
+    known.read(compact([{**ENTRY, "id": "x" * 400}] * (reader._LONGEST_DIGEST // 400)))
+    assert len(known._digests.recent) == 1
 
 
 WRONG = [

@@ -2,7 +2,8 @@
 
 In a cluster at rest, a digest differs from the one before it in a few numbers. Its entries are texts, and a text that has been
 read and checked once means the same the next time; so each is looked up, and only what is new is parsed. That is what makes
-long digests cheap without a faster parser, and Node nodes' the cheapest, since these have no heartbeats.
+long digests cheap without a faster parser, and Node nodes' the cheapest: these have no heartbeats, so that a digest of which
+nothing has been written since is the same text as a whole, and is looked up as one.
 
 What is taken apart here is taken apart at places that are only guessed to be what they seem: at `},{`, at `"sender":`. The
 guess need not be right. If every part by itself is valid JSON of its kind, then so is the message, and being unambiguous it
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from gossipmonger.entry import Entry
 from gossipmonger.errors import MessageError
@@ -25,11 +26,11 @@ from gossipmonger.transport.checks import Message, check_deltas, check_list, che
 
 __all__ = ["Reader"]
 
-#: Texts that are remembered before the older ones are forgotten: at most twice as many are, of each kind.
-_MOST = 8192
+#: Characters that are remembered, of each kind of text, before the older ones are forgotten: at most twice as many are.
+_ROOM = 1 << 20
 
-#: Characters of a text that is worth remembering. An entry has some 120.
-_LONGEST = 512
+#: Characters of a text that is worth remembering. An entry has some 120; a digest may be as long as one of a thousand.
+_LONGEST, _LONGEST_DIGEST = 512, 1 << 17
 
 #: Texts of one message that are learned, and one more of each so many that it has; of a longer one that begins with two new
 #: ones, these two. If more are new it is faster to read it as a whole.
@@ -46,11 +47,16 @@ T = TypeVar("T")
 class _Memory(Generic[T]):
     """What texts mean. It forgets those that have not been met for long. Safe to use on several threads at once.
 
+    Args:
+        longest: Characters of the longest text that it remembers.
+
     Attributes:
         recent: Text -> meaning, of those met lately.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = _LONGEST) -> None:
+        self._longest = longest
+        self._used = 0  # characters of recent texts
         self.recent: dict[str, T] = {}
         self._older: dict[str, T] = {}
 
@@ -65,9 +71,10 @@ class _Memory(Generic[T]):
 
     def keep(self, text: str, meaning: T) -> None:
         """Remember what a text means, unless it is long."""
-        if len(text) <= _LONGEST:
-            if len(self.recent) >= _MOST:
-                self.recent, self._older = {}, self.recent
+        if len(text) <= self._longest:
+            self._used += len(text)
+            if self._used > _ROOM:
+                self.recent, self._older, self._used = {}, self.recent, len(text)
             self.recent[text] = meaning
 
 
@@ -82,6 +89,7 @@ class Reader:
         self._reachable = reachable
         self._senders: _Memory[RemotePeer] = _Memory()
         self._entries: _Memory[Entry] = _Memory()  # by their texts without braces, and without a roll and a heartbeat
+        self._digests: _Memory[list[Entry]] = _Memory(_LONGEST_DIGEST)  # of which nothing was new when they were read
 
     def read(self, data: bytes | bytearray, source: object = None) -> Message:
         """Return the message that these bytes are.
@@ -99,7 +107,7 @@ class Reader:
         deltas, begins, digest = before.rpartition('"digest":[{')
         if not begins or not digest.endswith("}]"):
             raise ValueError("no digest that is known to begin or to end")
-        entries = self._digest(digest[:-2].split("},{"))  # first, since it may say that all is to be read as a whole
+        entries = self._digest(digest[:-2])  # first, since it may say that all is to be read as a whole
         told = None
         if deltas != "{":
             if not deltas.startswith('{"deltas":') or not deltas.endswith(","):
@@ -123,15 +131,23 @@ class Reader:
             self._senders.keep(text, sender)
         return sender
 
-    def _digest(self, texts: list[str]) -> list[Entry]:
+    def _digest(self, text: str) -> list[Entry]:
+        entries = self._digests.recall(text)
+        if entries is not None:
+            return entries[:]
+        texts = text.split("},{")
         if messages.fast is not None and _HEARTBEAT in texts[0]:
             raise ValueError("as most of these texts are new, a faster parser is faster still")
         known = self._entries.recent.get
+        found = list(map(known, texts))
+        if all(found):
+            entries = cast("list[Entry]", found)
+            self._digests.keep(text, entries)
+            return entries[:]
         entries, lessons = [], _LESSONS + len(texts) // _EVERY
         if len(texts) > _LESSONS and self._is_new(texts[0]) and self._is_new(texts[1]):
             lessons = 2
-        for text in texts:
-            entry = known(text)
+        for text, entry in zip(texts, found, strict=True):
             if entry is None:
                 stem, _, digits = text.rpartition(_HEARTBEAT)
                 same = known(stem)
