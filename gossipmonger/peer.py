@@ -132,9 +132,10 @@ class Peer:
         self.log = Log()
         self._tombstones = 0
         self._entry: Entry | None = None  # what `entry` returned last
-        writes = [(key, *pair) for key, pair in (data or {}).items()]
-        for key, value, version in sorted(writes, key=lambda write: write[2]):
-            self._write(key, value, version)
+        if data:
+            writes = [(key, *pair) for key, pair in data.items()]
+            for key, value, version in sorted(writes, key=lambda write: write[2]):
+                self._write(key, value, version)
         self.max_version_seen = max(max_version_seen, self.log.last)
 
     def __repr__(self) -> str:
@@ -267,6 +268,10 @@ class Peer:
         """Whether a floor is noted, and what lies below it not dropped yet."""
         return self.noted > self.floor
 
+    def _is_whole(self) -> bool:
+        """Whether all is known here that anyone was heard to know, so that a noted floor can be settled."""
+        return self.max_version_seen >= self.heard and self.max_version_seen >= self.noted
+
     def settle(self) -> list[str]:
         """Drop what lies at or below the noted floor, once all that anyone was heard to know is known here.
 
@@ -276,7 +281,7 @@ class Peer:
         Returns:
             Keys that are gone by that, without a newer value.
         """
-        if self.noted <= self.floor or self.max_version_seen < max(self.noted, self.heard):
+        if self.noted <= self.floor or not self._is_whole():
             return []
         self.floor = self.noted
         gone = []
@@ -316,11 +321,13 @@ class Peer:
     def entry(self) -> Entry:
         """Return what a digest says of this peer: the same entry again, if nothing has changed."""
         old, heard = self._entry, self.heard if self.heard > self.max_version_seen else 0
+        # Who waits for the next round to settle need not keep it from others until then: they would wait for one more.
+        floor = self.noted if self.noted > self.floor and self._is_whole() else self.floor
         stem = None
         if (
             old is not None
             and old.version == self.max_version_seen
-            and old.floor == self.floor
+            and old.floor == floor
             and old.heard == heard
             and old.left == self.left
             and old.address is self.transport
@@ -328,7 +335,7 @@ class Peer:
             if old.heartbeat == self.heartbeat:
                 return old
             stem = old.stem
-        entry = Entry(self.id, self.max_version_seen, self.transport, self.heartbeat, self.floor, heard, self.left, stem)
+        entry = Entry(self.id, self.max_version_seen, self.transport, self.heartbeat, floor, heard, self.left, stem)
         self._entry = entry
         return entry
 
