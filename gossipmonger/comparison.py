@@ -111,7 +111,8 @@ class Comparison:
         known, by_reference = roll.heartbeats, self._membership.by_reference
         if heartbeats != known:
             later = []
-            for number, (heartbeat, before) in enumerate(zip(heartbeats, known, strict=True)):
+            # Of one depth, since `zip` uses its tuple again if nobody else has it.
+            for number, heartbeat, before in zip(range(len(known)), heartbeats, known, strict=True):
                 if heartbeat > before:
                     called[number].hear(heartbeat + floors[number], now)
                     known[number] = heartbeat
@@ -122,7 +123,7 @@ class Comparison:
             self.later += later
         if versions == roll.versions:
             return
-        for number, (version, before) in enumerate(zip(versions, roll.versions[:], strict=True)):
+        for number, version, before in zip(range(len(versions)), versions, roll.versions[:], strict=True):
             peer = called[number]
             if version < before:
                 self.lacking.append((peer, version + floors[number]))

@@ -6,7 +6,7 @@ caller if its call is what failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from pyee.base import EventEmitter
@@ -15,7 +15,7 @@ from gossipmonger import values
 from gossipmonger.delivery import Delivery
 from gossipmonger.entry import as_dicts
 from gossipmonger.errors import report
-from gossipmonger.output import Event
+from gossipmonger.output import Event, Output
 
 __all__ = ["Emitter"]
 
@@ -35,16 +35,15 @@ class Emitter(EventEmitter):
         self._delivery = Delivery(self._deliver, executor)
         self._delivered_name = ""
 
-    def _post(self, events: Iterable[Event]) -> None:
+    def _post(self, output: Output) -> None:
         """Queue those events that have handlers, in their order. Nothing runs before `_delivery.kick`."""
-        heard = self.event_names()
-        for event in events:
-            if event.name in heard or event.name == "error":
-                if event.name in _INTERNAL:
-                    remote_peer, carried = event.args
-                    carried = as_dicts(carried) if event.name.startswith("digest") else carried
-                    event = Event(event.name, (remote_peer, values.copied(carried)))
-                self._delivery.post(event)
+        heard = {"error", *self.event_names()}
+        for event in [item for item in output if type(item) is Event and item[0] in heard]:
+            if event.name in _INTERNAL:
+                remote_peer, carried = event.args
+                carried = as_dicts(carried) if event.name.startswith("digest") else carried
+                event = Event(event.name, (remote_peer, values.copied(carried)))
+            self._delivery.post(event)
 
     def _deliver(self, event: Event) -> None:
         self._delivered_name = event.name

@@ -21,7 +21,7 @@ from gossipmonger.emitter import Emitter
 from gossipmonger.entry import as_dicts
 from gossipmonger.errors import ClosedError, GossipmongerError
 from gossipmonger.options import Options, check_number
-from gossipmonger.output import Event, Output, Send
+from gossipmonger.output import Output, Send
 from gossipmonger.peer import Peer, RemotePeer
 from gossipmonger.peer_info import PeerInfo
 from gossipmonger.protocol import Protocol
@@ -182,7 +182,7 @@ class Gossipmonger(Emitter):
     def _farewell(self) -> None:
         with self._state_lock:
             output = [] if self.local_peer.left else self._protocol.leave()
-            self._post(item for item in output if isinstance(item, Event))
+            self._post(output)
         self._send(output, self._failed)
 
     def close(self) -> None:
@@ -365,7 +365,7 @@ class Gossipmonger(Emitter):
             if self._rumors.going:
                 output += self._protocol.spread(now)
                 due = self._protocol.rumor_due
-            self._post(item for item in output if isinstance(item, Event))
+            self._post(output)
         if due is not None:
             self._rumors.arm_within(max(1.0, due - now))
         self._send(output, failed)

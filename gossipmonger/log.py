@@ -36,12 +36,16 @@ class Log:
     __slots__ = ("_holes", "_keys", "_slots", "_values", "_versions")
 
     def __init__(self) -> None:
-        self._set([])
+        self._versions = array("q")
+        self._keys: list[str | None] = []
+        self._values: list[Any] = []
+        self._slots: dict[str, int] = {}
+        self._holes = array("l")
 
     def _set(self, writes: list[tuple[str, Any, int]]) -> None:
         self._versions = array("q", [version for _, _, version in writes])
-        self._keys: list[str | None] = [key for key, _, _ in writes]
-        self._values: list[Any] = [value for _, value, _ in writes]
+        self._keys = [key for key, _, _ in writes]
+        self._values = [value for _, value, _ in writes]
         self._slots = {key: slot for slot, (key, _, _) in enumerate(writes)}
         self._holes = array("l")
 

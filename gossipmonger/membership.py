@@ -115,11 +115,8 @@ class Membership:
         """
         since = now - TELLING * self._options.gossip_interval
         threshold = self._options.dead_peer_phi
-        told = list(live)
-        for peer in dead:
-            if (peer.last_time or 0) > since if peer.left else peer.phi(now) < threshold:
-                told.append(peer)
-        return told
+        again = [peer for peer in dead if ((peer.last_time or 0) > since if peer.left else peer.phi(now) < threshold)]
+        return live + again if again else live
 
     def roll(self, told: list[Peer]) -> Roll:
         """Return the roll of these peers and the local one, the same as before if nothing of it has changed."""
@@ -221,9 +218,10 @@ class Membership:
             peer.ours = True  # a Node node has no floors
         # Of two messages of the owner that overtook each other, the later heartbeat tells which is its last word.
         peer.hear_of(entry.heard or entry.version, entry.floor, by_owner and later)
-        if peer.unsettled:
+        if peer.noted > peer.floor:
             self._unsettled.add(id)
-            self._settle(peer, output)
+            if peer.max_version_seen >= peer.heard:
+                self._settle(peer, output)
         self.put(peer)
         return peer
 

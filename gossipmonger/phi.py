@@ -47,8 +47,8 @@ class PhiAccrual:
     ) -> None:
         if max_intervals < 1:
             raise ValueError(f"max_intervals: {max_intervals!r} is no room for an interval")
-        samples = array("d", (FIRST_INTERVAL,) if intervals is None else intervals)
-        self._samples = samples[-max_intervals:]
+        self._samples = array("d", (FIRST_INTERVAL,) if intervals is None else intervals)
+        del self._samples[:-max_intervals]
         self._oldest = 0
         self._most = max_intervals
         self._sum = math.fsum(self._samples)

@@ -43,29 +43,51 @@ class Roll:
         peers: All that a node tells of, itself among them.
 
     Attributes:
-        called: The peers, in the order of their ids.
-        floors: Their floors, in this order.
-        heartbeats: Their heartbeats, less their floors.
+        heartbeats: The heartbeats of those called, less their floors; there once something has been called or read.
         versions: Their versions, less their floors; both arrays have the same width, the least that does.
-        behind: Those of whom anyone was heard to know more, by their ids.
     """
+
+    heartbeats: array[int]
+    versions: array[int]
 
     def __init__(self, peers: Iterable[Peer]) -> None:
         self._peers = list(peers)
-        self.called = sorted(self._peers, key=_id)
-        self._numbers = {peer.id: number for number, peer in enumerate(self.called)}
-        self._said = [(peer.transport, peer.floor, peer.left) for peer in self.called]
+        self._said = {peer.id: (peer.transport, peer.floor, peer.left) for peer in self._peers}
         self._changed = False
-        self.floors = [floor for _, floor, _ in self._said]
-        versions = array("q", map(sub, map(_version, self.called), self.floors))
-        self.heartbeats, self.versions = _narrowed(self._heartbeats(), versions)
-        self.behind = {peer.id: peer for peer in self.called if peer.behind}
+        self._behind: dict[str, Peer] | None = None  # None until there are numbers: see `_number`
+
+    @cached_property
+    def called(self) -> list[Peer]:
+        """The peers, in the order of their ids."""
+        return sorted(self._peers, key=_id)
+
+    @cached_property
+    def floors(self) -> list[int]:
+        """Their floors, in this order."""
+        return [self._said[peer.id][1] for peer in self.called]
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {peer.id: number for number, peer in enumerate(self.called)}
+
+    @property
+    def behind(self) -> dict[str, Peer]:
+        """Those of whom anyone was heard to know more, by their ids."""
+        return self._number()
+
+    def _number(self) -> dict[str, Peer]:
+        """Make the numbers, unless they are there; while a cluster forms, each round has another roll, that nobody calls."""
+        if self._behind is None:
+            versions = array("q", map(sub, map(_version, self.called), self.floors))
+            self.heartbeats, self.versions = _narrowed(self._heartbeats(), versions)
+            self._behind = {peer.id: peer for peer in self.called if peer.behind}
+        return self._behind
 
     @cached_property
     def basis(self) -> str:
         """A word that stands for who they are, where, from which floor on, and who of them has left."""
-        said = zip(self.called, self._said, strict=True)
-        text = "".join([f"{peer.id!r}{_text(transport)}{floor}{left}\n" for peer, (transport, floor, left) in said])
+        said = [(peer.id, *self._said[peer.id]) for peer in self.called]
+        text = "".join([f"{id!r}{_text(transport)}{floor}{left}\n" for id, transport, floor, left in said])
         digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).digest()
         return b2a_base64(digest, newline=False).decode()
 
@@ -83,13 +105,16 @@ class Roll:
 
     def note(self, peer: Peer) -> None:
         """Note what has become of a peer, which need not be in the roll."""
-        number = self._numbers.get(peer.id)
-        if number is None or self._changed:
+        said = self._said.get(peer.id)
+        if said is None or self._changed:
             return
-        transport, floor, left = self._said[number]
+        transport, floor, left = said
         if peer.floor != floor or peer.left != left or (peer.transport is not transport and peer.transport != transport):
             self._changed = True
             return
+        if self._behind is None:
+            return
+        number = self._numbers[peer.id]
         try:
             self.heartbeats[number] = peer.heartbeat - floor
             self.versions[number] = peer.max_version_seen - floor
@@ -98,9 +123,9 @@ class Roll:
             self.note(peer)
             return
         if peer.behind:
-            self.behind[peer.id] = peer
+            self._behind[peer.id] = peer
         else:
-            self.behind.pop(peer.id, None)
+            self._behind.pop(peer.id, None)
 
     def _widen(self) -> None:
         code = _CODES[2 * self.heartbeats.itemsize]
@@ -112,13 +137,15 @@ class Roll:
 
     def note_heartbeats(self) -> None:
         """Note the heartbeats of all."""
-        self.heartbeats, self.versions = _narrowed(self._heartbeats(), self.versions)
+        if self._behind is not None:
+            self.heartbeats, self.versions = _narrowed(self._heartbeats(), self.versions)
 
     def _heartbeats(self) -> array[int]:
         return array("q", map(sub, map(_heartbeat, self.called), self.floors))
 
     def call(self) -> str:
         """Return the basis, then all heartbeats and all versions, less the floors, low byte first; in base64 as a whole."""
+        self._number()
         numbers = self.heartbeats + self.versions
         if sys.byteorder == "big":
             numbers.byteswap()
@@ -130,12 +157,11 @@ class Roll:
         Args:
             call: What `is_call`.
         """
-        if not call.startswith(self.basis):
-            return None
-        packed, count = a2b_base64(call[_BASIS:]), len(self.called)
+        packed, count = a2b_base64(call[_BASIS:]), len(self)
         code = _CODES.get(len(packed) // (2 * count))
-        if code is None or len(packed) % (2 * count):
+        if code is None or len(packed) % (2 * count) or not call.startswith(self.basis):
             return None
+        self._number()
         numbers = array(code, packed)
         if sys.byteorder == "big":
             numbers.byteswap()
@@ -173,4 +199,6 @@ def is_call(call: Any) -> bool:
 
 
 def _text(transport: Any) -> str:
+    if type(transport) is dict and len(transport) == 2 and "host" in transport and "port" in transport:  # as most, so faster
+        return f"{transport['host']!r}:{transport['port']!r}"
     return repr(sorted(transport.items()) if isinstance(transport, dict) else transport)

@@ -43,7 +43,9 @@ class Known:
         return compared
 
     def roll(self) -> Roll:
-        return self.membership.roll(self.membership.told_of(NOW, *self.membership.others()))
+        roll = self.membership.roll(self.membership.told_of(NOW, *self.membership.others()))
+        assert roll.read(roll.call()) == (roll.heartbeats, roll.versions)
+        return roll
 
 
 class Counting(MemoryStorage):

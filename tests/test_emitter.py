@@ -21,7 +21,7 @@ def an_emitter() -> tuple[Emitter, list[Any]]:
 
 
 def deliver(emitter: Emitter, *events: Event) -> None:
-    emitter._post(events)
+    emitter._post([*events])
     emitter._delivery.kick()
 
 

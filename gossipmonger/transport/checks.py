@@ -148,20 +148,37 @@ def _no_id(name: str, id: Any, source: object) -> MessageError:
 
 def check_deltas(deltas: Iterable[Any], source: object) -> None:
     """Raise MessageError if one of these is no delta."""
+    last = None  # an id that is right: deltas of one peer mostly stand together
     for index, delta in enumerate(deltas):
-        if type(delta) is not list or len(delta) < 4:
-            raise MessageError(f"deltas[{index}] is {reprlib.repr(delta)}, no [peer id, key, value, version]", source)
-        id, key, value, version = delta[:4]
-        if type(id) is not str or not id or id in FATAL_IDS:
-            raise _no_id(f"deltas[{index}][0]", id, source)
-        if type(key) is not str:
-            raise MessageError(f"deltas[{index}][1] is {reprlib.repr(key)}, no key", source)
-        if type(value) is not str and not values.checked(value):
-            raise MessageError(f"deltas[{index}][2] holds an infinite number or is nested too deep", source)
-        if type(version) is not int or not 0 <= version <= MAX_VERSION:
-            raise MessageError(f"deltas[{index}][3] is {reprlib.repr(version)}, no version", source)
-        if len(delta) > 4 and (type(delta[4]) is not int or not 0 <= delta[4] < version):
-            raise MessageError(f"deltas[{index}][4] is {reprlib.repr(delta[4])}, no version below {version}", source)
+        if type(delta) is list and len(delta) == 5:  # as most, which take one look
+            id, key, value, version, after = delta
+            if (
+                type(id) is str
+                and (id == last or (id and id not in FATAL_IDS))
+                and type(key) is str
+                and (type(value) is str or values.checked(value))
+                and type(version) is type(after) is int
+                and 0 <= after < version <= MAX_VERSION
+            ):
+                last = id
+                continue
+        _check_delta(delta, index, source)
+
+
+def _check_delta(delta: Any, index: int, source: object) -> None:
+    if type(delta) is not list or len(delta) < 4:
+        raise MessageError(f"deltas[{index}] is {reprlib.repr(delta)}, no [peer id, key, value, version]", source)
+    id, key, value, version = delta[:4]
+    if type(id) is not str or not id or id in FATAL_IDS:
+        raise _no_id(f"deltas[{index}][0]", id, source)
+    if type(key) is not str:
+        raise MessageError(f"deltas[{index}][1] is {reprlib.repr(key)}, no key", source)
+    if not values.checked(value):
+        raise MessageError(f"deltas[{index}][2] holds an infinite number or is nested too deep", source)
+    if type(version) is not int or not 0 <= version <= MAX_VERSION:
+        raise MessageError(f"deltas[{index}][3] is {reprlib.repr(version)}, no version", source)
+    if len(delta) > 4 and (type(delta[4]) is not int or not 0 <= delta[4] < version):
+        raise MessageError(f"deltas[{index}][4] is {reprlib.repr(delta[4])}, no version below {version}", source)
 
 
 def checked_entry(item: Any, index: int, source: object, reachable: Callable[[Any], bool]) -> Entry:

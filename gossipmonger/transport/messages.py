@@ -105,7 +105,7 @@ def _deltas_text(deltas: list[list[Any]]) -> str:
 
 
 def _transport_text(transport: Any) -> str:
-    if type(transport) is dict and transport.keys() == {"host", "port"} and type(transport["port"]) is int:
+    if type(transport) is dict and len(transport) == 2 and "host" in transport and type(transport.get("port")) is int:
         return _address_text(transport["host"], transport["port"])
     return _escaper.encode(transport)
 
