@@ -202,7 +202,7 @@ class Membership:
             if entry.left or not self._is_news(id, heartbeat):
                 return None
             peer = self._meet(now, RemotePeer(id, entry.transport), output)
-            peer.heartbeat = heartbeat
+            peer.heartbeat, peer.told_at = heartbeat, entry.address
         elif heartbeat > peer.heartbeat:
             later = peer.hear(heartbeat, now)
             if peer.told_at != entry.address:  # in this form it is compared faster than as a transport
