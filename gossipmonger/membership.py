@@ -35,7 +35,7 @@ _FIRST_INTERVAL = 0.75
 _FIRST_INTERVALS = 5
 
 
-_ours = attrgetter("ours")
+_arrivals = attrgetter("arrivals")
 
 
 def _is_at(seed: RemotePeer, transport: Any) -> bool:
@@ -57,7 +57,6 @@ class Membership:
     Attributes:
         by_reference: Whether the storage is one that need not be told of heartbeats.
         at_rest: Whether the roll has been the same for a round, so that others may well have the same.
-        plain: Whether, at the last round, a live peer spoke only the Node package's protocol.
     """
 
     def __init__(self, local: Peer, storage: Any, options: Options, now: float) -> None:
@@ -73,7 +72,6 @@ class Membership:
         self._unsettled: set[str] = set()  # peers with a floor to settle
         self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat
         self.at_rest = False
-        self.plain = False
         for peer in self.others()[0]:
             peer.last_time = now
             self.put(peer)
@@ -106,6 +104,11 @@ class Membership:
         """Whether this is one of them."""
         peer: Peer | None = self._storage.get(id)
         return peer is not None and peer.live and bool(peer.ours)
+
+    @property
+    def plain(self) -> bool:
+        """Whether a live peer speaks only the Node package's protocol."""
+        return any(peer.ours is False for peer in self._storage.live_peers())
 
     def told_of(self, now: float, live: list[Peer], dead: list[Peer]) -> list[Peer]:
         """Return whom a digest tells of.
@@ -246,9 +249,7 @@ class Membership:
     def judge(self, now: float, live: list[Peer], dead: list[Peer], output: Output) -> None:
         """Judge who of the live is dead and who of the dead is live; forget who has been dead or gone for long."""
         threshold = self._options.dead_peer_phi
-        self.plain = False in map(_ours, live)
-        windows = [peer.arrivals for peer in live]
-        for number in exceeding(windows, now, threshold) if not self._late else ():
+        for number in exceeding(map(_arrivals, live), now, threshold) if not self._late else ():
             peer = live[number]
             peer.mark_dead()
             self.put(peer)

@@ -104,7 +104,7 @@ class PhiAccrual:
         return silence / total * len(self._samples) * _LOG10_E if total > 0 else math.inf
 
 
-def exceeding(windows: list[PhiAccrual], now: float, phi: float) -> list[int]:
+def exceeding(windows: Iterable[PhiAccrual], now: float, phi: float) -> list[int]:
     """Return the numbers of those whose phi is above `phi` at `now`, as all are asked in every round: in one go."""
     limit = phi / _LOG10_E * 0.999  # a first look, without a call for each; what is close is looked at again
     return [

@@ -56,6 +56,8 @@ _FAREWELLS = 5
 
 def _entry_of(id: str, digest: list[Entry]) -> Entry | None:
     """Return the entry of this id, which stands last in what our kind sends."""
+    if digest and digest[-1].id == id:
+        return digest[-1]
     return next((entry for entry in reversed(digest) if entry.id == id), None)
 
 
@@ -237,29 +239,34 @@ class Protocol:
 
     # Messages
 
-    def receive(self, now: float, sender: RemotePeer, deltas: list[list[Any]] | None, digest: list[Entry] | None) -> Output:
+    def receive(
+        self, now: float, sender: RemotePeer, deltas: list[list[Any]] | None = None, digest: list[Entry] | None = None
+    ) -> Output:
         """Take a message: its deltas, its digest, or both, the deltas first."""
-        output: Output = []
         own = None if digest is None else _entry_of(sender.id, digest)
         if own is None or own.reply:
             self._asking.answered(now, sender.id)
+        parts = (("deltas receive", deltas), ("digest receive", digest))
+        first, *second = [Event(name, (sender, part)) for name, part in parts if part is not None]
+        output: Output = [first]
+        peer = self.membership.contact(now, sender, own, output)
         if deltas is not None:
-            output += self.receive_deltas(now, sender, deltas, own is not None and own.rumor)
+            self._take_deltas(deltas, own is not None and own.rumor, output)
         if digest is not None:
-            output += self.receive_digest(now, sender, digest)
+            output += second
+            self._take_digest(now, sender, digest, own, peer, output)
         return output
 
-    def receive_digest(self, now: float, sender: RemotePeer, digest: list[Entry]) -> Output:
-        """Take a digest; answer with what its sender lacks, and with a reply where there is more to be said."""
-        output: Output = [Event("digest receive", (sender, digest))]
-        own = _entry_of(sender.id, digest)
-        peer = self.membership.contact(now, sender, own, output)
+    def _take_digest(
+        self, now: float, sender: RemotePeer, digest: list[Entry], own: Entry | None, peer: Peer | None, output: Output
+    ) -> None:
+        """Answer with what its sender lacks, and with a reply where there is more to be said."""
         compared = Comparison(
             now, self._local, self._storage.get, self.membership, lambda entry: self._claims.read(now, entry, output), output
         )
         compared.read(digest, sender.id)
         if own is not None and own.left:
-            return output  # it has gone, and hears no answer
+            return  # it has gone, and hears no answer
         ours = own is not None and peer is not None and peer.ours
         told: list[Peer] = []
         if own is not None and ours and not own.rumor:
@@ -273,7 +280,7 @@ class Protocol:
                     # Of the caller too, though it be dead to us: maybe it lives anew, below what its former life has said.
                     full = self.digest(told + [later for later in compared.later if later not in told])
                     output += [Event("digest send", (sender, full)), Send(sender, None, full)]
-                return output
+                return
             compared.read_roll(roll, called, digest)
         if own is not None and own.rumor:  # who knows that it is behind asks in replies, and there one at a time
             asks_elsewhere = {entry.id for entry in digest if entry.heard}
@@ -291,7 +298,6 @@ class Protocol:
             output.append(Event("digest send", (sender, reply)))
         if deltas or reply is not None:
             output.append(Send(sender if ours else RemotePeer(sender.id, sender.transport), deltas or None, reply))
-        return output
 
     def _reply(
         self,
@@ -328,10 +334,8 @@ class Protocol:
         reply[-1] = reply[-1].marked(reply=True, flow=flow)
         return reply
 
-    def receive_deltas(self, now: float, sender: RemotePeer, deltas: list[list[Any]], rumor: bool = False) -> Output:
-        """Take deltas; write those that are new and leave no gap, and pass those of a rumour on in rumours."""
-        output: Output = [Event("deltas receive", (sender, deltas))]
-        self.membership.contact(now, sender, None, output)
+    def _take_deltas(self, deltas: list[list[Any]], rumor: bool, output: Output) -> None:
+        """Write those that are new and leave no gap, and pass those of a rumour on in rumours."""
         changed: dict[str, Peer] = {}
         last, peer = "", None  # deltas of one peer mostly stand together
         event = partial(tuple.__new__, Event)  # which takes half of the time of a call of `Event`
@@ -361,7 +365,6 @@ class Protocol:
                 output.append(event(("update", (id, key, value))))
         for peer in changed.values():
             self.membership.put(peer)
-        return output
 
     def _choose(self, lacking: list[tuple[Peer, int]], ours: bool) -> tuple[list[list[Any]], list[Peer]]:
         order = self._options.delta_order

@@ -75,7 +75,7 @@ def test_of_many_who_tell_of_a_write_one_is_asked() -> None:
 
     def tells(id: str, now: float) -> list[str]:
         told = [entry("p", 17, heartbeat=9), entry(id, heartbeat=1)]
-        return wanted(protocol.receive_digest(now, Kin(id, f"at {id}"), told))
+        return wanted(protocol.receive(now, Kin(id, f"at {id}"), digest=told))
 
     assert "p" in tells("b", NOW)
     assert "p" not in tells("c", NOW + 1)
@@ -90,7 +90,7 @@ def test_a_digest_leaves_out_whom_another_was_asked_for_and_says_so() -> None:
     b = a_peer("b", ours=True)
     protocol, _, _ = a_protocol(Peer("p", max_version_seen=5, heartbeat=9, last_time=NOW, transport="at p"), b, gossip_fanout=2)
     told = [entry("p", 17, heartbeat=9), entry("b", heartbeat=1)]
-    assert "p" in wanted(protocol.receive_digest(NOW, Kin("b", "at b"), told))
+    assert "p" in wanted(protocol.receive(NOW, Kin("b", "at b"), digest=told))
     for now, part in ((NOW + 1, True), (NOW + 1_000, False)):
         digests = [send.digest for send in sends(protocol.round(now)) if send.digest is not None]
         assert len(digests) == 2

@@ -17,7 +17,7 @@ DAY = 86_400_000
 
 def tell(protocol: Protocol, now: float, *entries: Entry) -> Any:
     """Let b, one of ours, tell these."""
-    return protocol.receive_digest(now, B, [*entries, entry("b", heartbeat=int(now - NOW) + 1)])
+    return protocol.receive(now, B, digest=[*entries, entry("b", heartbeat=int(now - NOW) + 1)])
 
 
 # Meeting
@@ -25,19 +25,19 @@ def tell(protocol: Protocol, now: float, *entries: Entry) -> Any:
 
 def test_peers_are_learned_from_senders_and_from_digests_with_version_0() -> None:
     protocol, _, storage = a_protocol()
-    output = protocol.receive_digest(NOW, B, [entry("c", 99), entry("b", 12)])
+    output = protocol.receive(NOW, B, digest=[entry("c", 99), entry("b", 12)])
     assert events(output, "new peer") == [(B,), (RemotePeer("c", "at c"),)]
     for id in "bc":
         peer = storage.get(id)
         assert peer is not None
         assert (peer.max_version_seen, peer.live, peer.transport) == (0, True, f"at {id}")
         assert (peer.last_time, peer.intervals[0]) == (NOW, 750)
-    assert events(protocol.receive_digest(NOW, B, [entry("c", 99)]), "new peer") == []
+    assert events(protocol.receive(NOW, B, digest=[entry("c", 99)]), "new peer") == []
 
 
 def test_a_sender_of_deltas_is_learned() -> None:
     protocol, _, storage = a_protocol()
-    assert events(protocol.receive_deltas(NOW, B, []), "new peer") == [(B,)]
+    assert events(protocol.receive(NOW, B, deltas=[]), "new peer") == [(B,)]
     assert storage.get("b") is not None
 
 
@@ -65,8 +65,8 @@ def test_a_rising_heartbeat_is_a_sign_of_life_whoever_tells_of_it_and_a_sample_f
 def test_contact_with_one_of_ours_is_no_sign_of_life_by_itself() -> None:
     peer = a_peer("b", heartbeat=10, ours=True)
     protocol, _, _ = a_protocol(peer)
-    protocol.receive_digest(NOW + 5_000, B, [entry("b", heartbeat=10)])
-    protocol.receive_deltas(NOW + 5_000, B, [])
+    protocol.receive(NOW + 5_000, B, digest=[entry("b", heartbeat=10)])
+    protocol.receive(NOW + 5_000, B, deltas=[])
     assert peer.last_time == NOW
 
 
@@ -89,8 +89,8 @@ def test_for_a_node_node_whoever_hears_from_it_counts_once_in_a_round_and_passes
     beats = []
     for second in range(3):
         for _ in range(4):
-            protocol.receive_digest(NOW + second * 1_000, B, [entry("b")])
-            protocol.receive_deltas(NOW + second * 1_000, B, [])
+            protocol.receive(NOW + second * 1_000, B, digest=[entry("b")])
+            protocol.receive(NOW + second * 1_000, B, deltas=[])
         digest = sends(protocol.round(NOW + second * 1_000 + 10))[0].digest or []
         beats.append(digest[0].heartbeat)
     assert beats == [1, 2, 3]
@@ -98,7 +98,7 @@ def test_for_a_node_node_whoever_hears_from_it_counts_once_in_a_round_and_passes
     assert peer is not None
     assert peer.intervals == [750] * 5 + [1_000] * 2
     tell(protocol, NOW + 4_000, entry("n", heartbeat=5))  # and takes what others have counted
-    protocol.receive_digest(NOW + 5_000, RemotePeer("n", "at n"), [entry("n")])
+    protocol.receive(NOW + 5_000, RemotePeer("n", "at n"), digest=[entry("n")])
     counted = storage.get("n")
     assert counted is not None
     assert counted.heartbeat == 6
@@ -115,7 +115,7 @@ def test_a_silent_peer_dies_and_is_live_again_after_a_sign_of_life() -> None:
     assert events(protocol.round(NOW + 13_900), "peer dead") == [(B,)]
     assert [dead.id for dead in storage.dead_peers()] == ["b"]
     assert events(protocol.round(NOW + 14_000), "peer dead") == []
-    protocol.receive_digest(NOW + 14_100, B, [entry("b")])
+    protocol.receive(NOW + 14_100, B, digest=[entry("b")])
     assert [dead.id for dead in storage.dead_peers()] == ["b"]  # judged in rounds only
     assert events(protocol.round(NOW + 14_200), "peer live") == [(B,)]
     assert "b" in [live.id for live in storage.live_peers()]
@@ -123,7 +123,7 @@ def test_a_silent_peer_dies_and_is_live_again_after_a_sign_of_life() -> None:
 
 def test_a_peer_never_met_is_judged_from_when_it_was_heard_of() -> None:
     protocol, _, _ = a_protocol()
-    protocol.receive_digest(NOW, B, [entry("c", 5)])
+    protocol.receive(NOW, B, digest=[entry("c", 5)])
     dead = []
     for second in range(20):
         dead += events(protocol.round(NOW + second * 1_000), "peer dead")
@@ -183,9 +183,9 @@ def test_an_address_follows_a_later_heartbeat_and_the_peer_s_own_messages() -> N
     tell(protocol, NOW, entry("c", heartbeat=11, transport="moved"))
     assert peer.transport == "moved"
     moved = RemotePeer("c", "moved again")
-    protocol.receive_digest(NOW, moved, [entry("c", heartbeat=12, transport="moved again")])
+    protocol.receive(NOW, moved, digest=[entry("c", heartbeat=12, transport="moved again")])
     assert peer.transport == "moved again"
-    protocol.receive_digest(NOW, RemotePeer("c", "of a former life"), [entry("c", heartbeat=3)])
+    protocol.receive(NOW, RemotePeer("c", "of a former life"), digest=[entry("c", heartbeat=3)])
     assert peer.transport == "moved again"
 
 
@@ -269,13 +269,13 @@ def test_a_later_heartbeat_brings_back_who_was_forgotten() -> None:
 
 def test_a_direct_message_brings_back_who_was_forgotten() -> None:
     protocol, storage = forgotten_c()
-    protocol.receive_deltas(NOW + 2, RemotePeer("c", "at c"), [])
+    protocol.receive(NOW + 2, RemotePeer("c", "at c"), deltas=[])
     assert storage.get("c") is not None
 
 
 def test_so_does_its_old_news_after_that() -> None:
     protocol, storage = forgotten_c()
-    protocol.receive_deltas(NOW + 2, RemotePeer("c", "at c"), [])
+    protocol.receive(NOW + 2, RemotePeer("c", "at c"), deltas=[])
     peer = storage.get("c")
     assert peer is not None
     tell(protocol, NOW + 3, entry("c", heartbeat=3))
@@ -308,10 +308,10 @@ def test_a_node_that_is_behind_says_what_it_has_heard_of_and_others_believe_it()
     other = a_peer("c", data={"k": (1, 3)}, heartbeat=1)
     protocol, _, _ = a_protocol(other)
     tell(protocol, NOW, entry("c", 7, heartbeat=1, floor=5))
-    protocol.receive_deltas(NOW, B, [["c", "new", 1, 7, 3]])
+    protocol.receive(NOW, B, deltas=[["c", "new", 1, 7, 3]])
     tell(protocol, NOW, entry("c", 7, heartbeat=1, heard=9))  # k may have been written again at 8 or 9
     assert other.get("k") == 1
-    output = protocol.receive_deltas(NOW, B, [["c", "newer", 1, 9, 7]])
+    output = protocol.receive(NOW, B, deltas=[["c", "newer", 1, 9, 7]])
     output += tell(protocol, NOW, entry("c", 9, heartbeat=1))
     assert events(output, "delete") == [("c", "k")]
 
@@ -327,9 +327,9 @@ def test_the_owner_s_last_word_replaces_what_others_said_of_its_floor() -> None:
     protocol, _, _ = a_protocol(peer)
     c = RemotePeer("c", "at c")
     tell(protocol, NOW, entry("c", 50, heartbeat=10, floor=40))  # of a life that is gone with all its data
-    protocol.receive_digest(NOW, c, [entry("c", 3, heartbeat=9)])  # this was overtaken by later messages
+    protocol.receive(NOW, c, digest=[entry("c", 3, heartbeat=9)])  # this was overtaken by later messages
     before = (peer.unsettled, peer.behind)
-    protocol.receive_digest(NOW, c, [entry("c", 3, heartbeat=11)])
+    protocol.receive(NOW, c, digest=[entry("c", 3, heartbeat=11)])
     assert (before, peer.unsettled, peer.behind) == ((True, True), False, False)
     assert peer.get("k") == 1
 
@@ -339,5 +339,5 @@ def test_a_floor_is_settled_in_the_next_round_if_nobody_speaks_of_the_peer() -> 
     protocol, _, _ = a_protocol(peer)
     tell(protocol, NOW, entry("c", 7, heartbeat=1, floor=5))
     assert events(protocol.round(NOW), "delete") == []
-    protocol.receive_deltas(NOW, B, [["c", "new", 1, 7, 3]])
+    protocol.receive(NOW, B, deltas=[["c", "new", 1, 7, 3]])
     assert events(protocol.round(NOW), "delete") == [("c", "k")]

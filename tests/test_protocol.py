@@ -35,7 +35,7 @@ def test_heartbeats_start_at_the_clock_and_count_digests_of_rounds() -> None:
     assert local.heartbeat == NOW * 1000
     protocol.round(NOW)
     assert local.heartbeat == NOW * 1000 + 3
-    protocol.receive_digest(NOW, B, [entry("b", 5, heartbeat=1)])  # a reply is no digest of a round
+    protocol.receive(NOW, B, digest=[entry("b", 5, heartbeat=1)])  # a reply is no digest of a round
     assert local.heartbeat == NOW * 1000 + 3
 
 
@@ -74,7 +74,7 @@ def test_a_seed_that_nobody_is_is_tried_like_a_dead_peer() -> None:
 def test_a_digest_is_answered_with_what_its_sender_lacks() -> None:
     protocol, local, _ = a_protocol(a_peer("c", data={"x": (1, 4), "y": (2, 6)}))
     local.update_local("own", "news")
-    output = protocol.receive_digest(NOW, B, [entry("c", 4), entry("a", 0)])
+    output = protocol.receive(NOW, B, digest=[entry("c", 4), entry("a", 0)])
     (sent,) = sends(output)
     assert (sent.remote_peer, sent.digest) == (B, None)
     assert sorted(sent.deltas or []) == [["a", "own", "news", 1, 0], ["c", "y", 2, 6, 4]]
@@ -84,16 +84,16 @@ def test_a_digest_is_answered_with_what_its_sender_lacks() -> None:
 def test_a_node_node_s_digest_in_sync_or_ahead_is_not_answered() -> None:
     protocol, local, _ = a_protocol(a_peer("c", data={"x": (1, 4)}))
     local.update_local("own", 1)
-    assert sends(protocol.receive_digest(NOW, B, [entry("c", 4), entry("a", 1), entry("b")])) == []
-    assert sends(protocol.receive_digest(NOW, B, [entry("c", 9), entry("b")])) == []
+    assert sends(protocol.receive(NOW, B, digest=[entry("c", 4), entry("a", 1), entry("b")])) == []
+    assert sends(protocol.receive(NOW, B, digest=[entry("c", 9), entry("b")])) == []
 
 
 def test_it_is_never_a_peer_of_its_own() -> None:
     protocol, local, storage = a_protocol()
     me = RemotePeer("a", "at a")
     for output in (
-        protocol.receive_digest(NOW, me, [entry("a", 0)]),
-        protocol.receive_deltas(NOW, me, [["a", "key", "forged", 10**6]]),
+        protocol.receive(NOW, me, digest=[entry("a", 0)]),
+        protocol.receive(NOW, me, deltas=[["a", "key", "forged", 10**6]]),
     ):
         assert events(output, "new peer") == []
         assert events(output, "update") == []
@@ -107,10 +107,10 @@ def test_it_is_never_a_peer_of_its_own() -> None:
 def test_deltas_are_written_once_and_only_upwards() -> None:
     protocol, _, storage = a_protocol(a_peer("c"))
     news: list[list[Any]] = [["c", "x", "new", 5], ["c", "y", None, 6]]
-    output = protocol.receive_deltas(NOW, B, news)
+    output = protocol.receive(NOW, B, deltas=news)
     assert events(output, "deltas receive") == [(B, news)]
     assert events(output, "update") == [("c", "x", "new"), ("c", "y", None)]
-    assert events(protocol.receive_deltas(NOW, B, [*news, ["c", "x", "old", 3]]), "update") == []
+    assert events(protocol.receive(NOW, B, deltas=[*news, ["c", "x", "old", 3]]), "update") == []
     peer = storage.get("c")
     assert peer is not None
     assert peer.data == {"x": ("new", 5), "y": (None, 6)}
@@ -119,21 +119,21 @@ def test_deltas_are_written_once_and_only_upwards() -> None:
 def test_a_delta_behind_a_gap_is_not_written() -> None:
     peer = a_peer("c", data={"x": (1, 4)})
     protocol, _, _ = a_protocol(peer)
-    assert events(protocol.receive_deltas(NOW, B, [["c", "y", 2, 9, 5], ["c", "z", 3, 10, 9]]), "update") == []
+    assert events(protocol.receive(NOW, B, deltas=[["c", "y", 2, 9, 5], ["c", "z", 3, 10, 9]]), "update") == []
     assert peer.max_version_seen == 4
-    assert len(events(protocol.receive_deltas(NOW, B, [["c", "y", 2, 9, 4], ["c", "z", 3, 10, 9]]), "update")) == 2
+    assert len(events(protocol.receive(NOW, B, deltas=[["c", "y", 2, 9, 4], ["c", "z", 3, 10, 9]]), "update")) == 2
 
 
 def test_a_value_that_is_issued_again_is_no_update() -> None:
     protocol, _, _ = a_protocol(a_peer("c", data={"x": ([1], 4)}))
-    assert events(protocol.receive_deltas(NOW, B, [["c", "x", [1], 9, 4]]), "update") == []
-    assert events(protocol.receive_deltas(NOW, B, [["c", "x", [True], 10, 9]]), "update") == [("c", "x", [True])]
+    assert events(protocol.receive(NOW, B, deltas=[["c", "x", [1], 9, 4]]), "update") == []
+    assert events(protocol.receive(NOW, B, deltas=[["c", "x", [True], 10, 9]]), "update") == [("c", "x", [True])]
 
 
 def test_a_tombstone_is_a_delete_of_a_key_that_was_there_and_no_update() -> None:
     peer = a_peer("c", data={"x": (1, 4)})
     protocol, _, _ = a_protocol(peer)
-    output = protocol.receive_deltas(NOW, B, [["c", "x", TOMBSTONE, 5, 4], ["c", "never there", TOMBSTONE, 6, 5]])
+    output = protocol.receive(NOW, B, deltas=[["c", "x", TOMBSTONE, 5, 4], ["c", "never there", TOMBSTONE, 6, 5]])
     assert events(output, "delete") == [("c", "x")]
     assert events(output, "update") == []
     assert peer.data == {}
@@ -142,7 +142,7 @@ def test_a_tombstone_is_a_delete_of_a_key_that_was_there_and_no_update() -> None
 
 def test_deltas_of_an_unknown_peer_are_told_and_nothing_more() -> None:
     protocol, _, storage = a_protocol()
-    output = protocol.receive_deltas(NOW, B, [["who", "x", 1, 5], ["b", "x", 1, 5]])
+    output = protocol.receive(NOW, B, deltas=[["who", "x", 1, 5], ["b", "x", 1, 5]])
     assert events(output, "unknown peer") == [("who",)]
     assert events(output, "update") == [("b", "x", 1)]
     assert storage.get("who") is None
@@ -154,7 +154,7 @@ def test_deltas_of_an_unknown_peer_are_told_and_nothing_more() -> None:
 def test_a_reply_has_the_peers_of_which_versions_are_missing_and_goes_with_the_deltas() -> None:
     protocol, local, _ = a_protocol(a_peer("c", data={"x": (1, 4)}), a_peer("d", max_version_seen=2), a_peer("e"))
     local.update_local("own", 1)
-    output = protocol.receive_digest(NOW, B, [entry("c", 3), entry("d", 9), entry("e"), OURS])
+    output = protocol.receive(NOW, B, digest=[entry("c", 3), entry("d", 9), entry("e"), OURS])
     (send,) = sends(output)
     assert send.deltas == [["c", "x", 1, 4, 3]]
     assert reply_to(output).keys() == {"d", "a"}
@@ -163,7 +163,7 @@ def test_a_reply_has_the_peers_of_which_versions_are_missing_and_goes_with_the_d
 
 def test_a_reply_has_the_peers_whose_deltas_were_cut_short() -> None:
     protocol, _, _ = a_protocol(a_peer("c", data={"x": (1, 4), "y": (1, 5)}), max_deltas_per_gossip=1)
-    output = protocol.receive_digest(NOW, B, [entry("c", 3), entry("a"), OURS])
+    output = protocol.receive(NOW, B, digest=[entry("c", 3), entry("a"), OURS])
     assert reply_to(output).keys() == {"c", "a"}
 
 
@@ -171,7 +171,7 @@ def test_later_heartbeats_and_peers_unheard_of_are_told_in_a_first_reply_only() 
     for reply in (False, True):
         protocol, local, _ = a_protocol(a_peer("c", heartbeat=9), a_peer("d", heartbeat=4), a_peer("e", heartbeat=1))
         digest = [entry("c", heartbeat=8), entry("d", heartbeat=4), entry("a", heartbeat=local.heartbeat)]
-        output = protocol.receive_digest(NOW, B, [*digest, changed(OURS, reply=reply)])
+        output = protocol.receive(NOW, B, digest=[*digest, changed(OURS, reply=reply)])
         assert reply_to(output).keys() == (set() if reply else {"c", "e", "a"})
 
 
@@ -179,14 +179,14 @@ def test_who_is_missing_in_a_part_of_a_digest_is_not_taken_for_unheard_of() -> N
     for part in (False, True):
         protocol, local, _ = a_protocol(a_peer("c", heartbeat=9), a_peer("e", heartbeat=1))
         digest = [entry("c", heartbeat=8), entry("a", heartbeat=local.heartbeat)]
-        output = protocol.receive_digest(NOW, B, [*digest, OURS.marked(part=part)])
+        output = protocol.receive(NOW, B, digest=[*digest, OURS.marked(part=part)])
         assert reply_to(output).keys() == ({"c", "a"} if part else {"c", "e", "a"})
 
 
 def test_in_sync_there_is_nothing_to_reply() -> None:
     protocol, local, _ = a_protocol(a_peer("c", heartbeat=9))
     digest = [entry("c", heartbeat=9), entry("a", heartbeat=local.heartbeat), OURS]
-    assert sends(protocol.receive_digest(NOW, B, digest)) == []
+    assert sends(protocol.receive(NOW, B, digest=digest)) == []
 
 
 def test_replies_end_at_the_limit_and_begin_again_in_the_next_interval() -> None:
@@ -194,13 +194,13 @@ def test_replies_end_at_the_limit_and_begin_again_in_the_next_interval() -> None
 
     def replies(now: float, ask: Entry) -> int:
         asks = [[entry(f"news {n} at {now}", 5, heartbeat=1), ask] for n in range(9)]
-        return sum(bool(reply_to(protocol.receive_digest(now, B, ask))) for ask in asks)
+        return sum(bool(reply_to(protocol.receive(now, B, digest=ask))) for ask in asks)
 
     assert replies(NOW, OURS) == 5
     assert replies(NOW + 999, OURS) == 0
     assert replies(NOW + 1_000, OURS.marked(reply=True)) == 2  # each was one of theirs, answered by one of ours
     c = RemotePeer("c", "at c")
-    assert reply_to(protocol.receive_digest(NOW + 1_000, c, [entry("c", 5, heartbeat=1)]))
+    assert reply_to(protocol.receive(NOW + 1_000, c, digest=[entry("c", 5, heartbeat=1)]))
 
 
 def test_one_exchange_is_the_textbook_s_three_messages() -> None:
@@ -209,24 +209,24 @@ def test_one_exchange_is_the_textbook_s_three_messages() -> None:
     for n in range(5):
         local.update_local(f"k{n}", n)
         remote.update_local(f"k{n}", n)
-    a.receive_digest(NOW, B, b.digest([]))
+    a.receive(NOW, B, digest=b.digest([]))
     digest = sends(a.round(NOW + 1_000))[0].digest
     assert digest is not None
-    (second,) = sends(b.receive_digest(NOW + 1_000, local.remote, digest))
+    (second,) = sends(b.receive(NOW + 1_000, local.remote, digest=digest))
     assert second.deltas is not None
     assert second.digest is not None
-    a.receive_deltas(NOW + 1_000, B, second.deltas)
-    (third,) = sends(a.receive_digest(NOW + 1_000, B, second.digest))
+    a.receive(NOW + 1_000, B, deltas=second.deltas)
+    (third,) = sends(a.receive(NOW + 1_000, B, digest=second.digest))
     assert third.deltas is not None
     assert third.digest is not None  # only to say that there would be more
-    b.receive_deltas(NOW + 1_000, local.remote, third.deltas)
-    assert sends(b.receive_digest(NOW + 1_000, local.remote, third.digest)) == []
+    b.receive(NOW + 1_000, local.remote, deltas=third.deltas)
+    assert sends(b.receive(NOW + 1_000, local.remote, digest=third.digest)) == []
 
 
 def test_who_says_good_bye_is_not_answered() -> None:
     protocol, local, _ = a_protocol(a_peer("b"))
     local.update_local("own", 1)
-    output = protocol.receive_digest(NOW, B, [changed(OURS, left=True)])
+    output = protocol.receive(NOW, B, digest=[changed(OURS, left=True)])
     assert sends(output) == []
     assert events(output, "peer left") == [(B,)]
 
@@ -237,7 +237,7 @@ def test_a_backlog_that_never_ends_does_not_shut_out_the_others(order: str) -> N
     protocol, _, _ = a_protocol(flood, a_peer("small", data={"x": (1, 1)}), delta_order=order)
     told = set()
     for _ in range(60):
-        (send,) = sends(protocol.receive_digest(NOW, B, [entry("flood"), entry("small")]))
+        (send,) = sends(protocol.receive(NOW, B, digest=[entry("flood"), entry("small")]))
         told |= {delta[0] for delta in send.deltas or []}
     assert told == {"flood", "small"}
 
@@ -267,7 +267,7 @@ def test_while_a_node_node_is_there_tombstones_are_kept_until_it_must_have_seen_
     protocol, local = keys_and_deletes(4, 4, a_peer("b", ours=False))
     assert (local.floor, local.count_after_version(0)) == (0, 4)
     for second in range(30):
-        protocol.receive_digest(NOW + second * 1_000, B, [entry("b")])
+        protocol.receive(NOW + second * 1_000, B, digest=[entry("b")])
         protocol.round(NOW + second * 1_000)
     assert local.floor == 0
     protocol.round(NOW + 31_000)

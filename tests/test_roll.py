@@ -186,7 +186,7 @@ def test_at_rest_live_kin_are_called_and_others_are_told_entries() -> None:
 def test_who_is_new_ends_the_rest() -> None:
     protocol, _, _ = at_rest(a_peer("b", heartbeat=1, ours=True))
     assert sends(protocol.round(NOW + 4 * SECOND))[0].digest[-1].roll  # type: ignore[index]
-    protocol.receive_digest(NOW, B, [entry("c", 5, heartbeat=1), entry("b", heartbeat=2)])
+    protocol.receive(NOW, B, digest=[entry("c", 5, heartbeat=1), entry("b", heartbeat=2)])
     assert len(sends(protocol.round(NOW + 5 * SECOND))[0].digest or []) == 3
 
 
@@ -194,7 +194,7 @@ def test_a_call_is_read_like_the_entries_that_it_stands_for() -> None:
     kin = a_peer("b", heartbeat=1, ours=True)
     protocol, _, storage = at_rest(kin, a_peer("c", heartbeat=5), a_peer("d", heartbeat=5, data={"k": (1, 3)}))
     own = call_of(protocol, h2=9, v3=2)  # of a, b, c, d: c's heartbeat, d's version
-    (send,) = sends(protocol.receive_digest(NOW, B, [own]))
+    (send,) = sends(protocol.receive(NOW, B, digest=[own]))
     assert storage.get("c").heartbeat == 9  # type: ignore[union-attr]
     assert send.deltas == [["d", "k", 1, 3, 2]]
 
@@ -202,7 +202,7 @@ def test_a_call_is_read_like_the_entries_that_it_stands_for() -> None:
 def test_what_is_missing_by_a_call_is_asked_for() -> None:
     protocol, _, _ = at_rest(a_peer("b", heartbeat=1, ours=True), *(a_peer(f"c{n:02}", heartbeat=5) for n in range(30)))
     own = call_of(protocol, v2=7)
-    digest = answer(protocol.receive_digest(NOW, B, [own]))
+    digest = answer(protocol.receive(NOW, B, digest=[own]))
     assert [each.id for each in digest] == ["c00", "a"]
     assert digest[-1].reply
 
@@ -211,7 +211,7 @@ def test_many_later_heartbeats_are_replied_in_a_call_and_few_in_entries() -> Non
     protocol, _, _ = at_rest(a_peer("b", heartbeat=1, ours=True), *(a_peer(f"c{n:02}", heartbeat=5) for n in range(30)))
     for behind, entries in ((range(2, 4), ["c00", "c01", "a"]), (range(2, 32), ["a"])):
         own = call_of(protocol, **{f"h{n}": 4 for n in behind})
-        digest = answer(protocol.receive_digest(NOW, B, [own]))
+        digest = answer(protocol.receive(NOW, B, digest=[own]))
         assert [each.id for each in digest] == entries
         assert digest[-1].reply
         assert bool(digest[-1].roll) == (len(entries) == 1)
@@ -220,7 +220,7 @@ def test_many_later_heartbeats_are_replied_in_a_call_and_few_in_entries() -> Non
 def test_whom_we_are_behind_with_has_an_entry_beside_the_call() -> None:
     c = a_peer("c", heartbeat=5, max_version_seen=3, ours=True)
     protocol, _, _ = at_rest(a_peer("b", heartbeat=1, ours=True), c)
-    protocol.receive_digest(NOW, B, [entry("c", 3, heartbeat=5, heard=9), entry("b", heartbeat=2)])
+    protocol.receive(NOW, B, digest=[entry("c", 3, heartbeat=5, heard=9), entry("b", heartbeat=2)])
     digest = sends(protocol.round(NOW + 4 * SECOND))[0].digest or []
     assert [(each.id, each.heard) for each in digest] == [("c", 9), ("a", 0)]
     assert digest[-1].roll
@@ -233,7 +233,7 @@ def test_a_call_of_another_roll_is_answered_with_all_entries_and_changes_nothing
     )
     own = entry("b", heartbeat=1).marked(roll="another/" + call_with(roll_of(protocol), h2=9)[8:])
     now = NOW + 10 * SECOND
-    answers = [sends(protocol.receive_digest(now, B, [own])) for _ in range(exchanges + 1)]
+    answers = [sends(protocol.receive(now, B, digest=[own])) for _ in range(exchanges + 1)]
     assert [[each.id for each in send.digest or []] for send in answers[0]] == [["b", "c", "a"]]
     assert not (answers[0][0].digest or [])[-1].reply
     assert answers[-1] == []
@@ -244,7 +244,7 @@ def test_who_calls_from_below_its_former_life_is_told_what_that_said() -> None:
     dead = a_peer("b", heartbeat=1_000, ours=True, live=False, silent=100_000)
     protocol, _, _ = at_rest(a_peer("c", heartbeat=5, ours=True), dead)
     own = entry("b", heartbeat=7).marked(roll=call_with(roll_of(protocol)).replace(roll_of(protocol).basis, "another/"))
-    digest = answer(protocol.receive_digest(NOW, B, [own]))
+    digest = answer(protocol.receive(NOW, B, digest=[own]))
     assert [(each.id, each.heartbeat) for each in digest[:-1]] == [("c", 5), ("b", 1_000)]
 
 
@@ -253,7 +253,7 @@ def test_a_heartbeat_or_version_of_ours_that_we_never_had_is_gone_above() -> Non
     _, (heartbeat, _, version, _) = numbers_of(roll_of(protocol))
     own = call_of(protocol, h0=heartbeat + 1_000, v0=version + 1_000)
     before = local.heartbeat
-    protocol.receive_digest(NOW, B, [own])
+    protocol.receive(NOW, B, digest=[own])
     assert local.heartbeat > before + 2**20
     assert local.floor > 1_000
 
@@ -261,7 +261,7 @@ def test_a_heartbeat_or_version_of_ours_that_we_never_had_is_gone_above() -> Non
 def test_an_entry_counts_before_the_call() -> None:
     protocol, _, storage = at_rest(a_peer("b", heartbeat=1, ours=True), a_peer("c", heartbeat=5))
     own = call_of(protocol, v2=4)
-    output = protocol.receive_digest(NOW, B, [entry("c", 7, heartbeat=5), changed(own, heartbeat=2)])
+    output = protocol.receive(NOW, B, digest=[entry("c", 7, heartbeat=5), changed(own, heartbeat=2)])
     assert [each.id for each in answer(output)] == ["c", "a"]
     assert storage.get("c").heard == 7  # type: ignore[union-attr]
     assert events(output, "error") == []
