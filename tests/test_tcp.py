@@ -17,6 +17,7 @@ from unittest import mock
 import pytest
 
 from gossipmonger import Gossipmonger, MessageError, RemotePeer, SendError, TcpTransport
+from gossipmonger.entry import Entry
 from gossipmonger.peer import Kin
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import messages, senders
@@ -25,6 +26,7 @@ from tests.ear import Ear
 
 HOST = "127.0.0.1"
 SENDER = RemotePeer("z", {"host": "z.example", "port": 9742})
+OURS = [Entry("z", 0, SENDER.transport, heartbeat=1)]  # a digest as one of our kind makes it
 MOVING = ("moving.example", 1)
 LOOPBACKS = [HOST]
 with suppress(OSError):  # some machines have no IPv6
@@ -452,9 +454,9 @@ def answering(node: Node, *values: Any) -> None:
     node.transport.on("digest", answer)
 
 
-def ask(connection: socket.socket, sender: RemotePeer = SENDER) -> bytes:
-    """Send a digest as one of ours does; return the answer."""
-    connection.sendall(messages.encode(sender, digest=[]))
+def ask(connection: socket.socket, sender: RemotePeer = SENDER, digest: list[Entry] = OURS) -> bytes:
+    """Send a digest; return the answer."""
+    connection.sendall(messages.encode(sender, digest=digest))
     connection.shutdown(socket.SHUT_WR)
     return b"".join(iter(lambda: connection.recv(65_536), b""))
 
@@ -463,7 +465,7 @@ def test_an_answer_comes_on_the_connection_that_asked_even_to_who_can_not_be_rea
     a, b = net.node(listen=False), net.node()
     answering(b, "answer")
     for count in (1, 2):
-        a.transport.digest(peer_at(b.address), SENDER, [])  # SENDER's own address is nobody's
+        a.transport.digest(peer_at(b.address), SENDER, OURS)  # SENDER's own address is nobody's
         a.wait(values=count)
     assert a.values == ["answer"] * 2
     assert a.heard[0][1] == SENDER
@@ -490,6 +492,17 @@ def test_without_an_answer_the_connection_ends_when_the_handlers_have(net: Net) 
     assert ask(net.connect(node), dialled.peer) == b""
     node.transport.deltas(callers[0], SENDER, delta("late"))
     assert dialled.accept()[0] == message("late")
+
+
+@pytest.mark.parametrize("digest", [[], [Entry("z", 0, SENDER.transport)], [*OURS, Entry("y", 0, SENDER.transport)]])
+def test_who_reads_no_answer_is_dialled_and_its_connection_ends_before_the_handlers_have(net: Net, digest: list[Entry]) -> None:
+    node, dialled, ended = net.node(), Fake(net), threading.Event()
+    node.transport.on("digest", lambda *_: ended.wait(10))
+    answering(node, "dialled")
+    assert ask(net.connect(node), dialled.peer, digest) == b""
+    ended.set()
+    assert dialled.accept()[0] == message("dialled")
+    assert node.errors == []
 
 
 def test_a_plain_remote_peer_is_dialled_though_a_connection_is_there(net: Net) -> None:
@@ -523,7 +536,7 @@ def test_an_answer_to_who_has_gone_is_dialled(net: Net) -> None:
     node, dialled, gone = net.node(), Fake(net), threading.Event()
     node.transport.on("digest", lambda *_: gone.wait(10))
     answering(node, "answer")
-    connection = net.connect(node, messages.encode(dialled.peer, digest=[]))
+    connection = net.connect(node, messages.encode(dialled.peer, digest=OURS))
     connection.shutdown(socket.SHUT_WR)
     until(lambda: node.transport._watcher._open != set())
     reset(connection)
@@ -534,7 +547,7 @@ def test_an_answer_to_who_has_gone_is_dialled(net: Net) -> None:
 def test_who_ends_without_reading_its_answer_is_no_error(net: Net) -> None:
     node = net.node()
     answering(node, "answer")
-    net.connect(node, messages.encode(SENDER, digest=[])).close()  # as a Node node's client
+    net.connect(node, messages.encode(SENDER, digest=OURS)).close()
     net.connect(node, message("v")).close()
     node.wait(values=1)
     assert node.errors == []
@@ -542,19 +555,21 @@ def test_who_ends_without_reading_its_answer_is_no_error(net: Net) -> None:
 
 def test_what_answers_an_answer_goes_on_a_connection_whose_answer_comes_back_on_it(net: Net) -> None:
     a, b = net.node(listen=False), net.node()
+    counted: dict[Node, list[int]] = {a: [], b: []}
     for node in (a, b):  # they count up in turns
 
-        def count(remote: RemotePeer, deltas: Any, node: Node = node) -> None:
+        def count(remote: RemotePeer, deltas: Any, _: Any, node: Node = node) -> None:
+            counted[node].append(deltas[0][2])
             if deltas[0][2] < 20:
                 to = remote if node is b else peer_at(b.address, Kin)
-                node.transport.deltas(to, SENDER, delta(deltas[0][2] + 1))
+                node.transport.exchange(to, SENDER, delta(deltas[0][2] + 1), OURS)
 
-        node.transport.on("deltas", count)
+        node.transport.on("exchange", count)
     processed = mock.patch.object(b.transport._watcher, "_received", wraps=b.transport._received)
     received = net.enter_context(processed)
-    a.send(b.address, 1)
-    a.wait(values=10)
-    assert (b.values, a.values) == ([*range(1, 21, 2)], [*range(2, 21, 2)])
+    a.transport.exchange(peer_at(b.address), SENDER, delta(1), OURS)
+    until(lambda: len(counted[a]) == 10)
+    assert (counted[b], counted[a]) == ([*range(1, 21, 2)], [*range(2, 21, 2)])
     assert [call.args[0].dialled for call in received.call_args_list] == [False] * 10
 
 
@@ -645,6 +660,6 @@ def test_close_from_the_handler_of_an_answer_or_of_what_is_answered(net: Net, as
         closed.set()
 
     node.transport.on("digest" if asked else "deltas", close)
-    a.transport.digest(peer_at(b.address), SENDER, [])
+    a.transport.digest(peer_at(b.address), SENDER, OURS)
     assert closed.wait(10)
     assert (a.errors, b.errors) == ([], [])

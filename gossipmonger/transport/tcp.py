@@ -12,9 +12,10 @@ Threads, all daemons, since a program that ends need not wait for gossip:
 Events are emitted on the thread on which they happen: `listening` on the caller's of `listen`, messages on any of these,
 errors on any at all. A handler that blocks keeps its thread from what else it has to do.
 
-A message's sender is a `Caller`, a `RemotePeer` that carries the way back. The first message to it, while it is handled, goes
-on the connection that it came on. Later ones are sent on connections of their own, as is one that has no room in one message,
-or whose receiver is there no more.
+A message's sender is a `Caller`, a `RemotePeer` that carries the way back, if the message is a digest of our kind. The first
+message to it, while it is handled, goes on the connection that it came on. Later ones are sent on connections of their own, as
+is one that has no room in one message, or whose receiver is there no more. Nobody else reads an answer, and so their
+connections end before their messages are handled.
 """
 
 from __future__ import annotations
@@ -227,15 +228,17 @@ class TcpTransport(Transport):
             self._failed(error)
             return
         caller = Caller(*message.sender)
-        if not connection.dialled:
+        if not connection.dialled and _reads_answers(message):
             caller.way_back = connection
+        else:
+            self._watcher.close(connection)  # rather than after what may take a while: a peer may wait for it
         try:
             if not self._closed:
                 self.hand_out(caller, message.deltas, message.digest)
         except Exception as error:
             self._failed(error)
         finally:
-            if connection.dialled or caller.take() is not None:
+            if caller.take() is not None:
                 self._watcher.close(connection)
 
     def _failed(self, error: Exception) -> None:
@@ -259,6 +262,12 @@ class TcpTransport(Transport):
             self._senders.close()
         if callback is not None:
             callback()
+
+
+def _reads_answers(message: checks.Message) -> bool:
+    """Whether the sender reads answers on the connection: one of our kind, which in a digest tells its own heartbeat last."""
+    digest = message.digest or []
+    return bool(digest) and digest[-1].heartbeat >= 0
 
 
 def read_binding(
