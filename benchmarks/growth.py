@@ -18,7 +18,7 @@ KEYS = 10
 
 #: A node that joins 1,000 others with 10 keys each learns 10,000 of them; five in a message, as the default has it, would make
 #: of that 2,000 messages for each.
-OPTIONS = {"gossip_fanout": 1, "max_deltas_per_gossip": 500}
+OPTIONS = {"gossip_fanout": 1, "max_deltas_per_gossip": 2000}
 
 
 def measure(sizes: tuple[int, ...], seconds: int, limit: float) -> list[dict[str, Any]]:

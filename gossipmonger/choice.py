@@ -74,10 +74,12 @@ def choose_deltas(
         order: "depth", "breadth" or "drawn".
         random: Draws the order, unless it is depth.
         horizon: Of those that have more, as many are returned as have so many deltas together, those whose turn is next first,
-            and beside them `limit` others, drawn; for 0, one. Who asks is told of them in each message, and of more than can be
+            and beside them at most `limit` others, drawn; for 0, one. Who asks is told of them in each message, and of more than can be
             told in all the messages to come it is no use to speak.
     """
     counts = _Counts(lacking)
+    if len(lacking) <= horizon:
+        counts.count_all()
     if order == "depth":
         # Equals stay in the digest's order, from a place that is drawn: everybody's digest may have the same one.
         start = int(random.random() * len(lacking))
@@ -100,7 +102,7 @@ def choose_deltas(
     for number, turn in enumerate(others):
         if left and together >= horizon:
             if horizon:
-                left += draw([other for other in others[number:] if counts[other]], limit, random)
+                left += [other for other in draw(others[number:], limit, random) if counts[other]]
             break
         if counts[turn]:
             left.append(turn)
@@ -109,10 +111,14 @@ def choose_deltas(
 
 
 class _Counts(dict[int, int]):
-    """How many deltas there are of each peer, by its place; counted when that is asked, since most are never told."""
+    """How many deltas there are of each peer, by its place; counted when that is asked, since it may be of few."""
 
     def __init__(self, lacking: Sequence[tuple[Peer, int]]) -> None:
         self._lacking = lacking
+
+    def count_all(self) -> None:
+        """Count those of all, which takes half the time of asking for each."""
+        self.update(enumerate([peer.log.count_after(version) for peer, version in self._lacking]))
 
     def __missing__(self, place: int) -> int:
         peer, version = self._lacking[place]
@@ -122,9 +128,10 @@ class _Counts(dict[int, int]):
 
 def _deepest_first(lacking: Sequence[tuple[Peer, int]], turns: list[int], counts: _Counts, limit: int) -> list[int]:
     """Return the turns in the order of counts, the highest first, as far as it matters to who may tell any."""
-    if len(turns) > limit:
-        # No two deltas have the same version. That bounds how many there are, and costs less than to count them.
-        bounds = [peer.max_version_seen - version for peer, version in lacking]
+    if len(counts) < len(turns) > limit:
+        # No two deltas have the same version, and none lies below the floor. That bounds how many there are, and costs less
+        # than to count them.
+        bounds = [peer.max_version_seen - (version if version > peer.floor else peer.floor) for peer, version in lacking]
         bounded = sorted(turns, key=bounds.__getitem__, reverse=True)
         first = sorted(bounded[:limit], key=counts.__getitem__, reverse=True)
         quotas = _depth(counts, first, limit)

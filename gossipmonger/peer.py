@@ -268,10 +268,6 @@ class Peer:
         """Whether a floor is noted, and what lies below it not dropped yet."""
         return self.noted > self.floor
 
-    def _is_whole(self) -> bool:
-        """Whether all is known here that anyone was heard to know, so that a noted floor can be settled."""
-        return self.max_version_seen >= self.heard and self.max_version_seen >= self.noted
-
     def settle(self) -> list[str]:
         """Drop what lies at or below the noted floor, once all that anyone was heard to know is known here.
 
@@ -281,7 +277,7 @@ class Peer:
         Returns:
             Keys that are gone by that, without a newer value.
         """
-        if self.noted <= self.floor or not self._is_whole():
+        if self.noted <= self.floor or self.max_version_seen < max(self.noted, self.heard):
             return []
         self.floor = self.noted
         gone = []
@@ -320,13 +316,15 @@ class Peer:
 
     def entry(self) -> Entry:
         """Return what a digest says of this peer: the same entry again, if nothing has changed."""
-        old, heard = self._entry, self.heard if self.heard > self.max_version_seen else 0
-        # Who waits for the next round to settle need not keep it from others until then: they would wait for one more.
-        floor = self.noted if self.noted > self.floor and self._is_whole() else self.floor
+        old, version, floor, heard = self._entry, self.max_version_seen, self.floor, self.heard
+        if heard <= version:
+            heard = 0
+            if floor < self.noted <= version:  # which the next round settles; others need not wait for that, and for one more
+                floor = self.noted
         stem = None
         if (
             old is not None
-            and old.version == self.max_version_seen
+            and old.version == version
             and old.floor == floor
             and old.heard == heard
             and old.left == self.left
@@ -335,7 +333,7 @@ class Peer:
             if old.heartbeat == self.heartbeat:
                 return old
             stem = old.stem
-        entry = Entry(self.id, self.max_version_seen, self.transport, self.heartbeat, floor, heard, self.left, stem)
+        entry = Entry(self.id, version, self.transport, self.heartbeat, floor, heard, self.left, stem)
         self._entry = entry
         return entry
 

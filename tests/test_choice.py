@@ -127,10 +127,11 @@ def test_of_equals_it_is_drawn_who_is_told_first_in_depth_s_order_too() -> None:
 def test_in_depth_s_order_nobody_is_told_of_while_another_has_more(writes: list[tuple[list[str], int]], limit: int) -> None:
     lacking = []
     for number, (keys, known) in enumerate(writes):
-        peer = Peer(f"p{number}")
-        for version, key in enumerate(keys, 1):
+        floor = 1_000 * (number % 2)
+        peer = Peer(f"p{number}", floor=floor)
+        for version, key in enumerate(keys, floor + 1):
             peer.update_with_delta(key, version, version)  # of what is written again there is one delta, and a gap
-        lacking.append((peer, known))
+        lacking.append((peer, known and floor + known))
     told = Counter(delta[0] for delta in choose_deltas(lacking, limit, "depth", random.Random(0))[0])
     counts = [(peer.count_after_version(known), told[peer.id]) for peer, known in lacking]
     assert sum(told.values()) == min(limit, sum(count for count, _ in counts))
