@@ -74,8 +74,8 @@ def choose_deltas(
         order: "depth", "breadth" or "drawn".
         random: Draws the order, unless it is depth.
         horizon: Of those that have more, as many are returned as have so many deltas together, those whose turn is next first,
-            and beside them at most `limit` others, drawn; for 0, one. Who asks is told of them in each message, and of more than
-            can be told in all the messages to come it is no use to speak.
+            and beside them at most `limit` others, drawn; for 0, one. Who asks is told of them in each message, and it is no
+            use to speak of more than can be told in all the messages to come.
     """
     counts = _Counts(lacking)
     if len(lacking) <= horizon:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from typing import Any
@@ -123,8 +124,14 @@ def test_of_equals_it_is_drawn_who_is_told_first_in_depth_s_order_too() -> None:
     assert len(first) == 5
 
 
-@given(st.lists(st.tuples(st.lists(st.sampled_from("abcd"), max_size=9), st.integers(0, 9)), max_size=9), st.integers(1, 6))
-def test_in_depth_s_order_nobody_is_told_of_while_another_has_more(writes: list[tuple[list[str], int]], limit: int) -> None:
+@given(
+    st.lists(st.tuples(st.lists(st.sampled_from("abcd"), max_size=9), st.sampled_from([0, 0, 2, 5])), max_size=9),
+    st.sampled_from([1, 1, 2, 6]),
+    st.sampled_from([0, 3, math.inf]),
+)
+def test_in_depth_s_order_nobody_is_told_of_while_another_has_more(
+    writes: list[tuple[list[str], int]], limit: int, horizon: float
+) -> None:
     lacking = []
     for number, (keys, known) in enumerate(writes):
         floor = 1_000 * (number % 2)
@@ -132,7 +139,7 @@ def test_in_depth_s_order_nobody_is_told_of_while_another_has_more(writes: list[
         for version, key in enumerate(keys, floor + 1):
             peer.update_with_delta(key, version, version)  # of what is written again there is one delta, and a gap
         lacking.append((peer, known and floor + known))
-    told = Counter(delta[0] for delta in choose_deltas(lacking, limit, "depth", random.Random(0))[0])
+    told = Counter(delta[0] for delta in choose_deltas(lacking, limit, "depth", random.Random(0), horizon)[0])
     counts = [(peer.count_after_version(known), told[peer.id]) for peer, known in lacking]
     assert sum(told.values()) == min(limit, sum(count for count, _ in counts))
     assert min([count for count, of in counts if of], default=9) >= max([count for count, of in counts if not of], default=0)
