@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gossipmonger import Peer, RemotePeer
@@ -125,10 +125,12 @@ def test_of_equals_it_is_drawn_who_is_told_first_in_depth_s_order_too() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.lists(st.sampled_from("abcd"), max_size=9), st.sampled_from([0, 0, 2, 5])), max_size=9),
+    st.lists(st.tuples(st.lists(st.sampled_from("aab"), max_size=9), st.sampled_from([0, 0, 2, 5])), max_size=9),
     st.sampled_from([1, 1, 2, 6]),
     st.sampled_from([0, 3, math.inf]),
 )
+@example([(list("ab"), 0), (list("aaaaa"), 0)], 1, 0)
+@example([(list("aaaaa"), 0), (list("ab"), 0)], 1, 0)
 def test_in_depth_s_order_nobody_is_told_of_while_another_has_more(
     writes: list[tuple[list[str], int]], limit: int, horizon: float
 ) -> None:
