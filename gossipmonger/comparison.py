@@ -111,7 +111,7 @@ class Comparison:
         known, by_reference = roll.heartbeats, self._membership.by_reference
         if heartbeats != known:
             later = []
-            # Of one depth, since `zip` uses its tuple again if nobody else has it.
+            # Not by `enumerate`, which would make a tuple anew for each.
             for number, heartbeat, before in zip(range(len(known)), heartbeats, known, strict=True):
                 if heartbeat > before:
                     called[number].hear(heartbeat + floors[number], now)

@@ -21,7 +21,7 @@ is to do, in order, and the caller's duties are few:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 from typing import Any
@@ -49,6 +49,9 @@ _FAIR, _FAIR_IN_FLOW = 8, 3
 
 #: Share of the peers up to which a reply has an entry for each: so many entries are as long as two numbers for everyone.
 _FEW = 0.1
+
+#: Makes an event of a tuple, in half the time that a call of `Event` takes.
+_event: Callable[[tuple[str, tuple[Any, ...]]], Event] = partial(tuple.__new__, Event)
 
 #: Live peers that a node that leaves tells so itself; they tell the others.
 _FAREWELLS = 5
@@ -338,7 +341,6 @@ class Protocol:
         """Write those that are new and leave no gap, and pass those of a rumour on in rumours."""
         changed: dict[str, Peer] = {}
         last, peer = "", None  # deltas of one peer mostly stand together
-        event = partial(tuple.__new__, Event)  # which takes half of the time of a call of `Event`
         for delta in deltas:
             if len(delta) == 5:
                 id, key, value, version, after = delta
@@ -362,7 +364,7 @@ class Protocol:
                 if old is not NOTHING:
                     output.append(Event("delete", (id, key)))
             elif old is NOTHING or not same(old, value):
-                output.append(event(("update", (id, key, value))))
+                output.append(_event(("update", (id, key, value))))
         for peer in changed.values():
             self.membership.put(peer)
 

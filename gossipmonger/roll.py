@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from array import array
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from hashlib import blake2b
 from operator import add, attrgetter, sub
@@ -41,20 +41,15 @@ class Roll:
 
     Args:
         peers: All that a node tells of, itself among them.
-
-    Attributes:
-        heartbeats: The heartbeats of those called, less their floors; there once something has been called or read.
-        versions: Their versions, less their floors; both arrays have the same width, the least that does.
     """
 
-    heartbeats: array[int]
-    versions: array[int]
+    # All but what tells whether it holds is worked out when it is asked for first: while a cluster forms, each round has
+    # another roll, and nobody calls it.
 
     def __init__(self, peers: Iterable[Peer]) -> None:
         self._peers = list(peers)
         self._said = {peer.id: (peer.transport, peer.floor, peer.left) for peer in self._peers}
         self._changed = False
-        self._behind: dict[str, Peer] | None = None  # None until there are numbers: see `_number`
 
     @cached_property
     def called(self) -> list[Peer]:
@@ -67,21 +62,30 @@ class Roll:
         return [self._said[peer.id][1] for peer in self.called]
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {peer.id: number for number, peer in enumerate(self.called)}
-
-    @property
     def behind(self) -> dict[str, Peer]:
         """Those of whom anyone was heard to know more, by their ids."""
-        return self._number()
+        return {peer.id: peer for peer in self.called if peer.behind}
 
-    def _number(self) -> dict[str, Peer]:
-        """Make the numbers, unless they are there; while a cluster forms, each round has another roll, that nobody calls."""
-        if self._behind is None:
-            versions = array("q", map(sub, map(_version, self.called), self.floors))
-            self.heartbeats, self.versions = _narrowed(self._heartbeats(), versions)
-            self._behind = {peer.id: peer for peer in self.called if peer.behind}
-        return self._behind
+    @property
+    def heartbeats(self) -> array[int]:
+        """Their heartbeats, less their floors."""
+        return self._numbers[0]
+
+    @property
+    def versions(self) -> array[int]:
+        """Their versions, less their floors; both arrays have the same width, the least that does."""
+        return self._numbers[1]
+
+    @cached_property
+    def _numbers(self) -> list[array[int]]:
+        return _narrowed(self._now(_heartbeat), self._now(_version))
+
+    def _now(self, number: Callable[[Peer], int]) -> array[int]:
+        return array("q", map(sub, map(number, self.called), self.floors))
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {peer.id: place for place, peer in enumerate(self.called)}
 
     @cached_property
     def basis(self) -> str:
@@ -101,7 +105,7 @@ class Roll:
 
     def number(self, id: str) -> int | None:
         """Return the place of the peer with this id among those called, None if it is not there."""
-        return self._numbers.get(id)
+        return self._places.get(id)
 
     def note(self, peer: Peer) -> None:
         """Note what has become of a peer, which need not be in the roll."""
@@ -112,24 +116,24 @@ class Roll:
         if peer.floor != floor or peer.left != left or (peer.transport is not transport and peer.transport != transport):
             self._changed = True
             return
-        if self._behind is None:
-            return
-        number = self._numbers[peer.id]
+        if "behind" in self.__dict__:
+            if peer.behind:
+                self.behind[peer.id] = peer
+            else:
+                self.behind.pop(peer.id, None)
+        if "_numbers" in self.__dict__:
+            self._write(self._places[peer.id], peer.heartbeat - floor, peer.max_version_seen - floor)
+
+    def _write(self, place: int, heartbeat: int, version: int) -> None:
         try:
-            self.heartbeats[number] = peer.heartbeat - floor
-            self.versions[number] = peer.max_version_seen - floor
+            self.heartbeats[place], self.versions[place] = heartbeat, version
         except OverflowError:
             self._widen()
-            self.note(peer)
-            return
-        if peer.behind:
-            self._behind[peer.id] = peer
-        else:
-            self._behind.pop(peer.id, None)
+            self._write(place, heartbeat, version)
 
     def _widen(self) -> None:
         code = _CODES[2 * self.heartbeats.itemsize]
-        self.heartbeats, self.versions = array(code, self.heartbeats), array(code, self.versions)
+        self._numbers = [array(code, numbers) for numbers in self._numbers]
 
     def holds(self, peers: list[Peer]) -> bool:
         """Whether it is the roll of these peers as they are now."""
@@ -137,15 +141,11 @@ class Roll:
 
     def note_heartbeats(self) -> None:
         """Note the heartbeats of all."""
-        if self._behind is not None:
-            self.heartbeats, self.versions = _narrowed(self._heartbeats(), self.versions)
-
-    def _heartbeats(self) -> array[int]:
-        return array("q", map(sub, map(_heartbeat, self.called), self.floors))
+        if "_numbers" in self.__dict__:
+            self._numbers = _narrowed(self._now(_heartbeat), self.versions)
 
     def call(self) -> str:
         """Return the basis, then all heartbeats and all versions, less the floors, low byte first; in base64 as a whole."""
-        self._number()
         numbers = self.heartbeats + self.versions
         if sys.byteorder == "big":
             numbers.byteswap()
@@ -161,7 +161,6 @@ class Roll:
         code = _CODES.get(len(packed) // (2 * count))
         if code is None or len(packed) % (2 * count) or not call.startswith(self.basis):
             return None
-        self._number()
         numbers = array(code, packed)
         if sys.byteorder == "big":
             numbers.byteswap()

@@ -43,9 +43,7 @@ class Known:
         return compared
 
     def roll(self) -> Roll:
-        roll = self.membership.roll(self.membership.told_of(NOW, *self.membership.others()))
-        assert roll.read(roll.call()) == (roll.heartbeats, roll.versions)
-        return roll
+        return self.membership.roll(self.membership.told_of(NOW, *self.membership.others()))
 
 
 class Counting(MemoryStorage):
