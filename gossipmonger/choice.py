@@ -164,7 +164,7 @@ def _breadth(counts: list[int], limit: int) -> list[int]:
 
 def _tell(peer: Peer, after: int, quota: int) -> list[list[Any]]:
     deltas: list[list[Any]] = []
-    for key, value, version in peer.deltas_after_version(after, quota):
+    for key, value, version in peer.log.first_after(after, quota):
         deltas.append([peer.id, key, value, version, after])
         after = version
     return deltas
