@@ -160,10 +160,11 @@ def run(quick: bool) -> Section:
 A client, a program in C on a core of its own, sends one message over and over, each on a new connection, and waits for the
 node's FIN: one after the other, and 8 at once. The message is a digest as the original makes them, in sync with what the node
 knows, the same bytes to each. As between Node nodes when nothing changes, each says what the one before it said, which ours has
-read before and looks up. Ours lets the client go when it has read the message, since a Node node reads no answer, and handles it
-then; a run is over when all are handled. The node has a process to itself on the other core. The nodes take turns. Messages a second,
-and the node's CPU time for each; then how many times as many they are as the original's, and how many times as many they would be
-by the CPU time alone, which what else the machine does changes less; turn by turn, in the median, with the range.
+read before and looks up. Ours lets the client go when it has read the message, since a Node node reads no answer, and then
+handles it; a run is over when all are handled. The node has a process to itself on the other core. The nodes take turns.
+Messages a second, and the node's CPU time for each; then how many times as many they are as the original's, and how many
+times as many they would be by the CPU time alone, which what else the machine does changes less; turn by turn, in the
+median, with the range.
 {without()}""",
         header=[
             "entries",
