@@ -144,10 +144,12 @@ def _depth(counts: Mapping[int, int], turns: list[int], limit: int) -> list[int]
     """Return how many deltas each may tell, in the order of turns, of those that may tell any."""
     quotas = []
     for turn in turns:
-        quotas.append(min(counts[turn], limit))
-        limit -= quotas[-1]
-        if not limit:
+        count = counts[turn]
+        if count >= limit:
+            quotas.append(limit)
             break
+        quotas.append(count)
+        limit -= count
     return quotas
 
 
