@@ -249,14 +249,14 @@ class Protocol:
         own = None if digest is None else _entry_of(sender.id, digest)
         if own is None or own.reply:
             self._asking.answered(now, sender.id)
-        parts = (("deltas receive", deltas), ("digest receive", digest))
-        first, *second = [Event(name, (sender, part)) for name, part in parts if part is not None]
-        output: Output = [first]
+        received = [] if deltas is None else [Event("deltas receive", (sender, deltas))]
+        received += [] if digest is None else [Event("digest receive", (sender, digest))]
+        output: Output = [*received[:1]]
         peer = self.membership.contact(now, sender, own, output)
         if deltas is not None:
             self._take_deltas(deltas, own is not None and own.rumor, output)
         if digest is not None:
-            output += second
+            output += received[1:]
             self._take_digest(now, sender, digest, own, peer, output)
         return output
 

@@ -40,12 +40,14 @@ def test_a_peer_s_entry_is_made_anew_when_it_has_changed_and_not_before() -> Non
         lambda: setattr(peer, "left", True),
         lambda: setattr(peer, "transport", {"host": "elsewhere", "port": 2}),
         lambda: peer.update_with_delta("k", 2, 12),
-        peer.settle,
     ):
         change()
         assert peer.entry() is peer.entry()
         assert all(peer.entry() != entry for entry in entries)
         entries.append(peer.entry())
+    peer.settle()
+    assert peer.floor == 10
+    assert peer.entry() is entries[-1]  # it said so already
 
 
 def test_the_text_is_of_the_entry_and_not_of_the_one_before_it() -> None:
