@@ -221,10 +221,9 @@ class Membership:
             peer.ours = True  # a Node node has no floors
         # Of two messages of the owner that overtook each other, the later heartbeat tells which is its last word.
         peer.hear_of(entry.heard or entry.version, entry.floor, by_owner and later)
-        if peer.noted > peer.floor:
+        if peer.unsettled:
             self._unsettled.add(id)
-            if peer.max_version_seen >= peer.heard:
-                self._settle(peer, output)
+            self._settle(peer, output)
         self.put(peer)
         return peer
 

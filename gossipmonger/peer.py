@@ -8,7 +8,7 @@ algorithm rests on: *whoever holds version n of a peer holds all that is still c
 `floor` is what that invariant needs to forget: a version at or below which nothing of the peer exists any more. The owner
 raises it, after a restart and when it compacts, and re-issues above it what is still current. A replica that is told of a
 floor may drop what lies below only when it has all that was re-issued; until then it keeps a *note*, so that a key that
-lives on does not blink out of sight. It passes a floor on only when it is *settled*, after that.
+lives on does not blink out of sight. It passes a floor on only once that can be *settled*.
 """
 
 from __future__ import annotations
@@ -268,6 +268,9 @@ class Peer:
         """Whether a floor is noted, and what lies below it not dropped yet."""
         return self.noted > self.floor
 
+    def _can_settle(self) -> bool:
+        return self.max_version_seen >= self.noted and self.max_version_seen >= self.heard
+
     def settle(self) -> list[str]:
         """Drop what lies at or below the noted floor, once all that anyone was heard to know is known here.
 
@@ -277,7 +280,7 @@ class Peer:
         Returns:
             Keys that are gone by that, without a newer value.
         """
-        if self.noted <= self.floor or self.max_version_seen < max(self.noted, self.heard):
+        if not (self.unsettled and self._can_settle()):
             return []
         self.floor = self.noted
         gone = []
@@ -316,11 +319,10 @@ class Peer:
 
     def entry(self) -> Entry:
         """Return what a digest says of this peer: the same entry again, if nothing has changed."""
-        old, version, floor, heard = self._entry, self.max_version_seen, self.floor, self.heard
-        if heard <= version:
-            heard = 0
-            if floor < self.noted <= version:  # which the next round settles; others need not wait for that, and for one more
-                floor = self.noted
+        old, version, floor = self._entry, self.max_version_seen, self.floor
+        heard = self.heard if self.heard > version else 0
+        if self.noted > floor and self._can_settle():  # as the next round will; others need not wait for that, and one more
+            floor = self.noted
         stem = None
         if (
             old is not None
