@@ -61,7 +61,7 @@ def choose_partners(
 def choose_deltas(
     lacking: Sequence[tuple[Peer, int]], limit: int, order: str, random: Random, horizon: float = inf
 ) -> tuple[list[list[Any]], list[Peer]]:
-    """Return at most `limit` deltas, `[peer id, key, value, version, after]`, and peers that have more to tell.
+    """Return at most `limit` deltas, as `Peer.tell` makes them, and peers that have more to tell.
 
     Those of one peer go in ascending version, whatever the order; without that a digest's one number would not do. The
     orders of van Renesse et al., section 3.1: scuttle-depth tells the peer with most deltas first, as long as there is room;
@@ -87,7 +87,7 @@ def choose_deltas(
     else:
         turns = draw(range(len(lacking)), len(lacking), random)
     quotas = _breadth([counts[turn] for turn in turns], limit) if order == "breadth" else _depth(counts, turns, limit)
-    told = [_tell(lacking[turn][0], lacking[turn][1], quota) for turn, quota in zip(turns, quotas, strict=False)]
+    told = [lacking[turn][0].tell(lacking[turn][1], quota) for turn, quota in zip(turns, quotas, strict=False)]
     if order == "breadth":
         deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
     else:
@@ -162,11 +162,3 @@ def _breadth(counts: list[int], limit: int) -> list[int]:
         limit -= min(limit, len(open_))
         open_ = [index for index in open_ if quotas[index] < counts[index]]
     return quotas
-
-
-def _tell(peer: Peer, after: int, quota: int) -> list[list[Any]]:
-    deltas: list[list[Any]] = []
-    for key, value, version in peer.log.first_after(after, quota):
-        deltas.append([peer.id, key, value, version, after])
-        after = version
-    return deltas

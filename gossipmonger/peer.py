@@ -9,6 +9,10 @@ algorithm rests on: *whoever holds version n of a peer holds all that is still c
 raises it, after a restart and when it compacts, and re-issues above it what is still current. A replica that is told of a
 floor may drop what lies below only when it has all that was re-issued; until then it keeps a *note*, so that a key that
 lives on does not blink out of sight. It passes a floor on only once that can be *settled*.
+
+A delta that leaps over versions, because they were written again since, says how far its sender's own knowledge reached
+(`more`). Up to there, what was leapt over has been written again or removed, so until the replica knows everything up to
+that point it may lack the new place of a key that it holds below. That point is `whole`; `heard` never falls below it.
 """
 
 from __future__ import annotations
@@ -75,6 +79,7 @@ class Peer:
         floor: A version at or below which nothing of it exists.
         heartbeat: How many digests it has sent, as far as known; -1 if nobody has counted.
         left: Whether it has said good-bye.
+        whole: The version up to which a replica must know everything before it misses nothing; a storage keeps it.
 
     Attributes:
         arrivals: The window of intervals between its signs of life.
@@ -101,6 +106,7 @@ class Peer:
         "ours",
         "told_at",
         "transport",
+        "whole",
     )
 
     def __init__(
@@ -117,6 +123,7 @@ class Peer:
         floor: int = 0,
         heartbeat: int = -1,
         left: bool = False,
+        whole: int = 0,
     ) -> None:
         self.id = id
         self.transport = transport
@@ -127,7 +134,7 @@ class Peer:
         self.heartbeat = heartbeat
         self.noted = 0
         self.told_at: Any = None
-        self.heard = 0
+        self.heard = self.whole = whole
         self.arrivals = PhiAccrual(intervals, last_time, max_intervals)
         self.log = Log()
         self._tombstones = 0
@@ -225,7 +232,7 @@ class Peer:
 
     # Writing, as a replica
 
-    def update_with_delta(self, key: str, value: Any, version: int, after: int | None = None) -> str | None:
+    def update_with_delta(self, key: str, value: Any, version: int, after: int | None = None, more: int = 0) -> str | None:
         """Write as a replica: take the delta if its version is above all known ones, and no gap lies between.
 
         Args:
@@ -233,26 +240,31 @@ class Peer:
             value: A JSON value that nobody else will change.
             version: Its version.
             after: The version above which the delta is the next one; None if its sender does not say.
+            more: How far above `version` the sender's own knowledge of this peer reached.
 
         Returns:
             The key if it was written, otherwise None.
         """
-        return None if self.take(key, value, version, after) is REFUSED else key
+        return None if self.take(key, value, version, after, more) is REFUSED else key
 
-    def take(self, key: str, value: Any, version: int, after: int | None = None) -> Any:
+    def take(self, key: str, value: Any, version: int, after: int | None = None, more: int = 0) -> Any:
         """Do the same; return the value that was there, `NOTHING` for none, `REFUSED` if the delta is not written."""
         if version <= self.max_version_seen or (after is not None and after > self.max_version_seen):
             return REFUSED
         self.max_version_seen = version
+        if more and version + more > self.whole:
+            self.whole = version + more
+            self.heard = max(self.heard, self.whole)
         return self._write(key, value, version)
 
     def hear_of(self, version: int, floor: int, by_owner: bool) -> None:
         """Note what someone told: that it knows, or has heard of, `version` of this peer, and nothing of it up to `floor`.
 
-        What the owner itself says replaces what others said: that may be of a life that is gone with all its data.
+        What the owner itself says replaces what others said: that may be of a life that is gone with all its data. But an
+        older word of the owner does not take back how far the knowledge of a delta's sender reached.
         """
         if by_owner or version > self.heard:
-            self.heard = version
+            self.heard = max(version, self.whole)
         if by_owner or floor > self.noted:
             self.noted = floor
             if version == floor > self.max_version_seen:
@@ -312,6 +324,21 @@ class Peer:
             limit: At most so many deltas, the oldest ones; None for all.
         """
         return self.log.first_after(version, limit)
+
+    def tell(self, after: int, limit: int | None = None) -> list[list[Any]]:
+        """Return the writes above `after` as deltas, `[id, key, value, version, after]`, at most `limit` of them.
+
+        One that leaps over versions has `more` at its end, if more than its own version is known here.
+        """
+        known = max(self.max_version_seen, self.whole)
+        deltas: list[list[Any]] = []
+        for key, value, version in self.log.first_after(after, limit):
+            delta = [self.id, key, value, version, after]
+            if version - after > 1 and known > version:
+                delta.append(known - version)
+            deltas.append(delta)
+            after = version
+        return deltas
 
     def count_after_version(self, version: int) -> int:
         """Return how many deltas there are above `version`, without making them."""

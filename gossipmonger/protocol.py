@@ -342,10 +342,8 @@ class Protocol:
         changed: dict[str, Peer] = {}
         last, peer = "", None  # deltas of one peer mostly stand together
         for delta in deltas:
-            if len(delta) == 5:
-                id, key, value, version, after = delta
-            else:
-                (id, key, value, version), after = delta[:4], delta[4] if len(delta) > 4 else None
+            id, key, value, version = delta[:4]
+            after, more = delta[4] if len(delta) > 4 else None, delta[5] if len(delta) > 5 else 0
             if id == self._local.id:
                 continue  # nobody but the owner writes its state
             if id != last:
@@ -354,7 +352,7 @@ class Protocol:
                 output.append(Event("unknown peer", (id,)))
                 continue
             before = peer.max_version_seen
-            old = peer.take(key, value, version, after)
+            old = peer.take(key, value, version, after, more)
             if old is REFUSED:
                 continue
             changed[id] = peer

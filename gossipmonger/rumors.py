@@ -77,7 +77,7 @@ class Rumors:
 
 
 def choose_news(news: Mapping[str, int], get: Callable[[str], Peer | None]) -> tuple[list[list[Any]], list[Peer]]:
-    """Return a rumour's deltas, `[peer id, key, value, version, after]`, as far as there is room, and the peers they are of.
+    """Return a rumour's deltas, as `Peer.tell` makes them, as far as there is room, and the peers they are of.
 
     Those of one peer go in ascending version. A peer whose deltas do not fit, or not all, is among the peers even so: the
     digest tells that there is more. Of a flood, which does not fit, only the first few are told, so that whoever hears of it
@@ -95,12 +95,12 @@ def choose_news(news: Mapping[str, int], get: Callable[[str], Peer | None]) -> t
         if peer is None or peer.max_version_seen <= after:
             continue  # forgotten since
         peers.append(peer)
-        for key, value, version in peer.deltas_after_version(after, room // _FRAME):
-            size = _FRAME + len(id) + len(key) + values.size(value)
+        for delta in peer.tell(after, room // _FRAME):
+            size = _FRAME + len(id) + len(delta[1]) + values.size(delta[2])
             if size > room:
                 break
             room -= size
-            deltas.append([id, key, value, version, after])
-            after = version
+            deltas.append(delta)
+            after = delta[3]
         fits = fits and after == peer.max_version_seen
     return deltas if fits else deltas[:_SOME], peers

@@ -78,7 +78,7 @@ def test_depth_tells_the_peer_with_most_first_and_is_cut_at_the_limit() -> None:
         ["many", "k1", 1, 2, 1],
         ["many", "k2", 2, 3, 2],
         ["many", "k3", 3, 4, 3],
-        ["few", "x", 0, 8, 0],
+        ["few", "x", 0, 8, 0, 1],  # it leaps, and 9 is known too
         ["few", "y", 0, 9, 8],
     ]
     assert choose_deltas([(FEW, 0), (MANY, 1)], 10, "depth", chance) == (whole, [])

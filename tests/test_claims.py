@@ -18,7 +18,7 @@ def test_a_version_under_our_id_that_we_never_issued_is_left_far_below() -> None
     floor = local.floor
     assert 1_000 + 2**20 <= floor < 1_000 + 2**21
     assert local.data == {"x": (1, floor + 1), "y": (2, floor + 2)}
-    assert (sends(output)[0].deltas or [])[0] == ["a", "x", 1, floor + 1, 1_000]
+    assert (sends(output)[0].deltas or [])[0] == ["a", "x", 1, floor + 1, 1_000, 1]
 
 
 def test_two_lives_that_hear_of_the_same_version_do_not_meet() -> None:

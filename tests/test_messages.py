@@ -165,7 +165,7 @@ def test_the_deepest_value_that_update_takes_comes_back() -> None:
 
 def test_what_a_later_version_adds_is_ignored() -> None:
     sender = {**SENDER, "later": 1}
-    deltas = {"later": {"x": []}, "deltas": [[*DELTA, 1731, {"later": 1}]], "sender": sender}
+    deltas = {"later": {"x": []}, "deltas": [[*DELTA, 1731, 0, {"later": 1}]], "sender": sender}
     digest = {"later": None, "digest": [{**ENTRY, "later": [1]}], "sender": sender}
     heard = decode(json.dumps(deltas).encode())
     assert heard.sender == A
@@ -242,6 +242,7 @@ BAD_PLACES: list[tuple[int, Any, str]] = [
     *[(2, bad, "holds an infinite number or is nested too deep") for bad in BAD_TRANSPORTS],
     *[(3, bad, "no version") for bad in BAD_VERSIONS],
     *[(4, bad, "no version below") for bad in [*BAD_VERSIONS, DELTA[3]]],
+    *[(5, bad, "not from 0 to") for bad in [*BAD_VERSIONS, MAX_VERSION - DELTA[3] + 1]],
 ]
 
 
@@ -260,7 +261,8 @@ def test_a_field_that_an_entry_lacks_is_named(field: str) -> None:
 
 @pytest.mark.parametrize(("place", "bad", "words"), BAD_PLACES)
 def test_a_bad_place_of_a_delta_is_named(place: int, bad: Any, words: str) -> None:
-    what = refused(message(deltas=[DELTA, [*DELTA[:place], bad, *DELTA[place + 1 :]], None]))
+    whole = [*DELTA, 1731, 0]
+    what = refused(message(deltas=[DELTA, [*whole[:place], bad, *whole[place + 1 :]], None]))
     assert what.startswith(f"deltas[1][{place}] ")
     assert words in what
 

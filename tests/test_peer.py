@@ -301,3 +301,27 @@ def test_who_is_told_of_an_owner_late_has_in_the_end_what_the_owner_has(steps: l
     tell()
     assert replica.data == owner.data
     assert replica.floor == owner.floor
+
+
+def test_a_delta_that_leaps_says_how_far_its_sender_knows() -> None:
+    peer = Peer("a", data={"x": (1, 3), "y": (2, 4), "z": (3, 7)})
+    assert peer.tell(0) == [["a", "x", 1, 3, 0, 4], ["a", "y", 2, 4, 3], ["a", "z", 3, 7, 4]]
+    assert peer.tell(4, 1) == [["a", "z", 3, 7, 4]]
+    heard_of_more = Peer("a", data={"z": (3, 7)}, whole=9)
+    assert heard_of_more.tell(4) == [["a", "z", 3, 7, 4, 2]]
+
+
+def test_a_replica_settles_no_floor_before_it_knows_what_a_delta_s_sender_knew() -> None:
+    replica = Peer("a", data={"k": (1, 1)}, max_version_seen=3)
+    replica.take("x", 2, 7, after=3, more=1)  # 6 was leapt over; its key stands at 8 now, and may be k
+    assert (replica.whole, replica.heard, replica.behind) == (8, 8, True)
+    replica.hear_of(7, 5, by_owner=True)  # older than the delta: the owner stood at 7 then
+    assert (replica.heard, replica.settle()) == (8, [])
+    replica.take("k", 3, 8, after=7)
+    assert (replica.settle(), replica.data) == ([], {"x": (2, 7), "k": (3, 8)})
+
+
+def test_a_stored_replica_still_knows_that_it_is_not_whole() -> None:
+    replica = Peer("a", data={"k": (1, 1), "x": (2, 7)}, whole=8)
+    replica.hear_of(7, 5, by_owner=True)
+    assert (replica.settle(), sorted(replica.data)) == ([], ["k", "x"])

@@ -72,7 +72,7 @@ def test_news_are_what_the_log_has_after_the_version_where_they_begin() -> None:
         "c": Peer("c", max_version_seen=9),
     }
     deltas, told = choose_news({"a": 3, "b": 4, "gone": 1, "c": 2}, peers.get)
-    assert deltas == [["a", "x", 1, 5, 3], ["a", "y", TOMBSTONE, 8, 5]]
+    assert deltas == [["a", "x", 1, 5, 3, 3], ["a", "y", TOMBSTONE, 8, 5]]
     assert told == [peers["a"], peers["c"]]
 
 

@@ -35,7 +35,7 @@ class Message(NamedTuple):
 
     Attributes:
         sender: Who sent it, by its own word.
-        deltas: What it told, each `[peer id, key, value, version]` and maybe `after`; None if it had none.
+        deltas: What it told, each `[peer id, key, value, version]`, maybe `after` and `more`; None if it had none.
         digest: What it knows, an entry for each peer; None if it had none.
     """
 
@@ -179,6 +179,8 @@ def _check_delta(delta: Any, index: int, source: object) -> None:
         raise MessageError(f"deltas[{index}][3] is {reprlib.repr(version)}, no version", source)
     if len(delta) > 4 and (type(delta[4]) is not int or not 0 <= delta[4] < version):
         raise MessageError(f"deltas[{index}][4] is {reprlib.repr(delta[4])}, no version below {version}", source)
+    if len(delta) > 5 and (type(delta[5]) is not int or not 0 <= delta[5] <= MAX_VERSION - version):
+        raise _not_from(f"deltas[{index}][5]", delta[5], 0, MAX_VERSION - version, source)
 
 
 def checked_entry(item: Any, index: int, source: object, reachable: Callable[[Any], bool]) -> Entry:

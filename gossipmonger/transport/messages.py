@@ -19,9 +19,10 @@ The third goes to peers of ours only: a Node node reads the one and drops the ot
     roll        a text in base64, in the sender's own entry: see `gossipmonger.roll`
     flow        [rho, tau] or [rho, tau, grant], in the sender's own entry: see `gossipmonger.flow`
 
-A delta is `[peer id, key, value, version]` and optionally `after`, the version after which it comes. A Node node ignores what
-it does not know, and so do we: that is how a protocol grows. A message is taken whole or refused whole, so everything in it is
-checked before anything of it is used.
+A delta is `[peer id, key, value, version]` and optionally `after`, the version after which it comes, and `more`, how far above
+its version its sender's knowledge reached, if it leaps over versions. A Node node ignores what it does not know, and so do we:
+that is how a protocol grows. A message is taken whole or refused whole, so everything in it is checked before anything of it
+is used.
 
 Where msgspec is installed (extra `fast`), it decodes and checks at once. What it does not take, if only because it is stricter
 than JSON's other parsers, is looked at again here: so what is refused, and the words for it, never depend on the extra.
