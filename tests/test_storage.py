@@ -46,6 +46,19 @@ class TestMemoryStorage(StorageContract):
         assert storage.get("a") is peer
         assert storage.live_peers()[0] is peer
 
+    def test_a_subclass_can_override_get(self) -> None:
+        asked: list[str] = []
+
+        class Watched(MemoryStorage):
+            def get(self, id: str) -> Peer | None:
+                asked.append(id)
+                return super().get(id)
+
+        storage, peer = Watched(), Peer("a")
+        storage.put("a", peer)
+        assert storage.get("a") is peer
+        assert asked == ["a"]
+
     def test_lists_are_in_the_order_of_coming_to_life_and_of_dying(self) -> None:
         storage = self.make_storage()
         peers = {id: Peer(id) for id in "dcba"}
