@@ -90,10 +90,6 @@ class Flow:
         self._credit -= 1
         return True
 
-    def withdraw(self, key: str) -> None:
-        """Let what waits of a key wait no more."""
-        self._waiting.pop(key, None)
-
     def admit(self, now: float) -> Iterator[tuple[str, Any]]:
         """Begin a round: measure the rate, and yield what waits as far as tau admits it."""
         self._rate += _WEIGHT * (self._offered / self._interval - self._rate)
