@@ -59,7 +59,7 @@ class Delivery:
         self._closed = False
         self._runner: threading.Thread | None = None  # runs a handler
         self._thread: threading.Thread | None = None  # our own, the latest
-        self._queue_lock = threading.Lock()  # guards all of the above
+        self._queue_lock = threading.Lock()  # guards all of the above but `_emit` and `_executor`, which never change
         self._changed = threading.Condition(self._queue_lock)
 
     @property
@@ -102,14 +102,20 @@ class Delivery:
             if not self._queue:
                 return
             self._active = True
+            thread = None
+            if self._executor is None:
+                thread = threading.Thread(target=self._run, name="gossipmonger-events", daemon=_main_ended())
+            self._thread = thread
         try:
-            if self._executor is not None:
+            if thread is None:
                 self._executor.submit(self._run)
             else:
-                self._thread = threading.Thread(target=self._run, name="gossipmonger-events", daemon=_main_ended())
-                self._thread.start()
+                thread.start()
         except BaseException:
-            self._active = False
+            with self._queue_lock:
+                self._active = False
+                self._thread = None
+                self._changed.notify_all()  # `close` may be waiting for a thread that never ran
             raise
 
     def _run(self) -> None:
@@ -167,8 +173,9 @@ class Delivery:
             if self.delivering:
                 return True
             finished = self._changed.wait_for(lambda: not self._active, timeout / 1000)
-        if finished and self._thread is not None:
-            self._thread.join()
+            thread = self._thread
+        if finished and thread is not None:
+            thread.join()
         return finished
 
 

@@ -85,7 +85,8 @@ class Rounds:
         self._timer.start()
 
     def _fire(self) -> None:
-        self._waits = False
+        with self._timer_lock:
+            self._waits = False
         self._run()
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ from gossipmonger import OverflowedError, RemotePeer
 from gossipmonger.delivery import Delivery
 from gossipmonger.output import Event
 
+from .guarded import guarded
 from .inline import Inline
 
 LONG = 10_000  # milliseconds that nothing here takes
@@ -345,6 +346,24 @@ def test_a_thread_that_can_not_be_started_is_the_callers_error_and_is_tried_agai
     post(delivery, LAST)
     assert handler.last.wait(10)
     assert handler.seen == [other(1), LAST]
+
+
+@pytest.mark.parametrize("own_thread", [True, False])
+def test_attributes_are_only_set_under_the_lock(own_thread: bool) -> None:
+    handler = Handler()
+    delivery = guarded(Delivery, "_queue_lock")(handler, None if own_thread else Inline())
+    post(delivery, other(1), update("b", "k", 1), LAST)
+    assert handler.last.wait(10)
+    assert delivery.close(LONG)
+    assert handler.seen == [other(1), update("b", "k", 1), LAST]
+
+
+def test_close_does_not_wait_for_a_thread_that_could_not_be_started() -> None:
+    delivery = guarded(Delivery, "_queue_lock")(Handler())
+    with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start")):
+        with pytest.raises(RuntimeError, match="can't start"):
+            post(delivery, other(1))
+    assert delivery.close(0)
 
 
 def test_an_executor_is_asked_once_for_all_that_waits_and_not_for_nothing(make: Make) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from gossipmonger.rounds import Rounds
 
+from .guarded import guarded
+
 
 class Timers:
     """Stands in for `threading.Timer`."""
@@ -150,3 +152,15 @@ def test_one_that_waits_is_not_hurried_by_another() -> None:
     assert [timer.seconds for timer in timers.made] == [0.04, 0.01]
     rounds.stop()
     assert timers.states == ["set", "cancelled"]
+
+
+def test_attributes_are_only_set_under_the_lock() -> None:
+    timers = Timers()
+    rounds: Rounds = guarded(Rounds, "_timer_lock")(timers, 250, lambda: rounds.arm())
+    rounds.begin()
+    rounds.arm()
+    timers.made[0].function()
+    rounds.arm_within(10)
+    rounds.stop()
+    rounds.close()
+    assert timers.states == ["cancelled", "cancelled"]
