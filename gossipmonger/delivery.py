@@ -84,6 +84,8 @@ class Delivery:
             self._queue.append(_Waiting(event, None))
 
     def _post_change(self, event: Event) -> None:
+        """Queue an `update` or `delete`. This requires holding `_queue_lock`."""
+        assert self._queue_lock.locked()
         id, key = event.args[:2]
         updates = self._updates.setdefault(id, {})
         waiting = updates.get(key)
@@ -144,6 +146,8 @@ class Delivery:
             self.kick()
 
     def _next(self) -> Event:
+        """Take the next event off the queue. This requires holding `_queue_lock`."""
+        assert self._queue_lock.locked()
         if self._dropped and self._others < MAX_WAITING:
             dropped, self._dropped = self._dropped, 0
             return Event("error", (OverflowedError(dropped),))

@@ -314,10 +314,14 @@ class Gossipmonger(Emitter):
             return as_dicts(self._protocol.digest(list(live_peers)))
 
     def _find(self, id: str) -> Peer | None:
+        """Return the peer with this id. This requires holding `_state_lock`."""
+        assert self._state_lock.locked()
         found: Peer | None = self.local_peer if id == self.local_peer.id else self.storage.get(id)
         return found
 
     def _seen(self, peer: Peer) -> Snapshot:
+        """Return what `view` needs of a peer. This requires holding `_state_lock`."""
+        assert self._state_lock.locked()
         if peer is self.local_peer:
             return Snapshot(peer, 0.0, self._protocol.waiting)
         return Snapshot(peer, peer.phi(self.options.clock()))

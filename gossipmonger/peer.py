@@ -57,8 +57,8 @@ class Kin(RemotePeer):
 class Peer:
     """One participant of the cluster as some node sees it; the local peer is one too.
 
-    A peer does not lock: the endpoint calls it under its own lock. Times are milliseconds since the epoch and always
-    arguments.
+    A peer has no lock of its own: reading or changing one that an endpoint knows requires holding that endpoint's lock. Times
+    are milliseconds since the epoch and always arguments.
 
     * State: `data`, `get`, `max_version_seen`, `floor`
     * Writing, the owner: `update_local`, `delete_local`, `crowded`, `reissue`

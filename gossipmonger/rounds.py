@@ -78,6 +78,8 @@ class Rounds:
                 self._set(milliseconds / 1000, self._make)
 
     def _set(self, seconds: float, make: Callable[[float, Callable[[], None]], Any]) -> None:
+        """Make a timer and start it. This requires holding `_timer_lock`."""
+        assert self._timer_lock.locked()
         self._waits = True
         self._timer = make(seconds, self._fire)
         self._timer.daemon = True  # a program that ends need not wait for the next round

@@ -358,6 +358,13 @@ def test_attributes_are_only_set_under_the_lock(own_thread: bool) -> None:
     assert handler.seen == [other(1), update("b", "k", 1), LAST]
 
 
+def test_the_helpers_of_the_queue_require_the_lock() -> None:
+    delivery = Delivery(Handler())
+    for call in (lambda: delivery._post_change(update("b", "k", 1)), delivery._next):
+        with pytest.raises(AssertionError):
+            call()
+
+
 def test_close_does_not_wait_for_a_thread_that_could_not_be_started() -> None:
     delivery = guarded(Delivery, "_queue_lock")(Handler())
     with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start")):

@@ -198,6 +198,13 @@ def test_rounds_follow_each_other_at_the_interval_until_stop() -> None:
     assert sim.messages == 14
 
 
+def test_reading_peers_requires_the_lock(make: Callable[..., Gossipmonger]) -> None:
+    node = make()
+    for call in (lambda: node._find("a"), lambda: node._seen(node.local_peer)):
+        with pytest.raises(AssertionError):
+            call()
+
+
 # Own state
 
 

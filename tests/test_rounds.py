@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from gossipmonger.rounds import Rounds
 
 from .guarded import guarded
@@ -164,3 +166,9 @@ def test_attributes_are_only_set_under_the_lock() -> None:
     rounds.stop()
     rounds.close()
     assert timers.states == ["cancelled", "cancelled"]
+
+
+def test_setting_a_timer_requires_the_lock() -> None:
+    rounds = Rounds(Timers(), 250, lambda: None)
+    with pytest.raises(AssertionError):
+        rounds._set(0.25, Timers())
