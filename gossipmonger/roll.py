@@ -172,7 +172,8 @@ class Roll:
         # A number that is too low says that its sender knows nothing, and does no harm.
         if numbers.itemsize > self._room and max(map(add, numbers, [*self.floors, *self.floors])) > MAX_VERSION:
             return None
-        return numbers[:count], numbers[count:]
+        # As wide as any number can be, since the caller writes into them what a peer of the roll has become meanwhile.
+        return array("q", numbers[:count]), array("q", numbers[count:])
 
 
 def _narrowed(*wide: array[int]) -> list[array[int]]:
