@@ -1,7 +1,8 @@
 """Claims: what others say of the node itself, where it is more than the node has ever said.
 
 That is what a former life of the id said, whose clock was ahead or whose disk is lost; or a forgery; or what another process
-says that has the same id. The node goes on far above it, so that its own word is the latest again.
+says that has the same id. The node goes on far above it, so that its own word is the latest again. A heartbeat is such a claim
+too: a former life that began at the same reading of the clock may have written other values under the very same versions.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ class Claims:
         """Go above an entry of the local peer that tells more than that peer's own."""
         local = self._local
         version = entry.heard or entry.version
+        lived = entry.heartbeat > local.heartbeat
         try:
-            if entry.heartbeat > local.heartbeat:
+            if lived:
                 local.heartbeat = self._above(entry.heartbeat)
                 self._encounter(now, output)
-            if version > local.max_version_seen or entry.floor > local.floor:
+            if lived or version > local.max_version_seen or entry.floor > local.floor:
                 local.reissue(self._above(max(version, local.max_version_seen)))
         except OverflowError as error:
             output.append(Event("error", (error,)))

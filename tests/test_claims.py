@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gossipmonger import DuplicateError, Peer
+from gossipmonger.simulation import Simulation
 
 from .protocols import NOW, B, a_peer, a_protocol, entry, events, sends
 
@@ -73,3 +74,23 @@ def test_a_former_life_s_heartbeats_are_no_second_process() -> None:
         output = protocol.receive(NOW, B, digest=[entry("a", heartbeat=before + 10_000 + step), OURS])
         assert events(output, "error") == []
     assert local.heartbeat > before + 10_000
+
+
+def test_a_heartbeat_that_we_never_counted_is_another_life_whose_writes_may_have_our_versions() -> None:
+    protocol, local, _ = a_protocol(a_peer("b"))
+    local.update_local("x", 1)
+    version = local.max_version_seen
+    output = protocol.receive(NOW, B, digest=[entry("a", version, heartbeat=local.heartbeat + 5), OURS])
+    assert local.floor > version + 2**20
+    assert local.data == {"x": (1, local.floor + 1)}
+    assert (sends(output)[0].deltas or [])[0] == ["a", "x", 1, local.floor + 1, version]
+
+
+def test_two_lives_that_begin_at_the_same_reading_of_the_clock_end_up_the_same() -> None:
+    with Simulation(seed=1) as sim:
+        replica, owner = sim.add("r"), sim.add("o", seeds=["r"])
+        owner.update("k1", "former life")
+        sim.run(10_000)
+        owner = sim.restart("o", ahead=-10_000)  # it has lost its data, and its clock is set back by as much as it had lived
+        owner.update("k2", "new life")
+        sim.run_until(lambda: (peer := replica.peer("o")) is not None and peer.data == {"k2": "new life"}, 60_000)
