@@ -47,20 +47,21 @@ class Claims:
     def read(self, now: float, entry: Entry, output: Output) -> None:
         """Go above an entry of the local peer that tells more than that peer's own."""
         local = self._local
-        version = entry.heard or entry.version
+        limit, version = self._membership.bound.limit(now), entry.heard or entry.version
         lived = entry.heartbeat > local.heartbeat
         try:
             if lived:
-                local.heartbeat = self._above(entry.heartbeat)
+                local.heartbeat = self._above(entry.heartbeat, limit)
                 self._encounter(now, output)
             if lived or version > local.max_version_seen or entry.floor > local.floor:
-                local.reissue(self._above(max(version, local.max_version_seen)))
+                local.reissue(self._above(max(version, local.max_version_seen), limit))
         except OverflowError as error:
             output.append(Event("error", (error,)))
         self._membership.put(local)
 
-    def _above(self, number: int) -> int:
-        return number + _LEAP + int(self._random.random() * _LEAP)
+    def _above(self, number: int, limit: int) -> int:
+        """Return a number well above this one, but not beyond the bound: others would not believe it."""
+        return max(number + 1, min(limit, number + _LEAP + int(self._random.random() * _LEAP)))
 
     def _encounter(self, now: float, output: Output) -> None:
         self._encounters += 1

@@ -58,10 +58,14 @@ class Comparison:
     def read(self, digest: list[Entry], sender_id: str) -> None:
         """Read all entries."""
         local, get, membership, now = self._local, self._get, self._membership, self._now
-        rose = False
+        rose, bound = False, membership.bound
+        limit = bound.limit(now)
         for entry in digest:
             id, version, heartbeat = entry.id, entry.version, entry.heartbeat
             known = get(id)
+            if version > limit or heartbeat > limit or entry.heard > limit:
+                entry = bound.within(now, entry, known, self._output)
+                version, heartbeat = entry.version, entry.heartbeat
             if known is None:
                 known = self._read(entry, sender_id)
             else:
@@ -102,6 +106,7 @@ class Comparison:
     def read_roll(self, roll: Roll, told: tuple[array[int], array[int]], digest: list[Entry]) -> None:
         """Read heartbeats and versions of all in the roll, but for those who have an entry of their own in the digest."""
         heartbeats, versions = told
+        self._bound(roll, heartbeats, versions)
         for entry in digest:  # which says more, and has been read
             number = roll.number(entry.id)
             if number is not None:
@@ -131,6 +136,18 @@ class Comparison:
                 peer.hear_of(version + floors[number], peer.floor, False)
                 self._membership.put(peer)
                 self.missing.append(peer)
+
+    def _bound(self, roll: Roll, heartbeats: array[int], versions: array[int]) -> None:
+        """Take what is known in place of numbers that are beyond the bound."""
+        bound, floors = self._membership.bound, roll.floors
+        limit = bound.limit(self._now)
+        if max(max(heartbeats), max(versions)) + max(floors) <= limit:
+            return
+        for numbers, known in ((heartbeats, roll.heartbeats), (versions, roll.versions)):
+            for number, floor in enumerate(floors):
+                if numbers[number] + floor > limit:
+                    bound.report(self._now, roll.called[number].id, numbers[number] + floor, self._output)
+                    numbers[number] = known[number]
 
     def _read_claim(self, roll: Roll, heartbeats: array[int], versions: array[int]) -> None:
         """Read what is told of the node itself, and answer what claims more than it has ever said; then that is done with."""

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from operator import attrgetter
 from typing import Any
 
+from gossipmonger.bound import Bound
 from gossipmonger.entry import Entry
 from gossipmonger.options import Options
 from gossipmonger.output import Event, Output
@@ -56,6 +57,7 @@ class Membership:
 
     Attributes:
         by_reference: Whether the storage is one that need not be told of heartbeats.
+        bound: What numbers are believed.
         at_rest: Whether the roll has been the same for a round, so that others may well have the same.
     """
 
@@ -64,6 +66,7 @@ class Membership:
         self._storage = storage
         self._options = options
         self.by_reference = getattr(storage, "by_reference", False)
+        self.bound = Bound()
         self._last_round: float | None = None
         self._late = False
         self._roll = Roll([])
@@ -188,9 +191,11 @@ class Membership:
         heartbeat = -1 if entry is None else entry.heartbeat
         if entry is not None:
             peer.ours = heartbeat >= 0
-        if (heartbeat < 0 or heartbeat >= peer.heartbeat) and peer.transport != sender.transport:
+        told = heartbeat <= self.bound.limit(now)
+        if told and (heartbeat < 0 or heartbeat >= peer.heartbeat) and peer.transport != sender.transport:
             peer.transport, peer.told_at = sender.transport, None
-        if peer.ours is False and sender.id not in self._counted:
+        # A heartbeat that is not believed counts as none, and so do those that a Node node does not tell: we count for it.
+        if (peer.ours is False or not told) and sender.id not in self._counted:
             self._counted.add(sender.id)
             peer.hear(max(0, peer.heartbeat) + 1, now)
         self.put(peer)
@@ -201,6 +206,7 @@ class Membership:
         id, heartbeat = entry.id, entry.heartbeat
         peer: Peer | None = self._storage.get(id)
         later = False
+        self.bound.hear(now, heartbeat)
         if peer is None:
             if entry.left or not self._is_news(id, heartbeat):
                 return None

@@ -254,7 +254,7 @@ class Protocol:
         output: Output = [*received[:1]]
         peer = self.membership.contact(now, sender, own, output)
         if deltas is not None:
-            self._take_deltas(deltas, own is not None and own.rumor, output)
+            self._take_deltas(now, deltas, own is not None and own.rumor, output)
         if digest is not None:
             output += received[1:]
             self._take_digest(now, sender, digest, own, peer, output)
@@ -337,15 +337,20 @@ class Protocol:
         reply[-1] = reply[-1].marked(reply=True, flow=flow)
         return reply
 
-    def _take_deltas(self, deltas: list[list[Any]], rumor: bool, output: Output) -> None:
+    def _take_deltas(self, now: float, deltas: list[list[Any]], rumor: bool, output: Output) -> None:
         """Write those that are new and leave no gap, and pass those of a rumour on in rumours."""
         changed: dict[str, Peer] = {}
+        limit, beyond = self.membership.bound.limit(now), set()
         last, peer = "", None  # deltas of one peer mostly stand together
         for delta in deltas:
             id, key, value, version = delta[:4]
             after, more = delta[4] if len(delta) > 4 else None, delta[5] if len(delta) > 5 else 0
             if id == self._local.id:
                 continue  # nobody but the owner writes its state
+            if version + more > limit or id in beyond:  # nor is what follows it taken, which would leave a gap
+                beyond.add(id)
+                self.membership.bound.report(now, id, version + more, output)
+                continue
             if id != last:
                 last, peer = id, changed.get(id) or self._storage.get(id)
             if peer is None:
