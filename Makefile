@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all histories false-deaths figures paper bench lint types docs dist clean
+.PHONY: help install demo test test-all histories histories-simulated histories-dense false-deaths figures paper bench lint types
+.PHONY: structure docs dist clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "gossipmonger needs Python 3.10 or newer"; exit 1; }
@@ -49,12 +50,21 @@ test-all: $(NODE)/.stamp-npm ## Run the tests on each of Python 3.10 to 3.13 tha
 		done; \
 	done; echo "ran on:$${found:- none}"; test -n "$$found"
 
-SEEDS ?= 1 20000
-histories: install ## Random histories of a cluster, more than the tests run; SEEDS="FIRST LAST"
-	$(BIN)/python -m tests.histories $(SEEDS)
+# These draw new seeds and print them. COUNT says how many; SEEDS="FIRST LAST" replays those that were printed.
+SEARCH = $(if $(COUNT),--count $(COUNT)) $(SEEDS)
 
-false-deaths: install ## Wrong verdicts in 1,000 clusters of 50 nodes for two virtual minutes; an hour on one core, all are used
-	$(BIN)/python -m tests.false_deaths 1 1000
+histories: install ## Search 20,000 random histories of either kind for broken promises; COUNT, SEEDS="FIRST LAST"
+	@$(BIN)/python -m tests.histories simulated $(SEARCH); simulated=$$?; \
+	$(BIN)/python -m tests.histories dense $(SEARCH) && exit $$simulated
+
+histories-simulated: install ## The same for whole endpoints on the simulated network alone; a quarter of an hour on one core
+	$(BIN)/python -m tests.histories simulated $(SEARCH)
+
+histories-dense: install ## The same for bare protocols, whose messages arrive in any order; seven minutes on one core
+	$(BIN)/python -m tests.histories dense $(SEARCH)
+
+false-deaths: install ## Search 1,000 clusters of 50 nodes for wrong verdicts; COUNT, SEEDS; an hour on one core, all are used
+	$(BIN)/python -m tests.false_deaths $(SEARCH)
 
 figures: install ## Rounds until updates and deaths are known to all, as the documentation has them; ten minutes
 	$(BIN)/python -m benchmarks.figures
@@ -69,14 +79,19 @@ paper: $(VENV)/.stamp-bench ## The paper's two experiments on this protocol; wri
 bench: $(VENV)/.stamp-bench $(NODE)/.stamp-npm ## Side by side with what else there is; writes docs/benchmarks; BENCH_ARGS="[--quick] [NAME ...]"
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-lint: install ## Check style
+lint: install ## Check style, and that rooms import only what they may
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: install ## Check types
 	$(BIN)/mypy
 
-docs: install ## Build the documentation and run its examples
+structure: install ## Write the tree and the arrows of the code into docs/architecture.md
+	$(BIN)/python docs/structure.py --write
+
+docs: install ## Build the documentation and run its examples; fails if `make structure` would change a page
+	$(BIN)/python docs/structure.py
 	$(BIN)/sphinx-build -q -W -b doctest docs docs/_build/doctest
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
 

@@ -2,7 +2,7 @@
 
 The first table is of single digests, with entries as distinct as those of processes that start at different moments. The
 second is of whole clusters, simulated, by the threshold above which messages are deflated: while they form, in entries, and at
-rest, in rolls.
+rest, in compact digests.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from functools import partial
 from random import Random
 from statistics import median
 from time import process_time
-from typing import Any
 
 from benchmarks.report import Section
 from gossipmonger import RemotePeer
 from gossipmonger.simulation import Simulation
-from gossipmonger.transport import messages
-from gossipmonger.transport.compression import deflate, inflate
+from gossipmonger.state import Digest, Entry, Header, Kind, Message
+from gossipmonger.wire import decode, encode
+from gossipmonger.wire.compression import deflate, inflate
 
 __all__ = ["run"]
 
@@ -29,13 +29,14 @@ THRESHOLDS = (None, 16_384, 8_192, 4_096, 2_048, 1_024)
 
 def digest(entries: int, random: Random) -> bytes:
     """Return a message with a digest of so many peers, whose lives began at random moments of one day."""
-    made: list[dict[str, Any]] = []
+    made: list[Entry] = []
     for number in range(entries):
         begun = 1_700_000_000_000_000 + random.randrange(86_400_000_000)
         address = {"host": f"10.0.{number >> 8}.{number & 255}", "port": 9742}
-        entry = {"id": f"node-{number}", "maxVersionSeen": begun + random.randrange(200), "transport": address}
-        made.append({**entry, "heartbeat": begun + random.randrange(100_000), "floor": begun})
-    return messages.encode(RemotePeer("node-0", {"host": "10.0.0.0", "port": 9742}), digest=made)
+        version, heartbeat = begun + random.randrange(200), begun + random.randrange(100_000)
+        made.append(Entry(f"node-{number}", version, address, heartbeat, begun))
+    digest = Digest(Kind.ROUND, Header(), made)
+    return encode(Message(RemotePeer("node-0", {"host": "10.0.0.0", "port": 9742}), None, digest))
 
 
 def microseconds(function: Callable[[], object], times: int = 20) -> float:
@@ -65,7 +66,7 @@ def _digests(quick: bool) -> Section:
             microseconds(partial(deflate, data)),
             microseconds(partial(zlib.compress, data, 6)),
             microseconds(partial(inflate, deflated, len(data))),
-            microseconds(partial(messages.decode, data)),
+            microseconds(partial(decode, data)),
         ]
         rows.append([f"{figure:,.0f}" for figure in sizes + costs])
     header = ["entries", "bytes", "deflated", "level 6", "deflate, us", "level 6, us", "inflate, us", "decode and check, us"]
@@ -85,7 +86,7 @@ def _clusters(quick: bool) -> Section:
     header = ["nodes", "deflated above", "forming: bytes a node and s", "us of CPU", "at rest: bytes a node and s", "us of CPU"]
     text = (
         "Clusters simulated in one process, at the default interval, with nothing to tell but who is there: in their first "
-        "five rounds, when they speak in entries, and at rest, in rolls."
+        "five rounds, when they speak in entries, and at rest, in compact digests."
     )
     return Section("compression_clusters", "The threshold of compression", text, header, rows, rows)
 

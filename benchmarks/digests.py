@@ -22,7 +22,7 @@ __all__ = ["CASES", "SIZES", "Digests", "measure", "run"]
 
 #: Peers, keys of each.
 SIZES = ((10, 1000), (100, 10), (100, 1000), (1000, 1000))
-CASES = ("in sync", "one key", "every peer", "joiner", "first joiner")
+CASES = ("in sync", "one key", "every peer", "joiner")
 
 #: Whether the digest is of our own kind -> what it is.
 KINDS = {

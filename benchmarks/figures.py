@@ -9,7 +9,7 @@ import statistics
 from functools import partial
 
 from tests.test_behaviour import SECOND, a_cluster, deaths, known, level_with
-from tests.test_rumors import Watch
+from tests.test_simulated_clusters import Watch
 
 SEEDS = range(1, 4)
 

@@ -13,7 +13,7 @@ PEERS = (10, 100, 1000)
 
 #: What is measured: name, the program's command, its arguments.
 MESSAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    *((f"roll, {peers} peers", "roll", {"peers": peers}) for peers in PEERS),
+    *((f"compact digest, {peers} peers", "compact", {"peers": peers}) for peers in PEERS),
     *((f"digest, {peers} peers, in sync", "digest", {"peers": peers, "keys": 10, "name": "in sync"}) for peers in PEERS),
     *((f"digest, {peers} peers, a joiner's", "digest", {"peers": peers, "keys": 10, "name": "joiner"}) for peers in PEERS),
     *((f"digest, 10 peers x {keys} keys, a joiner's", "digest", {"peers": 10, "keys": keys, "name": "joiner"})
@@ -22,7 +22,7 @@ MESSAGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )  # fmt: skip
 
 ROUNDS: tuple[tuple[str, dict[str, Any]], ...] = (
-    *((f"{peers} peers, in a roll", {"peers": peers, "rest": True}) for peers in PEERS),
+    *((f"{peers} peers, in a compact digest", {"peers": peers, "rest": True}) for peers in PEERS),
     *((f"{peers} peers, in entries", {"peers": peers, "rest": False}) for peers in PEERS),
 )
 
@@ -64,9 +64,9 @@ def run(quick: bool) -> list[Section]:
             title="What a message costs",
             text="""
 Microseconds of CPU for one message from another node of ours: to decode and check it; to compare it with what is known, and
-choose what to answer, or to apply it; to encode the answer. Half of the heartbeats in a roll or digest are news, and the answer
-has the other half. Every peer has 10 keys where nothing else is said. A joiner's digest asks for everything; five deltas are
-answered.
+choose what to answer, or to apply it; to encode the answer. Half of the heartbeats in a compact or whole digest are news, and
+the answer has the other half. Every peer has 10 keys where nothing else is said. A joiner's digest asks for everything; five
+deltas are answered.
 """,
             header=["", *(f"{step}, {NAMES[kind]}" for kind in found for step in ("decode", "work", "encode"))],
             rows=[

@@ -12,14 +12,13 @@ event loop.
 """
 
 from gossipmonger._version import __version__
-from gossipmonger.endpoint import Gossipmonger
+from gossipmonger.endpoint import Gossipmonger, Options, PeerView
 from gossipmonger.errors import ClosedError, DuplicateError, GossipmongerError, MessageError, OverflowedError, SendError
-from gossipmonger.options import Options
-from gossipmonger.peer import Peer, RemotePeer
-from gossipmonger.phi import PhiAccrual
+from gossipmonger.state.message import RemotePeer
+from gossipmonger.state.peer import Peer
+from gossipmonger.state.phi import PhiAccrual
 from gossipmonger.storage import MemoryStorage, Storage
 from gossipmonger.transport import TcpTransport, Transport, UdpTransport
-from gossipmonger.view import PeerView
 
 __all__ = [
     "ClosedError",

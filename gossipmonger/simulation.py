@@ -1,12 +1,12 @@
-"""A cluster on a virtual clock and network, to test programs that gossip: real endpoints, no threads, no waiting.
+"""A cluster on a virtual clock and a virtual network, for testing programs that gossip: real endpoints, no threads, no waiting.
 
     sim = Simulation(seed=7, loss=0.01)
     nodes = [sim.add(f"n{i}", seeds=["n0"]) for i in range(100)]
     sim.run_until(lambda: all(len(node.peers()) == 100 for node in nodes), limit=60_000)
 
-Time passes only inside `run` and `run_until`, from one event to the next: a timer that runs out, a message that arrives. All
-happens on the caller's thread, handlers included. What is left to chance is drawn from the seed, so the same calls replay the
-same run, to the byte.
+Time passes only inside `run` and `run_until`, from one event to the next: a timer that runs out, a message that arrives.
+Everything happens on the caller's thread, handlers included. All randomness comes from the seed, so the same calls replay the
+same run, byte for byte.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
-from gossipmonger.endpoint import Gossipmonger
-from gossipmonger.options import Options, check_number
+from gossipmonger.endpoint import Gossipmonger, Options
+from gossipmonger.state.arguments import check_number
 from gossipmonger.transport.simulated import Network, SimulatedTransport
 
 __all__ = ["Simulation"]
 
-#: Milliseconds since the epoch at which every simulation begins: some time in November 2023.
+#: Milliseconds since the epoch at which every simulation begins, in November 2023.
 _EPOCH = 1_700_000_000_000.0
 
 
@@ -55,7 +55,7 @@ class _Life:
 
 
 class _Timer:
-    """What stands in for a `threading.Timer`."""
+    """Stands in for a `threading.Timer`."""
 
     def __init__(self, life: _Life, milliseconds: float, function: Callable[[], None]) -> None:
         self._life = life
@@ -80,10 +80,10 @@ class Simulation:
     * Nodes: `add`, `node`, `crash`, `restart`, `pause`
     * Network: `partition`, `heal`; `network` has `latency`, `loss` and `duplication`, which may be changed at any time
     * Time: `now`, `run`, `run_until`, `at`
-    * What it took: `messages`, `bytes`
+    * Costs: `messages`, `bytes`
 
     Args:
-        seed: Chance is drawn from it.
+        seed: Where all randomness comes from.
         latency: Milliseconds from one node to another, or a pair of the least and the most.
         loss: Share of messages that are lost.
         duplication: Share of messages that arrive twice.
@@ -91,8 +91,8 @@ class Simulation:
     Attributes:
         seed: As above.
         now: Milliseconds since the epoch, virtual.
-        network: What carries messages.
-        random: A generator for the caller's own use; nothing else draws from it.
+        network: What carries the messages.
+        random: A generator for the caller's own use; nothing else uses it.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Simulation:
         self._births = itertools.count()
 
     def __enter__(self) -> Simulation:
-        """Nothing begins."""
+        """Return the simulation; time does not pass yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -126,7 +126,7 @@ class Simulation:
 
     @property
     def messages(self) -> int:
-        """How many messages were sent so far."""
+        """How many messages have been sent so far."""
         return self.network.messages
 
     @property
@@ -137,20 +137,20 @@ class Simulation:
     # Nodes
 
     def add(self, id: str, *, seeds: Iterable[str] = (), ahead: float = 0, gossip: bool = True, **options: Any) -> Gossipmonger:
-        """Add a node that listens, and gossips from a moment within its first interval that is drawn.
+        """Add a node that listens, and begins to gossip at a random moment within its first interval.
 
         Args:
             id: Its id, and its host's name.
             seeds: Ids of its seeds.
             ahead: Milliseconds that its clock is ahead of `now`.
-            gossip: Whether it gossips without being told to.
-            **options: The endpoint's, but for those that the simulation brings: clock, timer, executor, transport.
+            gossip: Whether it begins by itself.
+            **options: The endpoint's, except for those that the simulation provides: clock, timer, executor, transport.
 
         Raises:
-            ValueError: There is a node with this id.
+            ValueError: There is a node with this id already.
         """
         if id in self._options:
-            raise ValueError(f"id: there is a node {id!r} already")
+            raise ValueError(f"id must be new, got {id!r}, which another node has")
         self._options[id] = {"seeds": list(seeds), **options}
         return self._start(id, ahead, gossip)
 
@@ -179,27 +179,27 @@ class Simulation:
         """Return the node with this id, in its latest life.
 
         Raises:
-            KeyError: There never was one.
+            KeyError: There has never been one.
         """
         node = self._lives[id].node
         assert node is not None
         return node
 
     def crash(self, id: str) -> None:
-        """End a node without a word; what is on its way to it is lost. One that has crashed already stays so."""
+        """End a node without a farewell; messages on their way to it are lost. Does nothing to one that has crashed already."""
         life = self._lives[id]
         life.crashed = True
         transport = self.node(id).transport
         self.network.detach(id, transport)
 
     def restart(self, id: str, *, ahead: float = 0, **options: Any) -> Gossipmonger:
-        """Begin a new life of a node, after a crash if it has not crashed yet, with the options of its `add`.
+        """Begin a new life of a node, with the options of its `add`. A node that still runs crashes first.
 
         Args:
             id: Its id.
             ahead: Milliseconds that its clock is now ahead of `now`.
-            **options: In front of those of `add`. A `storage` that the former life had used brings its state back; without
-                one, the new life begins with nothing.
+            **options: These take precedence over those of `add`. The `storage` of the former life brings its state back;
+                without one, the new life begins with nothing.
         """
         self.crash(id)
         self._options[id].pop("storage", None)
@@ -207,7 +207,7 @@ class Simulation:
         return self._start(id, ahead)
 
     def pause(self, id: str, milliseconds: float) -> None:
-        """Let a node run nothing for so long, like a stopped process; messages to it arrive when it goes on."""
+        """Let a node run nothing for so long, like a stopped process; messages to it arrive when it continues."""
         life = self._lives[id]
         life.paused_until = max(life.paused_until, self.now + milliseconds)
 
@@ -224,7 +224,7 @@ class Simulation:
     # Time
 
     def at(self, milliseconds: float, function: Callable[[], None]) -> None:
-        """Call `function` in so many milliseconds from now."""
+        """Call `function` so many milliseconds from now."""
         self._push(self.now + milliseconds, None, function)
 
     def run(self, milliseconds: float) -> None:
@@ -235,12 +235,12 @@ class Simulation:
         """Let time pass until `condition()` is true; return how many milliseconds that took.
 
         Args:
-            condition: Asked first, and then whenever `every` milliseconds have passed.
+            condition: Called first, and then whenever `every` milliseconds have passed.
             limit: Milliseconds.
             every: Milliseconds.
 
         Raises:
-            TimeoutError: It is not true after `limit` milliseconds.
+            TimeoutError: The condition is still false after `limit` milliseconds.
         """
         start = self.now
         while not condition():

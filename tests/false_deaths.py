@@ -1,19 +1,20 @@
-"""Deaths that are none, in clusters that lose messages and whose processes are stopped now and then.
+"""False deaths in clusters that lose messages and whose processes are stopped now and then.
 
-    python -m tests.false_deaths FIRST LAST
+    python -m tests.false_deaths [FIRST LAST] [--count COUNT]
 
-runs the seeds from FIRST to LAST on all cores, each 50 nodes for two virtual minutes, and prints what it saw. A node that
-is paused may be seen dead, once it has been paused for long; nobody else may, and it must itself declare nobody dead.
+runs the seeds from FIRST to LAST, or new ones, on all cores, each with 50 nodes for two virtual minutes. A node that is paused
+may be seen dead once it has been paused for long. Nobody else may, and the paused node itself must declare nobody dead.
 """
 
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from random import Random
 
 from gossipmonger import Gossipmonger
 from gossipmonger.simulation import Simulation
+
+from .search import search
 
 
 def false_deaths(seed: int, nodes: int = 50, seconds: int = 120) -> int:
@@ -50,17 +51,11 @@ def false_deaths(seed: int, nodes: int = 50, seconds: int = 120) -> int:
     return wrong
 
 
-def main() -> int:
-    first, last = map(int, sys.argv[1:3])
-    wrong, seeds = 0, range(first, last + 1)
-    with ProcessPoolExecutor() as pool:
-        for seed, found in zip(seeds, pool.map(false_deaths, seeds), strict=True):
-            if found:
-                print(f"seed {seed}: {found} false deaths", flush=True)
-            wrong += found
-    print(f"{last - first + 1} clusters of 50 nodes for 2 virtual minutes: {wrong} false deaths")
-    return int(wrong > 0)
+def outcome(seed: int) -> str | None:
+    """Return what was wrong with a seed's cluster."""
+    wrong = false_deaths(seed)
+    return f"seed {seed}: {wrong} false deaths" if wrong else None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(search("clusters", outcome, None, 1_000))

@@ -13,7 +13,7 @@ from gossipmonger import Gossipmonger, MemoryStorage
 from gossipmonger.simulation import Simulation
 
 from .false_deaths import false_deaths
-from .plain import PlainNode
+from .node_protocol import NodeJsNode
 
 pytestmark = pytest.mark.untraced
 
@@ -178,7 +178,7 @@ def test_nobody_is_thought_dead_who_is_not_while_others_are_paused(seed: int) ->
 def test_a_plain_node_sees_deletes_as_tombstones_and_everything_else_as_its_own_kind_does(seed: int) -> None:
     sim = Simulation(seed)
     a, b = sim.add("a"), sim.add("b", seeds=["a"])
-    plain = PlainNode(sim, "plain", ["a"], 5)
+    plain = NodeJsNode(sim, "plain", ["a"], 5)
     a.update("k", 1)
     a.update("gone", 1)
     plain.update("p", [1])
@@ -199,7 +199,7 @@ def test_a_plain_node_sees_deletes_as_tombstones_and_everything_else_as_its_own_
 
 def test_a_plain_node_s_death_is_seen_in_the_same_time(seed: int) -> None:
     sim, nodes = a_cluster(20, seed)
-    plain = PlainNode(sim, "plain", ["n0"], 5)
+    plain = NodeJsNode(sim, "plain", ["n0"], 5)
     sim.run(60 * SECOND)
     assert all(node.peers()["plain"].state == "live" for node in nodes)
     sim.network.detach("plain", plain)

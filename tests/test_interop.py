@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gossipmonger import values
-from gossipmonger.values import TOMBSTONE
+from gossipmonger.state import values
+from gossipmonger.state.values import TOMBSTONE
 from tests.cluster import NODE, Cluster
 
 #: Key -> value, each as JSON carries it to a Node node and back. An integer beyond 2**53 is none: Node rounds it.

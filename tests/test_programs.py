@@ -85,7 +85,7 @@ def test_steps_add_up_to_something() -> None:
             {"do": "digest", "peers": 5, "keys": 3, "name": "joiner"},
             {"do": "deltas", "deltas": 3},
             {"do": "round", "peers": 5, "rest": True},
-            {"do": "roll", "peers": 5},
+            {"do": "compact", "peers": 5},
             {"do": "tcp", "entries": 5},
         ):
             assert sum(program.ask(**request, count=3, turns=1).values()) > 0

@@ -14,9 +14,8 @@ from typing import Any
 
 from benchmarks.programs.lines import fatal, serve
 from gossipmonger import Gossipmonger, Peer, RemotePeer, Transport
-from gossipmonger.transport import messages
-from gossipmonger.transport.checks import is_address
-from gossipmonger.transport.reader import Reader
+from gossipmonger.state import Digest, Header, Kind, Message
+from gossipmonger.wire import MAX_MESSAGE_SIZE, decode, split
 
 #: Milliseconds since the epoch.
 EPOCH = 1_700_000_000_000.0
@@ -29,46 +28,23 @@ CASES: dict[str, Callable[[int], float]] = {
     "one key": lambda n: n == 1,
     "every peer": lambda n: 1,
     "joiner": lambda n: float("inf"),
-    "first joiner": lambda n: float("inf"),
 }
 
 
-class Encoder(Transport):
+class InMemory(Transport):
     """Makes the bytes that the TCP transport would send, and keeps the last ones."""
 
-    validates = True
-    max_message_size = messages.MAX_MESSAGE_SIZE
+    max_message_size = MAX_MESSAGE_SIZE
     sent = b""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.forget()
-
-    def forget(self) -> None:
-        """Be one that has read nothing yet."""
-        self.reader = Reader(is_address)
-
-    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[Any]) -> None:
-        """Encode a digest."""
-        self.sent = messages.encode(RemotePeer(local_peer.id, local_peer.transport), digest=digest_to_send)
-
-    def deltas(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas_to_send: list[Any]) -> None:
-        """Encode deltas."""
-        self.exchange(remote_peer, local_peer, deltas_to_send, None)
-
-    def exchange(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas_to_send: list[Any], digest_to_send: Any) -> None:
-        """Encode both."""
-        sender = RemotePeer(local_peer.id, local_peer.transport)
-        for data in messages.split(sender, deltas_to_send, digest_to_send, self.max_message_size):
+    def send(self, to: RemotePeer, message: Message) -> None:
+        """Encode a message."""
+        for data in split(message, self.max_message_size):
             self.sent = data
 
     def receive(self, data: bytes) -> None:
         """Take a message's bytes."""
-        message = self.reader.read(data, "sender")
-        if message.deltas is not None:
-            self.emit("deltas", message.sender, message.deltas)
-        if message.digest is not None:
-            self.emit("digest", message.sender, message.digest)
+        self.emit("message", decode(data, "sender"))
 
 
 class State:
@@ -87,7 +63,7 @@ class State:
         self.now = EPOCH
         self.round = 0
         info = {"id": "node", "transport": {"host": "10.1.0.0", "port": 9742}}
-        options = {"transport": Encoder(), "clock": lambda: self.now, **options}
+        options = {"transport": InMemory(), "clock": lambda: self.now, **options}
         self.node = Gossipmonger(info, options)
         self.node.on("error", fatal)
         heartbeat = self.base if own else -1
@@ -144,10 +120,11 @@ def make(count: int) -> dict[str, Any]:
     for data in some(state, "in sync", count if state.own else 1):
         state.now += 1000
         node.transport.receive(data)
-        peers = [*(peer for peer in node.storage.live_peers() if peer is not node.local_peer), node.local_peer]
+        others = [peer for peer in node.storage.live_peers() if peer is not node.local_peer]
         for _ in range(1 if state.own else count):
             begun = process_time()
-            node.transport.digest(SENDER, node.local_peer, [peer.entry() for peer in peers])
+            digest = Digest(Kind.ROUND, Header(), node._protocol.digest(others))
+            node.transport.send(SENDER, Message(node.local_peer.remote, None, digest))
             took += process_time() - begun
     return {"us": took * 1e6 / count, "sent": len(node.transport.sent)}
 
@@ -159,8 +136,6 @@ def handle(name: str, count: int) -> dict[str, Any]:
     transport.sent = b""
     for data in some(state, name, count):
         state.now += 1000
-        if name == "first joiner":
-            transport.forget()
         begun = process_time()
         transport.receive(data)
         took += process_time() - begun

@@ -6,7 +6,7 @@ import gc
 import json
 from typing import Any
 
-from benchmarks.programs.digests import EPOCH, SENDER, Encoder
+from benchmarks.programs.digests import EPOCH, SENDER, InMemory
 from benchmarks.programs.lines import fatal, serve
 from benchmarks.programs.memory import rss
 from gossipmonger import Gossipmonger
@@ -14,7 +14,7 @@ from gossipmonger import Gossipmonger
 #: In a message.
 DELTAS = 500
 
-node = Gossipmonger({"id": "node", "transport": {"host": "10.1.0.0", "port": 9742}}, transport=Encoder(), clock=lambda: EPOCH)
+node = Gossipmonger({"id": "node", "transport": {"host": "10.1.0.0", "port": 9742}}, transport=InMemory(), clock=lambda: EPOCH)
 node.on("error", fatal)
 sender = {"id": SENDER.id, "transport": SENDER.transport}
 

@@ -88,7 +88,7 @@ def update(sim: Simulation, members: list[Gossipmonger], number: int) -> float:
 
 def fast() -> bool:
     """Return whether messages are decoded by msgspec."""
-    return "gossipmonger.transport.fast" in sys.modules
+    return "gossipmonger.wire.msgspec_decoder" in sys.modules
 
 
 serve(run=run, fast=fast)

@@ -7,42 +7,32 @@ import threading
 from collections.abc import Callable
 from statistics import median
 from time import process_time
-from typing import Any
 
-from benchmarks.programs.digests import SENDER, Encoder, State
+from benchmarks.programs.digests import SENDER, InMemory, State
 from benchmarks.programs.lines import fatal, serve
 from gossipmonger import RemotePeer, TcpTransport
-from gossipmonger.roll import Roll
-from gossipmonger.transport import checks, messages
-from gossipmonger.transport.reader import Reader
+from gossipmonger.state import Compact, CompactDigest, Digest, Header, Kind, Message
+from gossipmonger.state.payload import narrow
+from gossipmonger.wire import decode, encode
 
 
-class Stopwatch(Encoder):
+class Stopwatch(InMemory):
     """Adds up the seconds of CPU that go to decoding and encoding."""
 
     decoding = encoding = 0.0
 
-    def digest(self, *arguments: Any) -> None:
-        """Encode a digest."""
+    def send(self, to: RemotePeer, message: Message) -> None:
+        """Encode a message."""
         begun = process_time()
-        super().digest(*arguments)
-        self.encoding += process_time() - begun
-
-    def exchange(self, *arguments: Any) -> None:
-        """Encode both."""
-        begun = process_time()
-        super().exchange(*arguments)
+        super().send(to, message)
         self.encoding += process_time() - begun
 
     def receive(self, data: bytes) -> None:
         """Take a message's bytes."""
         begun = process_time()
-        message = self.reader.read(data, "sender")
+        message = decode(data, "sender")
         self.decoding += process_time() - begun
-        if message.deltas is not None:
-            self.emit("deltas", message.sender, message.deltas)
-        if message.digest is not None:
-            self.emit("digest", message.sender, message.digest)
+        self.emit("message", message)
 
     def reset(self) -> None:
         """Begin anew."""
@@ -122,8 +112,8 @@ def deltas(deltas: int, count: int, turns: int) -> dict[str, float]:
     return best(turn, turns)
 
 
-def roll(peers: int, count: int, turns: int) -> dict[str, float]:
-    """Return the microseconds of one roll, half of whose heartbeats are news, and which is answered for the other half."""
+def compact(peers: int, count: int, turns: int) -> dict[str, float]:
+    """Return the microseconds of one compact digest, half of whose heartbeats are news; it is answered for the other half."""
     state, transport = made(peers, 10)
     node = state.node
     transport.receive(state.digest("in sync"))
@@ -135,16 +125,17 @@ def roll(peers: int, count: int, turns: int) -> dict[str, float]:
         for _ in range(count):
             state.now += 1000
             state.round += 1
-            called = membership.roll(membership.told_of(state.now, *membership.others()))
-            other = Roll(called.called)
-            for place, peer in enumerate(other.called):
-                if peer is not node.local_peer:
-                    other.heartbeats[place] += 1 if place % 2 else -1
+            known = membership.compact(membership.told_of(state.now, *membership.others()))
+            others = sorted(known.peers, key=lambda peer: peer.id)
+            news = [peer is not node.local_peer and (1 if place % 2 else -1) for place, peer in enumerate(others)]
+            heartbeats = [peer.heartbeat - peer.floor + rise for peer, rise in zip(others, news, strict=True)]
+            payload = narrow(heartbeats, [peer.max_version_seen - peer.floor for peer in others])
             sender = node.storage.get(SENDER.id)
             assert sender is not None
-            own = sender.entry().marked(roll=other.call())
-            own.heartbeat += 1
-            data = messages.encode(SENDER, digest=[own])
+            own = sender.entry()
+            header = Header(None, Compact(known.fingerprint, payload))
+            digest = Digest(Kind.ROUND, header, [own._replace(heartbeat=own.heartbeat + 1)])
+            data = encode(Message(SENDER, None, digest))
             begun = process_time()
             transport.receive(data)
             total += process_time() - begun
@@ -165,7 +156,7 @@ def round(peers: int, rest: bool, count: int, turns: int) -> dict[str, float]:
             state.now += 1000
             transport.receive(state.digest("in sync"))
             if not rest:
-                node._protocol.membership._roll = Roll([])
+                node._protocol.membership._compact = CompactDigest([])
             transport.reset()
             begun = process_time()
             node.gossip()
@@ -179,33 +170,28 @@ def round(peers: int, rest: bool, count: int, turns: int) -> dict[str, float]:
 def tcp(entries: int, count: int, turns: int) -> dict[str, float]:
     """Return the microseconds that a digest costs both sides over TCP, apart from encoding and decoding."""
     state, _ = made(entries, 1)
-    told = [peer.entry() for peer in state.node.storage.live_peers()]
+    digest = Digest(Kind.ROUND, Header(), [peer.entry() for peer in state.node.storage.live_peers()])
     sender, receiver = TcpTransport(host="127.0.0.1", port=0), TcpTransport(host="127.0.0.1", port=0)
     arrived = threading.Event()
     try:
         for transport in (sender, receiver):
             transport.on("error", fatal)
             transport.listen()
-        receiver.on("digest", lambda *_: arrived.set())
+        receiver.on("message", lambda _: arrived.set())
         source = RemotePeer("sender", sender.address)
         target = RemotePeer("receiver", receiver.address)
-        data = messages.encode(source, digest=told)
-        reader = Reader(checks.is_address)
-        for _ in range(100):  # as the receiver's soon has
-            reader.read(data, "sender")
 
         def turn() -> dict[str, float]:
             begun = process_time()
             for _ in range(count):
                 arrived.clear()
-                sender.digest(target, source, told)
+                sender.send(target, Message(source, None, digest))
                 if not arrived.wait(10):
                     raise TimeoutError("a message did not arrive")
             both = process_time() - begun
             begun = process_time()
             for _ in range(count):
-                messages.encode(source, digest=told)
-                reader.read(data, "sender")
+                decode(encode(Message(source, None, digest)), "sender")
             return {"tcp": (both - (process_time() - begun)) * 1e6 / count}
 
         return best(turn, turns)
@@ -215,4 +201,4 @@ def tcp(entries: int, count: int, turns: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    serve(digest=digest, deltas=deltas, roll=roll, round=round, tcp=tcp)
+    serve(digest=digest, deltas=deltas, compact=compact, round=round, tcp=tcp)

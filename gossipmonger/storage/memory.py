@@ -1,11 +1,11 @@
 """The storage interface, and the storage that keeps peers in memory.
 
-The endpoint calls its storage while it holds its lock, so never from two threads at once; a storage needs no lock of its
-own for that, must not call back into the endpoint, and had better be quick. It keeps the local peer under its id too, so
-that a new endpoint on an old storage goes on where the former one stopped.
+The endpoint calls its storage while it holds its lock, so never from two threads at once. A storage needs no lock of its own
+for that, must not call back into the endpoint, and should be quick. It keeps the local peer under its id too, so a new endpoint
+on an old storage goes on where the former one stopped.
 
-A storage never changes a peer. The endpoint changes the peers it was given and puts them again after each change; whether
-`get` returns the object that was put or an equal copy is up to the storage.
+A storage never changes a peer. The protocol changes the peers that it was given and puts each of them again at the end of the
+step; whether `get` returns the object that was put or an equal copy is up to the storage.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 
 from pyee.base import EventEmitter
 
-from gossipmonger.peer import Peer
+from gossipmonger.state import Peer
 
 __all__ = ["MemoryStorage", "Storage"]
 
@@ -24,13 +24,7 @@ class Storage(EventEmitter, ABC):
 
     An exception that a method raises becomes an `error` event of the endpoint, or reaches the caller whose call it broke.
     A failure that happens later, on a thread of the storage's own, is emitted as `error` with the exception.
-
-    Attributes:
-        by_reference: Whether `get` returns the very object that was put, and goes on doing so. Then changes of a peer that are
-            not of `live` are there without being put, and the busiest of them, heartbeats, are not.
     """
-
-    by_reference: bool = False
 
     @abstractmethod
     def get(self, id: str) -> Peer | None:
@@ -58,8 +52,6 @@ class Storage(EventEmitter, ABC):
 
 class MemoryStorage(Storage):
     """Peers in dicts, in the order in which they were first put; gone with the process."""
-
-    by_reference = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,8 +6,8 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any
 
-from gossipmonger.peer import Peer
-from gossipmonger.values import TOMBSTONE, same
+from gossipmonger.state import Peer
+from gossipmonger.state.values import TOMBSTONE, same
 
 __all__ = ["NOW", "a_peer", "assert_equal", "ids"]
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["TEXTS", "VALUES"]
+__all__ = ["TEXT", "TEXTS", "VALUES"]
+
+#: What text may hold: controls, a letter in one code point and in two, a line separator, a byte order mark, the ends of both
+#: ranges of code points, characters beyond the basic plane alone and joined, and half of a surrogate pair, which only an escape
+#: can carry, beside what looks like such an escape.
+TEXT = "\0 \t\r\n\x7f é e\u0301 \u2028 \ufeff \uffff 𠀀 😀 👩‍👩‍👧 \U0010ffff \ud800 \\ud800 \"'\\/"
 
 #: Ids and keys that a peer may have, each another: a database that folds case, trims blanks, normalizes, reads an escape or
 #: encodes strictly would take two for one, or fail. All of them can come in from the network.

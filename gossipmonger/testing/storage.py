@@ -14,10 +14,10 @@ from typing import Any
 from pyee.base import EventEmitter
 
 from gossipmonger.endpoint import Gossipmonger
-from gossipmonger.peer import MAX_VERSION, Peer, RemotePeer
+from gossipmonger.state import MAX_VERSION, Peer, RemotePeer
+from gossipmonger.state.values import MAX_NESTING
 from gossipmonger.testing.peers import NOW, a_peer, assert_equal, ids
 from gossipmonger.testing.samples import TEXTS, VALUES
-from gossipmonger.values import MAX_NESTING
 
 __all__ = ["RequiredStorageContract", "StorageContract"]
 

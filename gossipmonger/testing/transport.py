@@ -1,6 +1,6 @@
 """The transport contract: what an endpoint relies on in a transport, one test for each promise, to run over your own.
 
-It wants pytest to collect it and nothing else.
+It needs pytest to collect it, and nothing else.
 """
 
 from __future__ import annotations
@@ -10,31 +10,28 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gossipmonger.peer import Kin, RemotePeer
-from gossipmonger.testing.node import Node
-from gossipmonger.testing.samples import VALUES
-from gossipmonger.transport.base import Transport
-from gossipmonger.values import MAX_NESTING, copied, same
+from gossipmonger.state import ExtendedPeer, RemotePeer
+from gossipmonger.state.values import MAX_NESTING, copied, same
+from gossipmonger.testing.messages import MessagePromises
+from gossipmonger.testing.samples import TEXT, VALUES
 
 __all__ = ["TransportContract"]
-
-#: What text may hold: controls, a letter in one code point and in two, a line separator, a byte order mark, the ends of both
-#: ranges of code points, characters beyond the basic plane alone and joined, and half of a surrogate pair, which only an escape
-#: can carry, beside what looks like such an escape.
-_TEXT = "\0 \t\r\n\x7f é e\u0301 \u2028 \ufeff \uffff 𠀀 😀 👩‍👩‍👧 \U0010ffff \ud800 \\ud800 \"'\\/"
 
 #: Microseconds of a clock, which is what versions start at.
 _VERSION = 1_700_000_000_000_000
 
 #: What peers may call their address, and is none of any transport that has been heard of.
-_NO_ADDRESSES: tuple[Any, ...] = (None, False, -1, _TEXT, [], {}, {"host": None, "port": None}, [{}])
+_NO_ADDRESSES: tuple[Any, ...] = (None, False, -1, TEXT, [], {}, {"host": None, "port": None}, [{}])
 
 
-class TransportContract:
-    """The promises of a `gossipmonger.Transport`, `listen`, `address` and `close` too.
+class TransportContract(MessagePromises):
+    """The promises of a `gossipmonger.Transport`, including `listen`, `address` and `close`.
 
-    Subclass it under a name that pytest collects, and return a new transport from `make_transport`, one that does not listen
-    yet and that `listen()` binds to an address of its own::
+    It tests the methods and events of the Node.js package's transports, and those of `Transport` if there is a `send`. So it
+    also suits a transport that has only the former.
+
+    Subclass it under a name that pytest collects, and return a new transport from `make_transport`: one that does not listen
+    yet, and that `listen()` binds to an address of its own::
 
         from gossipmonger import TcpTransport
         from gossipmonger.testing.transport import TransportContract
@@ -44,56 +41,15 @@ class TransportContract:
             def make_transport(self):
                 return TcpTransport(host="127.0.0.1", port=0)
 
-    What a test needs beside, such as certificates in a directory, an autouse fixture can put on `self` before
-    `make_transport` is called. All transports of one test must reach each other. They are closed at its end, whatever its
-    outcome.
+    What else a test needs, such as a directory of certificates, an autouse fixture can put on `self` before `make_transport`
+    is called. All transports of one test must reach each other. They are closed at its end, whatever its outcome.
 
     Attributes:
-        patience: Seconds that a test waits for what has to happen. What does happen costs no waiting, so that it can be long.
+        patience: Seconds that a test waits for what has to happen. What does happen costs no waiting, so it can be long.
         big_message: Characters in the one big message; lower it for a transport that carries less.
-        reports_unreachable: Whether a message to a listener that is gone ends in an `error` event. A transport that can't know,
-            as with plain datagrams, sets it to False; the other promises about such a message hold all the same.
+        reports_unreachable: Whether a message to a listener that has gone ends in an `error` event. A transport that cannot
+            know, as with plain datagrams, sets it to False; the other promises about such a message hold all the same.
     """
-
-    patience: float = 10.0
-    big_message: int = 100_000
-    reports_unreachable: bool = True
-
-    _nodes: tuple[Node, ...] = ()
-
-    def make_transport(self) -> Transport:
-        """Return a new transport that does not listen yet. A test calls it once for each node that it needs."""
-        raise NotImplementedError(f"{type(self).__name__} has to override make_transport()")
-
-    def address_of(self, transport: Transport) -> Any:
-        """Return where peers reach a transport that listens: its `address`.
-
-        A transport that leaves `address` at None, since whoever makes it knows where peers reach it, overrides this.
-        """
-        return transport.address
-
-    def teardown_method(self) -> None:
-        """Close the test's transports; pytest calls it. Whoever overrides it calls it too."""
-        nodes, self._nodes = self._nodes, ()
-        for node in nodes:
-            node.transport.close()
-
-    def _node(self, id: str = "a", listen: bool = True) -> Node:
-        """A new node: a transport of its own, and all that it emits."""
-        node = Node(id, self.make_transport(), self.address_of, self.patience)
-        self._nodes += (node,)
-        if listen:
-            ready = threading.Event()
-            node.transport.listen(None, ready.set)
-            assert ready.wait(self.patience), "the callback of listen was not called"
-        return node
-
-    def _gone(self) -> RemotePeer:
-        """A peer that has listened and does no more."""
-        node = self._node("gone")
-        peer = node.peer
-        node.transport.close()
-        return peer
 
     # Listening
 
@@ -139,12 +95,13 @@ class TransportContract:
     # What arrives
 
     def test_a_digest_arrives_as_it_was_sent(self) -> None:
-        """Every entry in its place, and fields in it that the transport has never heard of."""
+        """Every entry in its place, with all that an entry may tell."""
         a, b = self._node("a"), self._node("b")
         digest = [
             {"id": "a", "maxVersionSeen": 0, "transport": a.peer.transport},
-            {"id": _TEXT, "maxVersionSeen": _VERSION, "transport": b.peer.transport},
+            {"id": TEXT, "maxVersionSeen": _VERSION, "transport": b.peer.transport},
             {"id": "c", "maxVersionSeen": 7, "transport": b.peer.transport, "floor": 3, "heartbeat": 5, "left": True},
+            {"id": "d", "maxVersionSeen": 7, "transport": b.peer.transport, "heard": 9, "heartbeat": 0},
         ]
         a.transport.digest(b.peer, a.peer, digest)
         b.wait_for(1)
@@ -152,26 +109,36 @@ class TransportContract:
         assert (a.errors, b.errors) == ([], [])
 
     def test_deltas_arrive_as_they_were_sent(self) -> None:
-        """Every kind of JSON value, any text as id and key, the deepest nesting, and a fifth element where there is one."""
+        """Every kind of JSON value, any text as id and key, the deepest nesting, and a fifth and a sixth element."""
         a, b = self._node("a"), self._node("b")
         deep: Any = "deep"
         for _ in range(MAX_NESTING):
             deep = [deep]
         sent = [
-            ["a", f"k{version}", value, version]
-            for version, value in enumerate((*VALUES.values(), [_TEXT, {_TEXT: _TEXT}], deep))
+            ["a", f"k{version}", value, version] for version, value in enumerate((*VALUES.values(), [TEXT, {TEXT: TEXT}], deep))
         ]
-        sent += [[_TEXT, _TEXT, "v", _VERSION], ["b", "", "v", 7, 5]]
+        sent += [[TEXT, TEXT, "v", _VERSION], ["b", "", "v", 7, 5], ["b", "k", "v", 8, 7, 3]]
         a.send_deltas(b, sent)
         b.wait_for_deltas(len(sent))
         for arrived, delta in zip(b.deltas, sent, strict=True):
             assert same(arrived, delta), f"{arrived!r} arrived, {delta!r} was sent"
         assert (a.errors, b.errors) == ([], [])
 
+    def test_an_exchange_arrives_as_deltas_and_then_a_digest(self) -> None:
+        """The optional third method: whoever does not listen for the event `exchange` hears both parts, in this order."""
+        a, b = self._node("a"), self._node("b")
+        if not hasattr(a.transport, "exchange"):
+            return
+        digest = [{"id": "a", "maxVersionSeen": 1, "transport": a.peer.transport, "reply": True, "heartbeat": 5}]
+        a.transport.exchange(b.peer, a.peer, [["a", "k", 1, 1, 0]], digest)
+        b.wait_for(2)
+        assert b.heard == [("deltas", a.peer, [["a", "k", 1, 1, 0]]), ("digest", a.peer, digest)]
+        assert (a.errors, b.errors) == ([], [])
+
     def test_the_sender_arrives_unaltered(self) -> None:
         """Its id and address are what the sender says they are, not what the connection looks like."""
         a, b, elsewhere = self._node("a"), self._node("b"), self._node("elsewhere")
-        sender = RemotePeer(_TEXT, elsewhere.peer.transport)
+        sender = RemotePeer(TEXT, elsewhere.peer.transport)
         a.transport.digest(b.peer, sender, [])
         b.wait_for(1)
         a.transport.deltas(b.peer, sender, [["a", "k", 1, 1]])
@@ -179,10 +146,10 @@ class TransportContract:
         assert [(kind, remote) for kind, remote, _ in b.heard] == [("digest", sender), ("deltas", sender)]
 
     def test_a_big_message_arrives(self) -> None:
-        """One value of `big_message` characters, each of several bytes; to one of our kind a transport may compress it."""
+        """One value of `big_message` characters, each of several bytes. To a peer that can read that it may be compressed."""
         a, b = self._node("a"), self._node("b")
         value = ("x" + "é😀" * self.big_message)[: self.big_message]
-        for count, kind in enumerate((RemotePeer, Kin), 1):
+        for count, kind in enumerate((RemotePeer, ExtendedPeer), 1):
             a.transport.deltas(kind(*b.peer), a.peer, [["a", "k", value, count]])
             b.wait_for_deltas(count)
             assert b.deltas[-1] == ["a", "k", value, count]
@@ -208,7 +175,7 @@ class TransportContract:
             assert one.heard == [("deltas", other.peer, [[other.peer.id, "k", 1, 1]])]
 
     def test_a_handler_can_answer(self) -> None:
-        """It sends to the remote peer that came with the message: on the thread it came on, more than once, and later too."""
+        """It sends to the remote peer that came with the message: on the thread it came on, more than once, and later."""
         a, b = self._node("a"), self._node("b")
         callers: list[RemotePeer] = []
 

@@ -1,7 +1,8 @@
-"""How messages get from one node to another."""
+"""How messages travel from one node to another."""
 
-from gossipmonger.transport.base import Transport
+from gossipmonger.transport.base import DEFAULT_PORT, SeedTransport, Transport
+from gossipmonger.transport.simulated import Network, SimulatedTransport
 from gossipmonger.transport.tcp import TcpTransport
 from gossipmonger.transport.udp import UdpTransport
 
-__all__ = ["TcpTransport", "Transport", "UdpTransport"]
+__all__ = ["DEFAULT_PORT", "Network", "SeedTransport", "SimulatedTransport", "TcpTransport", "Transport", "UdpTransport"]

@@ -1,13 +1,15 @@
-"""The transport interface.
+"""The transport interface, and its adapters to the interface of the Node.js package.
 
-A transport carries three kinds of messages and knows nothing of what they mean. It sends without blocking its caller: a
-round of gossip must not wait for a peer that does not answer. What it receives it emits, on any thread, as
+A transport carries messages and does not know what they mean. It emits, on any thread,
 
-* `digest` (remote_peer, digest) and `deltas` (remote_peer, deltas), where `remote_peer` is a `RemotePeer` or any object
-  with `id` and `transport`;
-* `exchange` (remote_peer, deltas, digest), optional, in place of the two for a message that has both;
+* `message` (message), for each `Message` that came in;
 * `error` (error), for whatever failed, whenever it failed;
 * `listening` (), once it can be reached.
+
+The Node.js package's transports have two methods and two events in place of `send` and `message`: `deltas` (remote_peer,
+deltas) and `digest` (remote_peer, digest), with deltas as lists and digests as lists of dicts. Both directions are bridged.
+Each `Transport` has the two methods too, and emits the two events to those who listen for them; and `SeedTransport` makes a
+`Transport` out of an object that has nothing else.
 """
 
 from __future__ import annotations
@@ -18,38 +20,78 @@ from typing import Any
 
 from pyee.base import EventEmitter
 
-from gossipmonger.entry import Entry
-from gossipmonger.peer import RemotePeer
+from gossipmonger.errors import MessageError, report
+from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
+from gossipmonger.wire import as_dicts, as_lists, message_of
 
-__all__ = ["Transport"]
+__all__ = ["DEFAULT_PORT", "SeedTransport", "Transport"]
+
+#: The Node.js package's port.
+DEFAULT_PORT = 9742
 
 
 class Transport(EventEmitter, ABC):
-    """What the endpoint expects of a transport; any object with `deltas`, `digest` and `on` will do.
+    """What the endpoint uses to reach other nodes.
+
+    * Messages: `send`, and the event `message`
+    * The same as in the Node.js package: `digest`, `deltas`, `exchange`, and the events of these names
+    * Life: `listen`, `address`, `close`
 
     Attributes:
-        validates: Whether the transport makes and reads messages with `gossipmonger.transport.messages`: all that it emits
-            went through `messages.decode` or `checks.validate`, and digests that it is to send hold `Entry` objects, which
-            `messages.encode` takes. If not, the endpoint validates what comes, and hands out digests of dicts.
-        max_message_size: Bytes that a message may have, None for no limit. `update` refuses a value that can't fit.
+        max_message_size: The most bytes in a message, None for no limit. `update` refuses a value that cannot fit.
     """
 
-    validates: bool = False
     max_message_size: int | None = None
 
+    # Messages
+
     @abstractmethod
-    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[dict[str, Any]]) -> None:
-        """Send a digest. Returns at once; what goes wrong is an `error` event.
+    def send(self, to: RemotePeer, message: Message) -> None:
+        """Send a message, and return at once: a round of gossip must not wait for a peer that does not answer.
+
+        What goes wrong is an `error` event. The deltas of a message that is too large may go in several, in their order, and
+        the digest after them.
 
         Args:
-            remote_peer: Whom to send it to; only `transport` is needed.
-            local_peer: The sender, whose `id` and `transport` the other side is told unaltered.
-            digest_to_send: Entries, as `gossipmonger.transport.messages` describes them. They are not to be changed.
+            to: Whom to send it to; `transport` says where. It may be the very object that came as the sender of a message.
+            message: The message. Its sender's `id` and `transport` reach the other side unaltered.
         """
 
-    @abstractmethod
+    def _hand_out(self, message: Message) -> None:
+        """Emit a message that came in, also as the Node.js package does to those who listen for that."""
+        self.emit("message", message)
+        sender, deltas, digest = message
+        if deltas is not None and digest is not None and self.listeners("exchange"):
+            self.emit("exchange", sender, as_lists(deltas), as_dicts(digest))
+            return
+        if deltas is not None and self.listeners("deltas"):
+            self.emit("deltas", sender, as_lists(deltas))
+        if digest is not None and self.listeners("digest"):
+            self.emit("digest", sender, as_dicts(digest))
+
+    def _failed(self, error: Exception) -> None:
+        """Emit an error; without a listener it goes to `threading.excepthook`, since no caller could catch it."""
+        try:
+            self.emit("error", error)
+        except Exception as unheard:
+            report(unheard)
+
+    # The Node.js package's methods
+
+    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[dict[str, Any]]) -> None:
+        """Send a digest.
+
+        Args:
+            remote_peer: Whom to send it to.
+            local_peer: The sender.
+            digest_to_send: A dict for each peer, with `id`, `maxVersionSeen` and `transport`. A malformed digest is an `error`
+                event.
+        """
+        self._send_parts(remote_peer, local_peer, None, digest_to_send)
+
     def deltas(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas_to_send: list[list[Any]]) -> None:
-        """Send deltas, as `digest` sends a digest. They may be split over messages, in their order."""
+        """Send deltas, each a list `[peer id, key, value, version]`, as `digest` sends a digest."""
+        self._send_parts(remote_peer, local_peer, deltas_to_send, None)
 
     def exchange(
         self,
@@ -58,21 +100,18 @@ class Transport(EventEmitter, ABC):
         deltas_to_send: list[list[Any]],
         digest_to_send: list[dict[str, Any]],
     ) -> None:
-        """Send deltas, then a digest, to a peer that reads both out of one message. Optional: by default they go in two."""
-        self.deltas(remote_peer, local_peer, deltas_to_send)
-        self.digest(remote_peer, local_peer, digest_to_send)
+        """Send deltas and a digest in one message, which a Node.js node cannot read."""
+        self._send_parts(remote_peer, local_peer, deltas_to_send, digest_to_send)
 
-    def hand_out(
-        self, sender: RemotePeer, deltas: list[list[Any]] | None, digest: list[Entry] | list[dict[str, Any]] | None
-    ) -> None:
-        """Emit a message that came in: as `exchange` if it has both and someone listens for that, otherwise deltas first."""
-        if deltas is not None and digest is not None and self.listeners("exchange"):
-            self.emit("exchange", sender, deltas, digest)
-            return
-        if deltas is not None:
-            self.emit("deltas", sender, deltas)
-        if digest is not None:
-            self.emit("digest", sender, digest)
+    def _send_parts(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas: Any, digest: Any) -> None:
+        try:
+            message = message_of(local_peer, deltas, digest)
+        except MessageError as error:
+            self._failed(error)
+        else:
+            self.send(remote_peer, message)
+
+    # Life
 
     @property
     def address(self) -> Mapping[str, Any] | None:
@@ -84,13 +123,85 @@ class Transport(EventEmitter, ABC):
         options: Mapping[str, Any] | Callable[[], None] | None = None,
         callback: Callable[[], None] | None = None,
     ) -> None:
-        """Start to receive; `callback` is called once that is so.
+        """Start to receive, emit `listening`, and call `callback`, which may also be the first argument.
 
         Raises:
-            OSError: It can't, for example since the port is taken.
+            OSError: It cannot, for example because the port is taken.
         """
         raise NotImplementedError
 
     def close(self, callback: Callable[[], None] | None = None) -> None:
         """Stop, release threads and sockets, then call `callback`. May be called again, and from a handler."""
         raise NotImplementedError
+
+
+class SeedTransport(Transport):
+    """A `Transport` made of an object with the Node.js package's interface.
+
+    Everything the object emits is checked. What is malformed becomes one `error` event.
+
+    Args:
+        transport: An object with the methods `digest`, `deltas` and `on`. It may also have `exchange`, `listen`, `close`,
+            `address` and `max_message_size`.
+
+    Attributes:
+        wrapped: That object.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        super().__init__()
+        self.wrapped = transport
+        self.max_message_size = getattr(transport, "max_message_size", None)
+        transport.on("digest", lambda sender, digest: self._receive(sender, None, digest))
+        transport.on("deltas", lambda sender, deltas: self._receive(sender, deltas, None))
+        transport.on("exchange", self._receive)
+        transport.on("error", self._failed)
+        transport.on("listening", lambda *_: self.emit("listening"))
+
+    def send(self, to: RemotePeer, message: Message) -> None:
+        """Send a message by the object's own methods. It goes in two calls if the object has no `exchange`.
+
+        Raises:
+            Exception: What these methods raised.
+        """
+        sender, deltas, digest = message
+        exchange = getattr(self.wrapped, "exchange", None)
+        if exchange is not None and deltas is not None and digest is not None:
+            exchange(to, sender, as_lists(deltas), as_dicts(digest))
+            return
+        if deltas is not None:
+            self.wrapped.deltas(to, sender, as_lists(deltas))
+        if digest is not None:
+            self.wrapped.digest(to, sender, as_dicts(digest))
+
+    def _receive(self, sender: Any, deltas: Any, digest: Any) -> None:
+        try:
+            message = message_of(sender, deltas, digest)
+        except MessageError as error:
+            self._failed(error)
+            return
+        if isinstance(sender, ExtendedPeer):  # it may carry the way back
+            message = message._replace(sender=sender)
+        self._hand_out(message)
+
+    @property
+    def address(self) -> Mapping[str, Any] | None:
+        """The object's `address`, if it has one."""
+        address: Mapping[str, Any] | None = getattr(self.wrapped, "address", None)
+        return address
+
+    def listen(
+        self,
+        options: Mapping[str, Any] | Callable[[], None] | None = None,
+        callback: Callable[[], None] | None = None,
+    ) -> None:
+        """Call the object's `listen` with the same arguments."""
+        self.wrapped.listen(options, callback)
+
+    def close(self, callback: Callable[[], None] | None = None) -> None:
+        """Call the object's `close` with the same arguments; without one, only the callback is called."""
+        close = getattr(self.wrapped, "close", None)
+        if close is not None:
+            close(callback)
+        elif callback is not None:
+            callback()

@@ -1,0 +1,273 @@
+"""The dispatcher: calls handlers one at a time, in the order in which things happened, with no lock held.
+
+Events wait in a queue, so a slow handler delays later events and nothing else. Two rules bound the queue:
+
+* A waiting `update` or `delete` of a key is replaced by a later one of the same key, so at most one waits for each key. If
+  something else has happened to that peer in between, the later one waits behind that instead.
+* At most `MAX_WAITING` other events wait. Beyond that they are dropped, and one `OverflowedError` says how many.
+
+The thread is not a daemon, so a handler is not cut off when the program ends. It lives only while there is something to do, and
+a moment longer. Once the main thread has ended, a daemon takes over after the current handler: other threads may keep the
+program running, or nothing but gossip does, in which case a program that never calls `close()` still ends.
+
+What a handler raises becomes an `error` event. An error without a handler goes to `threading.excepthook`, or to the caller if
+the caller's own call failed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from pyee.base import EventEmitter
+
+from gossipmonger.errors import OverflowedError, report
+from gossipmonger.protocol import Event, Send
+from gossipmonger.state import values
+from gossipmonger.wire import as_dicts, as_lists
+
+__all__ = ["MAX_WAITING", "Dispatcher"]
+
+#: Events other than `update` and `delete` that may wait.
+MAX_WAITING = 10_000
+
+#: Seconds that the thread waits for another event before it ends.
+_LINGER = 0.1
+
+#: Events after which a later value of one of the peer's keys must not take an earlier one's place in the queue.
+_PEER_EVENTS = frozenset({"new peer", "peer dead", "peer live", "peer left", "peer forgotten"})
+
+#: Events that show what was sent and received, and what turns that into the lists and dicts that handlers are given. Those are
+#: made only if there is a handler.
+_SHOWN: Mapping[str, Callable[[Any], list[Any]]] = {
+    "digest receive": as_dicts,
+    "digest send": as_dicts,
+    "deltas receive": as_lists,
+    "deltas send": as_lists,
+}
+
+
+class _Queued:
+    __slots__ = ("change_of", "event")
+
+    def __init__(self, event: Event, change_of: tuple[str, str] | None) -> None:
+        self.event = event
+        self.change_of = change_of  # the peer's id and the key of an `update` or `delete`
+
+
+class Dispatcher:
+    """The queue between what happens and the handlers of it.
+
+    * In: `post` and `kick`, or `fail` and `fail_or_raise` for an error
+    * Out: `run`, through which the emitter calls each handler, and `delivering`
+    * Life: `close`
+
+    Args:
+        emitter: Knows the handlers. Its `_emit_run` has to call `run`.
+        executor: Its `submit(function)` calls handlers, one after the other; None for the thread `gossipmonger-events`.
+    """
+
+    def __init__(self, emitter: EventEmitter, executor: Any = None) -> None:
+        self._emitter = emitter
+        self._executor = executor
+        self._queue: deque[_Queued] = deque()
+        self._changes: dict[str, dict[str, _Queued]] = {}  # peer id -> key -> the one that a later change replaces
+        self._others = 0
+        self._dropped = 0
+        self._active = False
+        self._closed = False
+        self._runner: threading.Thread | None = None  # calls handlers now
+        self._thread: threading.Thread | None = None  # the latest one of our own
+        self._current = ""  # the name of the event that is being delivered
+        self._queue_lock = threading.Lock()  # guards all of the above that changes: it is written only while this is held
+        self._changed = threading.Condition(self._queue_lock)
+
+    # In
+
+    def post(self, output: Sequence[Event | Send]) -> None:
+        """Queue those events of a protocol's output that have handlers. Nothing runs before `kick`; any lock may be held."""
+        heard = self._emitter.event_names()
+        with self._queue_lock:
+            if self._closed:
+                return
+            for item in output:
+                if type(item) is Event and (item.name in heard or item.name == "error"):
+                    self._enqueue(item)
+
+    def _enqueue(self, event: Event) -> None:
+        """Queue one event. This requires holding `_queue_lock`."""
+        assert self._queue_lock.locked()
+        name, args = event
+        if name in ("update", "delete"):
+            id, key = args[:2]
+            changes = self._changes.setdefault(id, {})
+            waiting = changes.get(key)
+            if waiting is not None:
+                waiting.event = event
+                return
+            changes[key] = queued = _Queued(event, (id, key))
+            self._queue.append(queued)
+            return
+        if self._others >= MAX_WAITING:
+            self._dropped += 1
+            return
+        if name in _PEER_EVENTS:
+            self._changes.pop(args[0].id, None)  # later changes of this peer's keys go behind this event
+        self._others += 1
+        self._queue.append(_Queued(event, None))
+
+    def kick(self) -> None:
+        """Get what is queued delivered. Hold no lock when you call this: an executor may call handlers right here.
+
+        Raises:
+            Exception: The executor refuses, or no thread can be started. The events stay queued for the next call.
+        """
+        with self._queue_lock:
+            if self._active:
+                self._changed.notify_all()
+                return
+            if not self._queue:
+                return
+            self._active = True
+            thread = None
+            if self._executor is None:
+                thread = threading.Thread(target=self._work, name="gossipmonger-events", daemon=_main_ended())
+            self._thread = thread
+        try:
+            if thread is None:
+                self._executor.submit(self._work)
+            else:
+                thread.start()
+        except BaseException:
+            with self._queue_lock:
+                self._active = False
+                self._thread = None
+                self._changed.notify_all()  # `close` may be waiting for a thread that never ran
+            raise
+
+    def fail(self, error: Exception) -> None:
+        """Deliver an error, to `error` handlers or else to `threading.excepthook`."""
+        self.post([Event("error", (error,))])
+        try:
+            self.kick()
+        except Exception as refusal:  # it stays queued for the next `kick`, and its caller's loop goes on
+            report(refusal)
+
+    def fail_or_raise(self, error: Exception) -> None:
+        """Deliver an error to `error` handlers; raise it if there are none."""
+        if not self._emitter.listeners("error"):
+            raise error
+        self.fail(error)
+
+    # Out
+
+    def _work(self) -> None:
+        thread = threading.current_thread()
+        own = self._executor is None
+        while True:
+            with self._queue_lock:
+                self._runner = thread
+                deadline = monotonic() + (_LINGER if own else 0)
+                while not (self._queue or self._dropped or self._closed):
+                    patience = deadline - monotonic()
+                    if patience <= 0 or not self._changed.wait(patience):
+                        break
+                outlived = own and not thread.daemon and _main_ended()
+                if outlived or not (self._queue or self._dropped):
+                    self._active = False
+                    self._runner = None
+                    self._changed.notify_all()
+                    break
+                event = self._next()
+                self._current = event.name
+            try:
+                self._deliver(event)
+            except BaseException as error:  # nothing ends this thread, not even SystemExit
+                report(error)
+        if outlived:
+            self.kick()
+
+    def _next(self) -> Event:
+        """Take the next event off the queue. This requires holding `_queue_lock`."""
+        assert self._queue_lock.locked()
+        if self._dropped and self._others < MAX_WAITING:
+            dropped, self._dropped = self._dropped, 0
+            return Event("error", (OverflowedError(dropped),))
+        queued = self._queue.popleft()
+        if queued.change_of is None:
+            self._others -= 1
+        else:
+            id, key = queued.change_of
+            changes = self._changes.get(id, {})
+            if changes.get(key) is queued:
+                del changes[key]
+                if not changes:
+                    del self._changes[id]
+        return queued.event
+
+    def _deliver(self, event: Event) -> None:
+        name, args = event
+        if name == "error" and not self._emitter.listeners("error"):
+            report(args[0])
+        elif name == "update":
+            id, key, value = args
+            self._emitter.emit(name, id, key, values.copied(value))
+        elif name in _SHOWN:
+            remote_peer, carried = args
+            self._emitter.emit(name, remote_peer, values.copied(_SHOWN[name](carried)))
+        else:
+            self._emitter.emit(name, *args)
+
+    @property
+    def delivering(self) -> bool:
+        """Whether the calling thread is the one that calls handlers right now."""
+        return self._runner is threading.current_thread()
+
+    def run(self, handler: Callable[..., Any], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+        """Call one handler. While events are delivered, what it raises becomes an `error` event, so other handlers still run.
+
+        A handler that a caller's own `emit` reaches raises to that caller.
+        """
+        if not self.delivering:
+            handler(*args, **keywords)
+            return
+        try:
+            handler(*args, **keywords)
+        except BaseException as error:  # not even SystemExit keeps the next handler from its event
+            if self._current == "error" or not isinstance(error, Exception):
+                report(error)
+            else:
+                self.fail(error)
+
+    # Life
+
+    def close(self, timeout: float) -> bool:
+        """Drop what waits, and let the current handler finish.
+
+        Args:
+            timeout: Seconds to wait for that handler. From a handler this returns at once: that handler is the last to run.
+
+        Returns:
+            Whether the handler finished.
+        """
+        with self._queue_lock:
+            self._closed = True
+            self._queue.clear()
+            self._changes.clear()
+            self._dropped = 0
+            self._changed.notify_all()
+            if self.delivering:
+                return True
+            finished = self._changed.wait_for(lambda: not self._active, timeout)
+            thread = self._thread
+        if finished and thread is not None:
+            thread.join()
+        return finished
+
+
+def _main_ended() -> bool:
+    """Whether the interpreter is only waiting for threads that are not daemons."""
+    return not threading.main_thread().is_alive()

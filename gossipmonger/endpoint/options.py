@@ -1,0 +1,168 @@
+"""Options: their defaults with units and reasons, and the checks that name what is wrong as the caller typed it."""
+
+from __future__ import annotations
+
+import random as random_module
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+from gossipmonger.endpoint.clock import monotonic_clock
+from gossipmonger.endpoint.timer import MakeTimer
+from gossipmonger.protocol import Config
+from gossipmonger.state.arguments import check_number, unknown_option
+from gossipmonger.state.message import RemotePeer
+from gossipmonger.wire import COMPRESS_ABOVE
+
+__all__ = ["DELTA_ORDERS", "Options"]
+
+#: What DELTA_ORDER may be.
+DELTA_ORDERS = ("depth", "breadth")
+
+
+class _Range(NamedTuple):
+    """What a number may be, and its unit, "" for none."""
+
+    kind: type
+    least: float
+    most: float
+    unit: str = ""
+
+
+_DAY = 86_400_000
+_ANY = float("inf")
+
+_NUMBERS: Mapping[str, _Range] = {
+    "dead_peer_phi": _Range(float, 0.1, 1000),
+    "gossip_interval": _Range(float, 1, _DAY, "ms"),
+    "rumor_fanout": _Range(int, 0, 1000, "peers"),
+    "rumor_interval": _Range(float, 1, _DAY, "ms"),
+    "max_deltas_per_gossip": _Range(int, 1, _ANY, "deltas"),
+    "gossip_fanout": _Range(int, 1, 1000, "peers"),
+    "max_exchanges_per_gossip": _Range(int, 0, _ANY, "replies"),
+    "forget_dead_peers_after": _Range(float, 1, _ANY, "ms"),
+    "compress_above": _Range(int, 0, _ANY, "bytes"),
+    "minimum_live_peers": _Range(int, 0, _ANY, "peers"),
+}
+
+_METHODS: Mapping[str, tuple[str, ...]] = {
+    "storage": ("get", "put", "live_peers", "dead_peers"),
+    "transport": ("digest", "deltas", "on"),
+    "executor": ("submit",),
+    "random": ("random",),
+}
+
+#: Options that may be None, which stands for the default of the same meaning, or for "never".
+_OPTIONAL = frozenset({"storage", "transport", "executor", "compress_above"})
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """What an endpoint is told beside its `peer_info`. Times are in milliseconds."""
+
+    #: Phi above which a peer is dead. At 8, one verdict in about 10**8 would be wrong if intervals were truly exponential.
+    dead_peer_phi: float = 8
+    #: Milliseconds from one round to the next. At a second, a node without news costs a message or two a second.
+    gossip_interval: float = 1000
+    #: Live peers that each piece of news is told at once; 0 leaves news to the rounds, as the Node.js package does.
+    rumor_fanout: int = 3
+    #: Milliseconds between rumours. News of this time travel together.
+    rumor_interval: float = 50
+    #: Deltas in one message. The Node.js package's default; raise it where peers own many keys.
+    max_deltas_per_gossip: int = 5
+    #: Live peers that a round sends a digest to. Each costs its messages; with 3, a death is seen in a third of the time.
+    gossip_fanout: int = 1
+    #: Replies between two nodes within one interval. 64 bring a newcomer level with a large cluster within a few rounds.
+    max_exchanges_per_gossip: int = 64
+    #: Which deltas go first when there is no room for all: "depth", those of the peer with most of them, or "breadth".
+    delta_order: str = "depth"
+    #: Milliseconds for which a peer stays dead before it is forgotten. Most peers that return do so within a day.
+    forget_dead_peers_after: float = 86_400_000
+    #: Bytes above which messages between nodes of this package are compressed; None for never.
+    compress_above: int | None = COMPRESS_ABOVE
+    #: Whether updates wait at their owner when there are more than the cluster can carry.
+    flow_control: bool = False
+    #: With fewer live peers than this, each round contacts a seed as well.
+    minimum_live_peers: int = 1
+    #: Where to find the cluster at first, and peers of last resort.
+    seeds: tuple[RemotePeer, ...] = ()
+    #: Where peers are kept; None for a new `MemoryStorage`.
+    storage: Any = None
+    #: What carries messages; None for a new `TcpTransport` at the local peer's `transport`.
+    transport: Any = None
+    #: () -> milliseconds since the epoch, never backwards.
+    clock: Callable[[], float] = field(default_factory=monotonic_clock)
+    #: Draws the partners of each round.
+    random: random_module.Random = field(default_factory=random_module.Random)
+    #: (seconds, function) -> an object with `start()` and `cancel()`, like `threading.Timer`.
+    timer: MakeTimer = threading.Timer
+    #: An object whose `submit(function)` calls handlers, like `concurrent.futures.Executor`; None for a thread of our own.
+    executor: Any = None
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> Options:
+        """Return the options from a mapping, in upper or lower case, and from keywords, which win.
+
+        Raises:
+            TypeError: An option is unknown or of the wrong type.
+            ValueError: An option is out of range.
+        """
+        known = [option.name for option in fields(cls)]
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"options must be a mapping, got {given!r}")
+        chosen: dict[str, Any] = {}
+        typed: dict[str, str] = {}
+        for source in (given or {}, keywords):
+            for name, value in source.items():
+                if not isinstance(name, str) or name.lower() not in known:
+                    raise unknown_option(name, known)
+                chosen[name.lower()], typed[name.lower()] = value, name
+        if "seeds" in chosen:
+            chosen["seeds"] = _seeds(typed["seeds"], chosen["seeds"])
+        for name, value in chosen.items():
+            _check(name, typed[name], value)
+        return cls(**chosen)
+
+    def config(self) -> Config:
+        """Return what the protocol needs to know of these."""
+        return Config(**{option.name: getattr(self, option.name) for option in fields(Config)})
+
+
+def _check(name: str, typed: str, value: Any) -> None:
+    """Raise an error that calls the option as it was `typed`, if its value is not allowed."""
+    if value is None and name in _OPTIONAL:
+        return
+    if name in _NUMBERS:
+        check_number(typed, value, *_NUMBERS[name])
+    elif name in _METHODS:
+        for method in _METHODS[name]:
+            if not callable(getattr(value, method, None)):
+                raise TypeError(f"{typed} must have a method {method}(), got {value!r}")
+    elif name in ("clock", "timer"):
+        if not callable(value):
+            raise TypeError(f"{typed} must be callable, got {value!r}")
+    elif name == "delta_order":
+        if value not in DELTA_ORDERS:
+            raise ValueError(f"{typed} must be {' or '.join(map(repr, DELTA_ORDERS))}, got {value!r}")
+    elif name == "flow_control" and not isinstance(value, bool):
+        raise TypeError(f"{typed} must be True or False, got {value!r}")
+
+
+def _seeds(typed: str, given: Any) -> tuple[RemotePeer, ...]:
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise TypeError(f"{typed} must be a list of seeds, got {given!r}")
+    return tuple(_seed(f"{typed}[{index}]", seed) for index, seed in enumerate(given))
+
+
+def _seed(place: str, seed: Any) -> RemotePeer:
+    if isinstance(seed, RemotePeer):
+        return seed
+    if not isinstance(seed, Mapping):
+        raise TypeError(f"{place} must be a mapping with id and transport, got {seed!r}")
+    for name in ("id", "transport"):
+        if name not in seed:
+            raise ValueError(f"{place} must have the key {name!r}, got {seed!r}")
+    if not isinstance(seed["id"], str):
+        raise TypeError(f"{place}.id must be a string, got {seed['id']!r}")
+    return RemotePeer(seed["id"], seed["transport"])

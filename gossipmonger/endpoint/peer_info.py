@@ -1,0 +1,126 @@
+"""`peer_info`: what an endpoint is told about its own peer, and the local peer that is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gossipmonger.state import values
+from gossipmonger.state.arguments import check_number
+from gossipmonger.state.peer import Peer
+from gossipmonger.state.versions import MAX_VERSION
+from gossipmonger.transport import DEFAULT_PORT
+from gossipmonger.wire import FATAL_IDS
+
+__all__ = ["PeerInfo"]
+
+#: How callers may spell a name, and what it is called here.
+_NAMES = {
+    "id": "id",
+    "transport": "transport",
+    "data": "data",
+    "maxVersionSeen": "max_version_seen",
+    "max_version_seen": "max_version_seen",
+}
+
+
+@dataclass(frozen=True)
+class PeerInfo:
+    """A `peer_info` that has been checked.
+
+    Attributes:
+        id: The peer's id.
+        transport: The address that peers are told: a private copy if it is a mapping, None if it was left out.
+        data: key -> (value, version).
+        max_version_seen: None if it was left out.
+    """
+
+    id: str
+    transport: Any
+    data: Mapping[str, tuple[Any, int]]
+    max_version_seen: int | None
+
+    @classmethod
+    def parse(cls, given: Any) -> PeerInfo:
+        """Return what was given, checked and copied.
+
+        Raises:
+            TypeError, ValueError: Something is unknown, of the wrong type or out of range; the error names it.
+        """
+        if not isinstance(given, Mapping):
+            raise TypeError(f"peer_info must be a mapping, got {given!r}")
+        info: dict[str, Any] = {"id": None, "transport": None, "data": None, "max_version_seen": None}
+        typed: dict[str, str] = {}
+        for name, value in given.items():
+            known = _NAMES.get(name)
+            if known is None:
+                raise TypeError(f"peer_info has no key {name!r}; the keys are id, transport, data and maxVersionSeen")
+            info[known], typed[known] = value, name
+        if not isinstance(info["id"], str):
+            raise TypeError(f"peer_info.id must be a string, got {info['id']!r}")
+        if not info["id"]:
+            raise ValueError("peer_info.id must not be empty")
+        if info["id"] in FATAL_IDS:
+            raise ValueError(f"peer_info.id must not be {info['id']!r}, which a Node.js node can't use as an id")
+        info["id"] = values.copied(info["id"], "peer_info.id")
+        if isinstance(info["transport"], Mapping):
+            info["transport"] = dict(info["transport"])
+        if info["max_version_seen"] is not None:
+            check_number(f"peer_info.{typed['max_version_seen']}", info["max_version_seen"], int, 0, MAX_VERSION)
+        info["data"] = _checked_data({} if info["data"] is None else info["data"])
+        return cls(**info)
+
+    def over_tcp(self) -> PeerInfo:
+        """Return the same with TCP's default host and port where they were left out.
+
+        Raises:
+            TypeError: The transport is not a mapping.
+        """
+        given = {} if self.transport is None else self.transport
+        if not isinstance(given, Mapping):
+            raise TypeError(f"peer_info.transport must be a mapping with host and port, got {given!r}")
+        return replace(self, transport={"host": "localhost", "port": DEFAULT_PORT, **given})
+
+    def local_peer(self, storage: Any, now: float) -> Peer:
+        """Return the local peer, and put it into the storage.
+
+        With an explicit version, the peer is what `peer_info` says. Otherwise a peer in the storage continues where it stopped.
+        Otherwise a new life begins: its versions start at the clock's microseconds, above those of any former life, and nothing
+        of it exists at or below that.
+
+        Args:
+            storage: Where the peer is kept.
+            now: Milliseconds since the epoch.
+        """
+        stored: Peer | None = storage.get(self.id)
+        data = self.data
+        if self.max_version_seen is not None:
+            local = Peer(self.id, data=data, max_version_seen=self.max_version_seen, transport=self.transport)
+            data = {}
+        elif stored is not None:
+            local = stored
+            local.transport = self.transport or stored.transport
+        else:
+            start = int(now * 1000)
+            local = Peer(self.id, max_version_seen=start, floor=start, transport=self.transport)
+        for key, (value, _) in sorted(data.items(), key=lambda item: item[1][1]):
+            local.update_local(key, value)  # its version belongs to a former life, so it gets one of this life
+        local.left = False
+        local.mark_live()
+        storage.put(self.id, local)
+        return local
+
+
+def _checked_data(data: Any) -> dict[str, tuple[Any, int]]:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"peer_info.data must be a mapping, got {data!r}")
+    checked = {}
+    for key, pair in data.items():
+        if not isinstance(key, str):
+            raise TypeError(f"peer_info.data must have strings as keys, got {key!r}")
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise TypeError(f"peer_info.data[{key!r}] must be [value, version], got {pair!r}")
+        check_number(f"peer_info.data[{key!r}][1]", pair[1], int, 0, MAX_VERSION)
+        checked[key] = (values.copied(pair[0], f"peer_info.data[{key!r}][0]"), pair[1])
+    return checked

@@ -1,0 +1,113 @@
+"""The timer: calls a function again and again, one interval after it returned, until it is stopped.
+
+The interval begins when a call is over, whatever came of it. Calls therefore never overlap, and a slow one delays only the
+next. With the standard library's `threading.Timer`, one thread serves all calls; timers of another kind are made anew for each.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from gossipmonger.errors import report
+
+__all__ = ["MakeTimer", "Timer"]
+
+#: (seconds, function) -> an object with `start()` and `cancel()`, like `threading.Timer`.
+MakeTimer = Callable[[float, Callable[[], None]], Any]
+
+#: Seconds that `stop` waits for a call that is under way. Rounds never block, so they end long before.
+_STOP_TIMEOUT = 5.0
+
+
+class _RepeatingTimer(threading.Timer):
+    """A `threading.Timer` that runs out again and again: starting a thread costs about as much as a whole round."""
+
+    def run(self) -> None:
+        while not self.finished.wait(self.interval):
+            try:
+                self.function(*self.args, **self.kwargs)
+            except BaseException as error:  # nothing ends the rounds
+                report(error)
+
+
+class Timer:
+    """Calls a function at an interval, or once within a given time.
+
+    * Life: `begin`, `stop`, `close`, and the attributes `going` and `closed`
+    * Setting the timer: `arm`, `arm_within`
+
+    Args:
+        make: Makes the timers underneath; `threading.Timer`, or what stands in for it.
+        interval: Milliseconds.
+        run: What is called when the time is over, on the timer's thread. It calls `arm` when it is done.
+
+    Attributes:
+        going: Whether timers are set. Read only.
+        closed: Whether there will be no more calls, ever. Read only.
+    """
+
+    def __init__(self, make: MakeTimer, interval: float, run: Callable[[], None]) -> None:
+        self._make = make
+        self._interval = interval / 1000
+        self._run = run
+        self._current: Any = None
+        self._pending = False  # whether the current timer has yet to run out
+        self.going = False
+        self.closed = False
+        self._timer_lock = threading.Lock()  # guards the four above: they are written only while it is held
+
+    def begin(self) -> bool:
+        """Let `arm` set timers from now on; return whether it will, which it does not once this is closed."""
+        with self._timer_lock:
+            self.going = not self.closed
+            return self.going
+
+    def arm(self) -> None:
+        """Start the interval anew, replacing a timer that is set; does nothing unless `begin` was called."""
+        with self._timer_lock:
+            current = self._current
+            if self.going and isinstance(current, _RepeatingTimer) and current is threading.current_thread():
+                return  # it repeats by itself
+            if current is not None:
+                current.cancel()
+                self._current = None
+            if self.going:
+                self._set(self._interval, _RepeatingTimer if self._make is threading.Timer else self._make)
+
+    def arm_within(self, milliseconds: float) -> None:
+        """Set a timer for so soon, unless one is pending already; does nothing unless `begin` was called."""
+        with self._timer_lock:
+            if self.going and not self._pending:
+                self._set(milliseconds / 1000, self._make)
+
+    def _set(self, seconds: float, make: MakeTimer) -> None:
+        """Make a timer and start it. This requires holding `_timer_lock`."""
+        assert self._timer_lock.locked()
+        self._pending = True
+        self._current = make(seconds, self._fire)
+        self._current.daemon = True  # a program that ends need not wait for the next round
+        self._current.name = "gossipmonger-timer"
+        self._current.start()
+
+    def _fire(self) -> None:
+        with self._timer_lock:
+            self._pending = False
+        self._run()
+
+    def stop(self) -> None:
+        """Set no more timers until `begin`. Waits for a call that is under way, except for one that calls this itself."""
+        with self._timer_lock:
+            self.going = False
+            current, self._current, self._pending = self._current, None, False
+            if current is not None:
+                current.cancel()
+        if isinstance(current, threading.Thread) and current is not threading.current_thread():
+            current.join(_STOP_TIMEOUT)
+
+    def close(self) -> bool:
+        """Never `begin` again; return whether this was the first call. What is set already is for `stop` to end."""
+        with self._timer_lock:
+            first, self.closed = not self.closed, True
+        return first

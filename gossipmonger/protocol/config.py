@@ -1,0 +1,27 @@
+"""What the protocol is told about how to gossip: plain numbers. The reasons for the defaults stand with the options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gossipmonger.state import RemotePeer
+
+__all__ = ["Config"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The numbers that the protocol goes by, named and explained as in `gossipmonger.Options`. Times are in milliseconds."""
+
+    dead_peer_phi: float
+    gossip_interval: float
+    max_deltas_per_gossip: int
+    minimum_live_peers: int
+    gossip_fanout: int
+    rumor_fanout: int
+    rumor_interval: float
+    max_exchanges_per_gossip: int
+    forget_dead_peers_after: float
+    delta_order: str
+    flow_control: bool
+    seeds: tuple[RemotePeer, ...] = ()

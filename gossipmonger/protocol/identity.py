@@ -1,0 +1,80 @@
+"""Identity: what others say about the node itself, where it is more than the node has ever said.
+
+That may be what a former life of the id said, whose clock was ahead or whose disk is lost; or a forgery; or what another
+process says that has the same id. In each case the node takes a floor well above it and issues its keys again, so that its own
+word is the latest. A heartbeat is such a claim too: a former life that began at the same reading of the clock may have written
+other values under the very same versions.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from gossipmonger.errors import DuplicateError
+from gossipmonger.protocol.output import Event, Output
+from gossipmonger.state import Peer
+
+__all__ = ["Identity"]
+
+#: Gap above a claimed number, to which as much again is added at random. A gap of one would meet other numbers that the former
+#: life issued and nobody has told of yet, and two lives that heard of the same number would meet.
+_LEAP = 2**20
+
+#: Heartbeats claimed under the node's id, each after it had gone above the one before, until another process must be at work.
+_ENCOUNTERS = 3
+
+#: Milliseconds between two errors that say so.
+_REPORT_EVERY = 60_000
+
+
+class Identity:
+    """Answers claims about the local peer.
+
+    Args:
+        local: The node's own peer.
+        random: Draws how far above a claim to go.
+    """
+
+    def __init__(self, local: Peer, random: Random) -> None:
+        self._local = local
+        self._random = random
+        self._encounters = 0
+        self._reported: float | None = None
+
+    def hear(self, now: float, version: int, heartbeat: int, floor: int, limit: int, output: Output) -> bool:
+        """Go above what is told about the local peer, if it is more than the local peer has told.
+
+        Args:
+            now: Milliseconds since the epoch.
+            version: The highest version that somebody knows or has heard of.
+            heartbeat: The heartbeat that somebody knows.
+            floor: The floor that somebody knows.
+            limit: The highest number that others believe, see `Bound`.
+            output: Takes the error if another process has this id, or if no version is left above the claim.
+
+        Returns:
+            Whether the local peer has changed.
+        """
+        local = self._local
+        lived = heartbeat > local.heartbeat
+        if not lived and version <= local.max_version_seen and floor <= local.floor:
+            return False
+        try:
+            local.reissue(self._above(max(version, local.max_version_seen), limit))
+        except OverflowError as error:  # no version is left above the claim, so the node's own word stands
+            output.append(Event("error", (error,)))
+            return False
+        if lived:
+            local.heartbeat = self._above(heartbeat, limit)
+            self._encounter(now, output)
+        return True
+
+    def _above(self, number: int, limit: int) -> int:
+        """Return a number well above this one, but within the limit."""
+        return max(number + 1, min(limit, number + _LEAP + int(self._random.random() * _LEAP)))
+
+    def _encounter(self, now: float, output: Output) -> None:
+        self._encounters += 1
+        if self._encounters > _ENCOUNTERS and (self._reported is None or now - self._reported >= _REPORT_EVERY):
+            self._reported = now
+            output.append(Event("error", (DuplicateError(self._local.id),)))

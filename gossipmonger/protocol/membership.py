@@ -1,0 +1,324 @@
+"""Membership: who is there, who is alive, who has left, and who has been forgotten.
+
+The only sign of life is that a peer's *heartbeat* rises, whoever tells of it. A node of ours counts the digests that it sends
+in its rounds. A Node.js node counts nothing, so whoever hears from it directly counts on its behalf, at most once per round of
+its own, and passes that on like any other heartbeat. So the time until a death is seen does not grow with the number of nodes,
+as it would if only direct contact counted.
+
+Within one step the peers that a message names are looked up once (`look_up`), changed in memory (`change`), and put into the
+storage once (`put_changes`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Any, TypeVar
+
+from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.output import Event, Output
+from gossipmonger.state import Bound, CompactDigest, Entry, Message, Peer, RemotePeer
+
+__all__ = ["TELLING", "Membership", "draw"]
+
+#: Intervals for which a peer that left is still told of, and deletes are kept for Node.js nodes: far more than gossip takes.
+TELLING = 30
+
+#: Forgotten ids that are remembered, to tell news about them from old news.
+_MAX_FORGOTTEN = 10_000
+
+#: Share of GOSSIP_INTERVAL that counts as a peer's first interval, before anything was measured: the Node.js package's 750 ms
+#: of 1,000.
+_FIRST_INTERVAL = 0.75
+
+#: How often it counts. What is heard first about a peer may be old, and fresh news come soon after it, as if the peer were many
+#: times as fast as it is; a few such samples must not make a verdict.
+_FIRST_INTERVALS = 5
+
+T = TypeVar("T")
+
+
+def draw(items: Sequence[T], count: int, random: Random) -> list[T]:
+    """Return `count` of the items, or all if there are fewer, each as likely as any, in an order that is drawn too."""
+    left = list(items)
+    drawn = []
+    for _ in range(min(count, len(left))):
+        index = int(random.random() * len(left))
+        left[index], left[-1] = left[-1], left[index]
+        drawn.append(left.pop())
+    return drawn
+
+
+def _is_at(seed: RemotePeer, transport: Any) -> bool:
+    """Whether a peer's transport is the seed's, which may leave out what the peer itself adds."""
+    if isinstance(seed.transport, dict) and isinstance(transport, dict):
+        return seed.transport.items() <= transport.items()
+    return bool(seed.transport == transport)
+
+
+class Membership:
+    """The peers of one node.
+
+    Args:
+        local: The node's own peer.
+        storage: Where all peers are kept.
+        config: The numbers to go by.
+        now: When this life begins. The time since the storage was written is not a silence of the peers in it.
+
+    Attributes:
+        bound: Which numbers are believed.
+        found: The peers that were looked up for this step, or met in it, by their ids; None for one that is not known.
+        at_rest: Whether the compact digest has covered the same for a round, so that others may well have the same.
+    """
+
+    def __init__(self, local: Peer, storage: Any, config: Config, now: float) -> None:
+        self._local = local
+        self._storage = storage
+        self._config = config
+        self.bound = Bound()
+        self.at_rest = False
+        self.found: dict[str, Peer | None] = {local.id: local}
+        self._changes: dict[str, Peer] = {}
+        self._last_round: float | None = None
+        self._late = False
+        self._compact = CompactDigest([])
+        self._counted: set[str] = set()  # peers on whose behalf this node has counted since its last round
+        self._unsettled: set[str] = set()  # peers with a floor to settle
+        self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat
+        for peer in self.others()[0]:
+            peer.last_time = now
+            self.put(peer)
+
+    # One step's peers
+
+    def look_up(self, ids: Iterable[str]) -> None:
+        """Begin a step that is about the peers with these ids."""
+        get = self._storage.get
+        self.found = {id: get(id) for id in ids}
+        self.found[self._local.id] = self._local
+
+    def change(self, peer: Peer) -> None:
+        """Have a peer put at the end of the step."""
+        self._changes[peer.id] = peer
+
+    def put_changes(self) -> None:
+        """Put all peers that have changed."""
+        changes, self._changes = self._changes, {}
+        put, note = self._storage.put, self._compact.note
+        for id, peer in changes.items():
+            put(id, peer)
+            note(peer)
+
+    def put(self, peer: Peer) -> None:
+        """Put a peer into the storage."""
+        self._storage.put(peer.id, peer)
+        self._compact.note(peer)
+
+    # Who is there
+
+    def others(self) -> tuple[list[Peer], list[Peer]]:
+        """Return the live and the dead peers, without the local one. Peers that left are among the dead."""
+        local = self._local.id
+        live = [peer for peer in self._storage.live_peers() if peer.id != local]
+        return live, [peer for peer in self._storage.dead_peers() if peer.id != local]
+
+    def speakers(self) -> list[Peer]:
+        """Return the live peers that are known to speak our extensions."""
+        return [peer for peer in self._storage.live_peers() if peer.speaks_extensions and peer.id != self._local.id]
+
+    def has_node_js(self) -> bool:
+        """Return whether a live peer speaks only the Node.js package's protocol."""
+        return any(peer.speaks_extensions is False for peer in self._storage.live_peers())
+
+    def told_of(self, now: float, live: list[Peer], dead: list[Peer]) -> list[Peer]:
+        """Return whom a digest tells of.
+
+        The live peers; the dead that were heard of again, which the next round will find live; and for a while those that left,
+        so that nobody has to conclude it from their silence.
+        """
+        since = now - TELLING * self._config.gossip_interval
+        threshold = self._config.dead_peer_phi
+        again = [peer for peer in dead if ((peer.last_time or 0) > since if peer.left else peer.phi(now) < threshold)]
+        return live + again
+
+    def compact(self, told: list[Peer]) -> CompactDigest:
+        """Return the compact digest of these peers and the local one: the same object as long as it covers the same."""
+        peers = [*told, self._local]
+        if not self._compact.covers(peers):
+            self._compact = CompactDigest(peers)
+            self.at_rest = False
+        return self._compact
+
+    def seeds(self) -> list[RemotePeer]:
+        """Return the seeds without the node itself."""
+        local = self._local
+        return [seed for seed in self._config.seeds if seed.id != local.id and not _is_at(seed, local.transport)]
+
+    def _unmatched_seeds(self, peers: list[Peer]) -> list[RemotePeer]:
+        """Return seeds that match no known peer; contacting them heals a cluster whose halves have forgotten each other."""
+        unknown = [seed for seed in self.seeds() if self._storage.get(seed.id) is None]
+        return [seed for seed in unknown if not any(_is_at(seed, peer.transport) for peer in peers)]
+
+    def choose_partners(self, live: list[Peer], dead: list[Peer], random: Random) -> list[RemotePeer]:
+        """Return whom to send a digest to in this round, each drawn evenly.
+
+        GOSSIP_FANOUT live peers; one of the dead, and of the seeds that match no peer, with probability dead / (live + 1), or
+        surely if none is live, so that a partition heals; one seed if fewer than MINIMUM_LIVE_PEERS are live.
+        """
+        config = self._config
+        enough = len(live) >= config.minimum_live_peers
+        lost: list[Peer | RemotePeer] = [
+            *(peer for peer in dead if not peer.left),
+            *(self._unmatched_seeds(live + dead) if enough else []),
+        ]
+        partners = [peer.remote for peer in draw(live, config.gossip_fanout, random)]
+        if lost and (not live or random.random() < len(lost) / (len(live) + 1)):
+            partners += [RemotePeer(other.id, other.transport) for other in draw(lost, 1, random)]
+        if not enough:
+            partners += draw(self.seeds(), 1, random)
+        return partners
+
+    # Signs of life
+
+    def begin_round(self, now: float, output: Output) -> None:
+        """Note that a round begins.
+
+        If it is late by more than an interval, because this process was stopped or its machine asleep, then the lateness is
+        ours and not a silence of anybody. What came in meanwhile may not have been read yet, so nobody is judged dead in this
+        round.
+        """
+        self._counted.clear()
+        self.look_up(sorted(self._unsettled))
+        self._unsettled.clear()
+        for peer in [*self.found.values()]:
+            if peer is not None and peer is not self._local:
+                self._settle(peer, output)
+                self.change(peer)
+        self.put_changes()  # before peers are read again, which may be copies
+        self.at_rest = True
+        interval = self._config.gossip_interval
+        late = 0.0 if self._last_round is None else now - self._last_round - interval
+        self._last_round = now
+        self._late = late > interval
+        if self._late:
+            live, dead = self.others()
+            for peer in live + dead:
+                if peer.last_time is not None and peer.last_time < now:
+                    peer.last_time = min(now, peer.last_time + late)
+                    self.change(peer)
+        self.put_changes()
+
+    def hear_from(self, now: float, message: Message, output: Output) -> Peer | None:
+        """Note that a peer has sent a message; return the peer, None for the node itself."""
+        sender, digest = message.sender, message.digest
+        if sender.id == self._local.id:
+            return None
+        peer = self.found.get(sender.id) or self._meet(now, RemotePeer(sender.id, sender.transport), output)
+        heartbeat = -1
+        if digest is not None:
+            peer.speaks_extensions = digest.header is not None
+            heartbeat = next((entry.heartbeat for entry in reversed(digest.entries) if entry.id == sender.id), -1)
+        believed = heartbeat <= self.bound.limit(now)
+        if believed and (heartbeat < 0 or heartbeat >= peer.heartbeat) and peer.transport != sender.transport:
+            peer.transport = sender.transport
+        # A heartbeat that is not believed counts as not told, so this node counts as it does for a Node.js node.
+        if (peer.speaks_extensions is False or not believed) and sender.id not in self._counted:
+            self._counted.add(sender.id)
+            peer.hear(max(0, peer.heartbeat) + 1, now)
+        self.change(peer)
+        return peer
+
+    def hear_of(self, now: float, entry: Entry, peer: Peer | None, by_owner: bool, output: Output) -> Peer | None:
+        """Take what an entry tells about another peer, apart from what the teller lacks.
+
+        Args:
+            now: Milliseconds.
+            entry: The entry, within the bound.
+            peer: The peer that it is about, None if it is not known.
+            by_owner: Whether the peer itself tells it.
+            output: Takes what happened.
+
+        Returns:
+            The peer; None if the entry is to be ignored, because the peer has left or was forgotten.
+        """
+        id, heartbeat = entry.id, entry.heartbeat
+        self.bound.hear(now, heartbeat)
+        later = False
+        if peer is None:
+            if entry.left or not self._is_news(id, heartbeat):
+                return None
+            peer = self._meet(now, RemotePeer(id, entry.transport), output)
+            peer.heartbeat = heartbeat
+        elif heartbeat > peer.heartbeat:
+            later = peer.hear(heartbeat, now)
+            if peer.transport != entry.transport:
+                peer.transport = entry.transport
+            if peer.left != entry.left:
+                peer.left = entry.left
+                if peer.left:
+                    peer.mark_dead()
+                    output.append(Event("peer left", (peer.remote,)))
+        if peer.speaks_extensions is None and entry.floor:
+            peer.speaks_extensions = True  # a Node.js node has no floors
+        # If two messages of the owner overtook each other, the later heartbeat tells which is its last word.
+        peer.hear_of(entry.heard or entry.version, entry.floor, by_owner and later)
+        if peer.unsettled:
+            self._settle(peer, output)
+        self.change(peer)
+        return peer
+
+    def report_beyond(self, now: float, id: str, number: int, output: Output) -> None:
+        """Report a number that is not believed."""
+        output += [Event("error", (error,)) for error in self.bound.report(now, id, number)]
+
+    def _settle(self, peer: Peer, output: Output) -> None:
+        output += [Event("delete", (peer.id, key)) for key in peer.settle()]
+        if peer.unsettled:
+            self._unsettled.add(peer.id)
+        else:
+            self._unsettled.discard(peer.id)
+
+    def _is_news(self, id: str, heartbeat: int) -> bool:
+        known = self._forgotten.get(id)
+        return known is None or heartbeat > known
+
+    def _meet(self, now: float, remote: RemotePeer, output: Output) -> Peer:
+        self._forgotten.pop(remote.id, None)
+        interval = self._config.gossip_interval * _FIRST_INTERVAL
+        peer = Peer(remote.id, intervals=[interval] * _FIRST_INTERVALS, last_time=now, transport=remote.transport)
+        output.append(Event("new peer", (remote,)))
+        self.found[remote.id] = peer
+        return peer
+
+    # Verdicts
+
+    def judge(self, now: float, live: list[Peer], dead: list[Peer], output: Output) -> None:
+        """Judge which live peers are dead and which dead ones live; forget those that have been dead or gone for long."""
+        threshold = self._config.dead_peer_phi
+        for peer in live if not self._late else ():
+            if peer.arrivals.phi(now) > threshold:
+                peer.mark_dead()
+                self.change(peer)
+                output.append(Event("peer dead", (peer.remote,)))
+        forgotten = []
+        for peer in dead:
+            if not peer.left and peer.phi(now) < threshold:
+                peer.mark_live()
+                self.change(peer)
+                output.append(Event("peer live", (peer.remote,)))
+            elif peer.last_time is not None and now - peer.last_time > self._config.forget_dead_peers_after:
+                forgotten.append(peer)
+        self.put_changes()
+        for peer in forgotten:
+            self._forget(peer, output)
+
+    def _forget(self, peer: Peer, output: Output) -> None:
+        try:
+            self._storage.remove(peer.id)
+        except (AttributeError, NotImplementedError):
+            return  # a storage with the Node.js package's methods alone keeps its dead
+        self._forgotten[peer.id] = max(0, peer.heartbeat)
+        while len(self._forgotten) > _MAX_FORGOTTEN:
+            self._forgotten.popitem(last=False)
+        output.append(Event("peer forgotten", (peer.remote,)))

@@ -1,0 +1,394 @@
+"""The protocol: one message in, or a moment of time, and out come messages to send and events that happened.
+
+This is Scuttlebutt's anti-entropy. In each round a node sends a *digest*, the highest version it knows of each live peer, to
+partners drawn at random. A node that gets a digest answers with *deltas*, the writes that the digest's sender lacks, and maybe
+with a digest of its own, until both know the same. What a digest is answered with depends on its kind:
+
+| kind | contains | is answered with |
+|---|---|---|
+| `ROUND` | an entry for every peer that the sender tells of, or a compact digest | the deltas that the sender lacks; a `REPLY` if the receiver lacks some too or could not tell all, or knows later heartbeats or other peers; a whole digest if the compact one has another fingerprint |
+| `REPLY` | entries of the peers about which there is more to say, or a compact digest | the same, but only while versions are missing, and within MAX_EXCHANGES_PER_GOSSIP |
+| `RUMOR` | deltas that are new, and entries of their peers | the deltas that the sender lacks; a `REPLY` if the receiver lacks some |
+| `PART` | some of the entries of a round's digest | as for `ROUND`, but nothing is concluded from absent peers |
+| `FAREWELL` | the sender's own entry, marked as left | nothing |
+| no digest | deltas | nothing |
+
+A digest from a Node.js node has no header, counts as a `ROUND`, and is answered with deltas alone.
+
+One invariant keeps it right (van Renesse et al., LADIS 2008, section 2): the deltas of one peer go in ascending version, and if
+one is left out, so are all above it. Then a digest needs a single number for each peer. It holds between two messages too,
+because a delta says which version it follows, and one that would leave a gap is not applied.
+
+Nothing here touches a socket, a thread, a clock or a source of randomness. `now`, in milliseconds since the epoch, comes with
+each call; the same calls with the same arguments give the same output. The caller's duties:
+
+1. calls come one at a time (the endpoint holds its lock);
+2. `Send`s go to the transport and `Event`s to the handlers, in their order, after the lock is released;
+3. messages have been checked by the wire room.
+"""  # noqa: E501  # the table of kinds
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+from gossipmonger.protocol.catch_up import CatchUp
+from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.identity import Identity
+from gossipmonger.protocol.membership import TELLING, Membership, draw
+from gossipmonger.protocol.output import Event, Output, Send
+from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
+from gossipmonger.protocol.rumors import Rumors, choose_news
+from gossipmonger.state import CompactDigest, Delta, Digest, Entry, Flow, Header, Kind, Message, Peer, RemotePeer, values
+from gossipmonger.state.peer import NOTHING, REFUSED
+
+__all__ = ["Protocol"]
+
+#: Every eighth message that had to be cut in depth's order uses a random order of peers instead, so that a large backlog cannot
+#: starve small ones. Under flow control no backlog is large, so depth's order has less to win: every third.
+_FAIR, _FAIR_IN_FLOW = 8, 3
+
+#: Share of the peers above which a reply is a compact digest: so many entries are as long as two numbers for everybody.
+_FEW = 0.1
+
+#: Live peers that a node tells about its leaving; they tell the others.
+_FAREWELLS = 5
+
+
+class Protocol:
+    """The state machine of one node.
+
+    Args:
+        local: The node's own peer, already in the storage.
+        storage: Where all peers are kept.
+        config: The numbers to go by.
+        random: Its `random()` is the only source of chance.
+        now: When this life begins.
+
+    Attributes:
+        membership: Who is there.
+    """
+
+    def __init__(self, local: Peer, storage: Any, config: Config, random: Random, now: float) -> None:
+        self._local = local
+        self._storage = storage
+        self._config = config
+        self._random = random
+        local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
+        self.membership = Membership(local, storage, config, now)
+        self._identity = Identity(local, random)
+        self._horizon = config.max_deltas_per_gossip * max(1, config.max_exchanges_per_gossip)  # what one peer can be told
+        self._flow = Flow(config.gossip_interval, self._horizon, now) if config.flow_control else None
+        self._rumors = Rumors(config.rumor_interval) if config.rumor_fanout else None
+        self._catch_up = CatchUp(config.rumor_interval, config.max_deltas_per_gossip)
+        self._deleted = now  # when a key was deleted last
+        self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
+        self._exchanges_since = now
+        self._cut = 0  # messages that could not tell all
+        self.membership.put(local)
+
+    # Own state
+
+    def update(self, now: float, key: str, value: Any) -> bool:
+        """Set a key of the local peer; return whether that changed anything."""
+        old = self.newest(key, NOTHING)
+        if old is not NOTHING and values.same(old, value):
+            return False
+        self._offer(now, key, value)
+        return True
+
+    def delete(self, now: float, key: str) -> bool:
+        """Delete a key of the local peer; return whether it was there."""
+        if self.newest(key, NOTHING) is NOTHING:
+            return False
+        self._offer(now, key, values.TOMBSTONE)
+        return True
+
+    def newest(self, key: str, default: Any = None) -> Any:
+        """Return what a key of the local peer was set to last, whether gossip tells it yet or not."""
+        value = self._flow.waiting.get(key, NOTHING) if self._flow is not None else NOTHING
+        value = self._local.log.get(key, NOTHING) if value is NOTHING else value
+        return default if value is NOTHING or (type(value) is dict and values.is_tombstone(value)) else value
+
+    @property
+    def waiting(self) -> Mapping[str, Any]:
+        """What flow control has not admitted yet, key -> value, with a tombstone for a key that is deleted."""
+        return {} if self._flow is None else self._flow.waiting
+
+    def _offer(self, now: float, key: str, value: Any) -> None:
+        if self._flow is None or self._flow.offer(now, key, value):
+            self._issue(now, key, value)
+
+    def _issue(self, now: float, key: str, value: Any) -> None:
+        local = self._local
+        if self._rumors is not None:
+            self._rumors.note(local.id, local.max_version_seen)
+        if type(value) is not dict or not values.is_tombstone(value):
+            local.update_local(key, value)  # no write if it was set back while it waited
+        elif local.delete_local(key) is not None:
+            self._deleted = now
+            self._compact(now)
+        self.membership.put(local)
+
+    def _compact(self, now: float) -> None:
+        """Forget tombstones once they outnumber keys. A Node.js node reads no floors and must see the tombstones first."""
+        if not self._local.crowded:
+            return
+        if not self.membership.has_node_js() or now - self._deleted >= TELLING * self._config.gossip_interval:
+            self._local.reissue(self._local.max_version_seen)
+
+    # Rounds
+
+    def digest(self, peers: Sequence[Peer]) -> list[Entry]:
+        """Return an entry for each of these peers, then the local one's."""
+        return [peer.entry() for peer in (*peers, self._local)]
+
+    def round(self, now: float) -> Output:
+        """One round: send a digest to partners drawn at random, then judge who is dead and who is live again."""
+        output: Output = []
+        membership = self.membership
+        membership.begin_round(now, output)
+        if self._flow is not None:
+            for key, value in self._flow.admit(now):
+                self._issue(now, key, value)
+        self._compact(now)
+        live, dead = membership.others()
+        partners = membership.choose_partners(live, dead, self._random)
+        self._tell(now, partners, membership.told_of(now, live, dead), output)
+        membership.judge(now, live, dead, output)
+        return output
+
+    def _tell(self, now: float, partners: list[RemotePeer], told: list[Peer], output: Output) -> None:
+        """Send a digest to the partners of a round: a compact one to those that may well have the same fingerprint."""
+        if not partners:
+            return
+        self._local.heartbeat += len(partners)  # it counts digests, so intervals are what lies between two of them
+        self.membership.put(self._local)
+        flow = None if self._flow is None else self._flow.entry()
+        compact = self.membership.compact(told)
+        unasked = self._catch_up.unasked(now, told)  # to tell how little is known about the others would be to ask again
+        kind = Kind.PART if len(unasked) < len(told) else Kind.ROUND
+        can_answer = self._config.max_exchanges_per_gossip > 0  # as a node with another fingerprint must
+        at_rest = self.membership.at_rest and kind is Kind.ROUND and can_answer
+        messages: dict[bool, Message] = {}
+        for partner in partners:
+            short = at_rest and partner.speaks_extensions
+            if short not in messages:
+                named = [peer for peer in told if peer.heard > peer.max_version_seen] if short else unasked
+                digest = Digest(kind, Header(flow, compact.encode() if short else None), self.digest(named))
+                messages[short] = Message(self._local.remote, None, digest)
+            self._send(partner, messages[short], output)
+
+    def leave(self, now: float) -> Output:
+        """Say goodbye: tell what is new, then that the node's silence from now on is meant."""
+        output = self.spread(max(now, self.rumor_due or now))  # what would be told a little later is told now
+        self._local.left = True
+        self._local.heartbeat += 1
+        self.membership.put(self._local)
+        farewell = Message(self._local.remote, None, Digest(Kind.FAREWELL, Header(), self.digest([])))
+        for partner in draw(self.membership.others()[0], _FAREWELLS, self._random):
+            self._send(partner.remote, farewell, output)
+        return output
+
+    def join(self) -> None:
+        """Be there again after `leave`."""
+        if self._local.left:
+            self._local.left = False
+            self.membership.put(self._local)
+
+    @staticmethod
+    def _send(to: RemotePeer, message: Message, output: Output) -> None:
+        if message.deltas is not None:
+            output.append(Event("deltas send", (to, message.deltas)))
+        if message.digest is not None:
+            output.append(Event("digest send", (to, message.digest)))
+        output.append(Send(to, message))
+
+    # Rumours
+
+    @property
+    def rumor_due(self) -> float | None:
+        """When `spread` has something to tell, in milliseconds since the epoch; it may be past. None for nothing."""
+        return None if self._rumors is None else self._rumors.due
+
+    def spread(self, now: float) -> Output:
+        """Tell a few peers what is new, if it is time for that."""
+        news = {} if self._rumors is None else self._rumors.take(now)
+        partners = draw(self.membership.speakers(), self._config.rumor_fanout, self._random) if news else []
+        output: Output = []
+        if partners:
+            deltas, peers = choose_news(news, self._storage.get)
+            entries = self.digest([peer for peer in peers if peer.id != self._local.id])
+            rumor = Message(self._local.remote, deltas or None, Digest(Kind.RUMOR, Header(), entries))
+            for partner in partners:
+                self._send(partner.remote, rumor, output)
+        return output
+
+    # Messages
+
+    def step(self, now: float, message: Message) -> Output:
+        """Take one message: first its deltas, then its digest."""
+        sender, deltas, digest = message
+        membership = self.membership
+        ids = {sender.id}
+        received = []
+        if deltas is not None:
+            ids.update([delta[0] for delta in deltas])
+            received.append(Event("deltas receive", (sender, deltas)))
+        if digest is not None:
+            ids.update([entry.id for entry in digest.entries])
+            received.append(Event("digest receive", (sender, digest)))
+        membership.look_up(ids)
+        output: Output = [*received[:1]]
+        if digest is None or digest.kind is Kind.REPLY:
+            self._catch_up.answered(now, sender.id)
+        peer = membership.hear_from(now, message, output)
+        if deltas is not None:
+            self._take_deltas(now, deltas, digest is not None and digest.kind is Kind.RUMOR, output)
+        if digest is not None:
+            output += received[1:]
+            found = Reconciliation(now, self._local, membership, self._identity, output)
+            found.read(digest.entries, sender.id)
+            membership.put_changes()
+            if digest.header is None or peer is None:
+                self._answer_node_js(sender, found, output)
+            elif digest.kind is not Kind.FAREWELL:
+                self._answer(now, sender, digest, digest.header, found, output)
+        membership.put_changes()
+        return output
+
+    def _take_deltas(self, now: float, deltas: Sequence[Delta], rumor: bool, output: Output) -> None:
+        """Write those that are new and leave no gap, and pass those of a rumour on in rumours."""
+        membership, local = self.membership, self._local.id
+        find, limit, beyond = membership.found.get, membership.bound.limit(now), set()
+        for id, key, value, version, after, more in deltas:
+            if id == local:
+                continue  # nobody but the owner writes its state
+            peer = find(id)
+            if peer is None:
+                output.append(Event("unknown peer", (id,)))
+                continue
+            if version <= peer.max_version_seen:
+                continue  # as most that come in rumours
+            if version + more > limit or id in beyond:  # to take a later one would leave a gap
+                beyond.add(id)
+                membership.report_beyond(now, id, version + more, output)
+                continue
+            before = peer.max_version_seen
+            old = peer.take(key, value, version, after, more)
+            if old is REFUSED:
+                continue
+            membership.change(peer)
+            if rumor and self._rumors is not None:
+                self._rumors.note(id, before)
+            if type(value) is dict and values.is_tombstone(value):
+                if old is not NOTHING:
+                    output.append(Event("delete", (id, key)))
+            elif old is NOTHING or not values.same(old, value):
+                output.append(Event("update", (id, key, value)))
+
+    def _answer_node_js(self, sender: RemotePeer, found: Reconciliation, output: Output) -> None:
+        """Answer a digest without a header: with the deltas that its sender lacks."""
+        deltas, _ = self._choose(found.they_lack, 0)
+        if deltas:
+            self._send(RemotePeer(sender.id, sender.transport), Message(self._local.remote, deltas), output)
+
+    def _answer(
+        self, now: float, sender: RemotePeer, digest: Digest, header: Header, found: Reconciliation, output: Output
+    ) -> None:
+        """Answer a digest of a node that speaks our extensions: see the table of kinds."""
+        membership, compact = self.membership, None
+        if digest.kind is Kind.RUMOR:  # a node that knows it is behind asks in replies, and there one node at a time
+            behind = {entry.id for entry in digest.entries if entry.heard}
+            found.they_lack = [(peer, version) for peer, version in found.they_lack if peer.id not in behind]
+        else:
+            told = membership.told_of(now, *membership.others())
+            named = {entry.id for entry in digest.entries}
+            if header.compact is not None:
+                compact = membership.compact(told)
+                numbers = compact.decode(header.compact)
+                if numbers is None:
+                    if self._may_reply(now, sender.id, digest.kind):
+                        # Of a sender that is dead here too: it may live anew, below what its former life has said.
+                        ids = {peer.id for peer in told}
+                        told += [peer for peer in found.fresher_heartbeats if peer.id not in ids]
+                        whole = Digest(Kind.ROUND, Header(), self.digest(told))
+                        self._send(sender, Message(self._local.remote, None, whole), output)
+                    return
+                found.read_compact(numbers, named)
+            elif digest.kind is Kind.ROUND:
+                found.fresher_heartbeats += [peer for peer in told if peer.id not in named]
+        deltas, cut = self._choose(found.they_lack, self._horizon)
+        reply = self._reply(now, sender.id, digest.kind, header, found, deltas, cut, compact)
+        if deltas or reply is not None:
+            self._send(sender, Message(self._local.remote, deltas or None, reply), output)
+
+    def _reply(
+        self,
+        now: float,
+        id: str,
+        kind: Kind,
+        header: Header,
+        found: Reconciliation,
+        deltas: list[Delta],
+        cut: list[Peer],
+        compact: CompactDigest | None,
+    ) -> Digest | None:
+        """Return the reply to a digest, None if there is nothing to reply."""
+        begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
+        # A node that settles a floor has to know of which peers it was told only a part of what is current.
+        partial = [peer for peer, _ in found.they_lack if peer.id in begun and (peer.behind or peer.id in unfinished)]
+        asked = self._catch_up.unasked(now, found.we_lack)
+        wanted = asked + cut + ([] if kind in (Kind.REPLY, Kind.RUMOR) else found.fresher_heartbeats)
+        grant = self._read_flow(header)
+        goes_on = bool(wanted or grant) and self._may_reply(now, id, kind)
+        exhausted = self._exchanges.get(id, 0) >= self._config.max_exchanges_per_gossip
+        if self._flow is not None and kind is not Kind.RUMOR and (deltas or kind is not Kind.REPLY) and (exhausted or not cut):
+            self._flow.gossiped(overflowed=bool(cut))  # while there are exchanges left, it is not known yet
+        if not goes_on and not partial:
+            return None
+        if goes_on:
+            self._catch_up.ask(now, id, asked)
+        flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
+        short = goes_on and compact is not None and len(partial) + len(wanted) > len(compact) * _FEW
+        if short and compact is not None:
+            told = partial + [peer for peer in compact.peers if peer.heard > peer.max_version_seen]
+            header = Header(flow, compact.encode())
+        else:
+            told = partial + wanted if goes_on else partial
+            header = Header(flow)
+        entries = {peer.id: peer for peer in told if peer is not self._local}
+        return Digest(Kind.REPLY, header, self.digest([*entries.values()]))
+
+    def _choose(self, they_lack: list[tuple[Peer, int]], horizon: int) -> tuple[list[Delta], list[Peer]]:
+        if not they_lack:
+            return [], []
+        order = self._config.delta_order
+        turn = _FAIR if self._flow is None else _FAIR_IN_FLOW
+        if order == "depth" and self._cut % turn == turn - 1:
+            order = "random"
+        deltas, cut = choose_deltas(they_lack, self._config.max_deltas_per_gossip, order, self._random, horizon)
+        self._cut += bool(cut)
+        return deltas, cut
+
+    def _read_flow(self, header: Header) -> float | None:
+        """Read the sender's rates; return what it is to be granted, None if it asks for nothing or for next to nothing."""
+        if self._flow is None or header.flow is None:
+            return None
+        rho, tau, *grant = header.flow
+        self._flow.meet(tau)
+        if grant:
+            self._flow.take(grant[0])
+            return None
+        wanted = self._flow.grant_for(rho, tau)
+        return wanted if self._flow.worth_telling(wanted, tau) else None
+
+    def _may_reply(self, now: float, id: str, kind: Kind) -> bool:
+        if not 0 <= now - self._exchanges_since < self._config.gossip_interval:
+            self._exchanges_since = now
+            self._exchanges.clear()
+        exchanges = self._exchanges.get(id, 0) + (kind is Kind.REPLY)
+        allowed = exchanges < self._config.max_exchanges_per_gossip
+        self._exchanges[id] = exchanges + allowed
+        return allowed

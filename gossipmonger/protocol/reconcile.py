@@ -1,0 +1,162 @@
+"""Reconciliation: what a digest's sender knows of each peer, held against what is known here, and the deltas that follow.
+
+Digests are long, and most of what they say is known already. The loops here are what a message costs, so an entry that tells
+nothing new costs a handful of comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from random import Random
+
+from gossipmonger.protocol.identity import Identity
+from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.output import Output
+from gossipmonger.state import Delta, Entry, Peer
+
+__all__ = ["Reconciliation", "choose_deltas"]
+
+
+class Reconciliation:
+    """Reads one digest.
+
+    Args:
+        now: Milliseconds since the epoch.
+        local: The node's own peer.
+        membership: Finds the peers, and takes what is told about them.
+        identity: Takes what is told about the local peer.
+        output: Takes what happened.
+
+    Attributes:
+        they_lack: Peers of which the sender knows less, each with the version that it knows.
+        we_lack: Peers of which less is known here.
+        fresher_heartbeats: Peers of which a later heartbeat is known here.
+    """
+
+    def __init__(self, now: float, local: Peer, membership: Membership, identity: Identity, output: Output) -> None:
+        self._now = now
+        self._local = local
+        self._membership = membership
+        self._identity = identity
+        self._output = output
+        self._limit = membership.bound.limit(now)
+        self.they_lack: list[tuple[Peer, int]] = []
+        self.we_lack: list[Peer] = []
+        self.fresher_heartbeats: list[Peer] = []
+
+    def read(self, entries: Iterable[Entry], sender_id: str) -> None:
+        """Read a digest's entries."""
+        find, limit, now = self._membership.found.get, self._limit, self._now
+        for entry in entries:
+            id, version, heartbeat = entry.id, entry.version, entry.heartbeat
+            peer = find(id)
+            if version > limit or heartbeat > limit or entry.heard > limit:
+                self._membership.report_beyond(now, id, max(version, heartbeat, entry.heard), self._output)
+                entry = self._membership.bound.within(now, entry, 0 if peer is None else peer.max_version_seen)
+                version, heartbeat = entry.version, entry.heartbeat
+            if peer is self._local:
+                self._hear_of_self(entry.heard or version, heartbeat, entry.floor)
+            elif (
+                peer is None
+                or heartbeat > peer.heartbeat
+                or (version > peer.max_version_seen and version > peer.heard)
+                or entry.heard > peer.heard
+                or entry.floor > peer.floor
+                or peer.noted > peer.floor
+            ):
+                peer = self._membership.hear_of(now, entry, peer, id == sender_id, self._output)
+                if peer is None:
+                    continue
+            if heartbeat < peer.heartbeat and peer is not self._local:
+                self.fresher_heartbeats.append(peer)
+            if version != peer.max_version_seen:
+                self._compare(peer, version)
+
+    def read_compact(self, told: Iterable[tuple[Peer, int, int]], named: set[str]) -> None:
+        """Read what a compact digest tells, except about peers that have an entry of their own, which says more."""
+        limit, now, membership = self._limit, self._now, self._membership
+        for peer, heartbeat, version in told:
+            if (heartbeat == peer.heartbeat and version == peer.max_version_seen) or peer.id in named:
+                continue
+            if heartbeat > limit or version > limit:
+                membership.report_beyond(now, peer.id, max(heartbeat, version), self._output)
+                heartbeat = heartbeat if heartbeat <= limit else peer.heartbeat
+                version = version if version <= limit else peer.max_version_seen
+            if peer is self._local:
+                self._hear_of_self(version, heartbeat, 0)
+            elif heartbeat < peer.heartbeat:
+                self.fresher_heartbeats.append(peer)
+            elif peer.hear(heartbeat, now):
+                membership.change(peer)
+            if version > peer.heard and peer is not self._local:
+                peer.hear_of(version, peer.floor, False)
+                membership.change(peer)
+            if version != peer.max_version_seen:
+                self._compare(peer, version)
+
+    def _compare(self, peer: Peer, version: int) -> None:
+        if version < peer.max_version_seen:
+            self.they_lack.append((peer, version))
+        else:
+            self.we_lack.append(peer)
+
+    def _hear_of_self(self, version: int, heartbeat: int, floor: int) -> None:
+        if self._identity.hear(self._now, version, heartbeat, floor, self._limit, self._output):
+            self._membership.change(self._local)
+
+
+def choose_deltas(
+    they_lack: Sequence[tuple[Peer, int]], limit: int, order: str, random: Random, horizon: int
+) -> tuple[list[Delta], list[Peer]]:
+    """Return at most `limit` deltas, and peers that have more to tell.
+
+    Those of one peer go in ascending version, whatever the order; otherwise a digest's one number would not do. The orders of
+    van Renesse et al., section 3.1: scuttle-depth tells the peer with most deltas first, as long as there is room;
+    scuttle-breadth tells the first delta of every peer, then the second of every peer, and so on, in an order of peers that is
+    drawn for each message. "random" tells as depth does, in such an order.
+
+    Args:
+        they_lack: Peers, each with the version that the other side knows.
+        limit: MAX_DELTAS_PER_GOSSIP.
+        order: "depth", "breadth" or "random".
+        random: Draws the order, and among equals in depth's.
+        horizon: Of the peers that have more, those whose turn is next are returned until they have this many deltas together,
+            and `limit` others that are drawn. The other side is told of them in each message, and it is no use to speak of more
+            than all the messages to come can tell.
+    """
+    turns = draw(they_lack, len(they_lack), random)
+    counts = {peer.id: peer.count_after_version(version) for peer, version in turns}
+    if order == "depth":
+        turns.sort(key=lambda turn: counts[turn[0].id], reverse=True)
+    quotas = _quotas([counts[peer.id] for peer, _ in turns], limit, order)
+    told = [peer.deltas(version, quota) for (peer, version), quota in zip(turns, quotas, strict=True) if quota]
+    if order == "breadth":
+        deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
+    else:
+        deltas = [delta for each in told for delta in each]
+    cut = [peer for (peer, _), quota in zip(turns, quotas, strict=True) if 0 < quota < counts[peer.id]]
+    others = [peer for (peer, _), quota in zip(turns, quotas, strict=True) if not quota and counts[peer.id]]
+    together = sum([counts[peer.id] - quota for (peer, _), quota in zip(turns, quotas, strict=True) if quota])
+    while others and (together < horizon or not cut):
+        cut.append(others.pop(0))
+        together += counts[cut[-1].id]
+    return deltas, cut + (draw(others, limit, random) if horizon else [])
+
+
+def _quotas(counts: list[int], limit: int, order: str) -> list[int]:
+    """Return how many deltas each peer may tell, in the order of their turns."""
+    if order != "breadth":
+        quotas = []
+        for count in counts:
+            quotas.append(min(count, limit))
+            limit -= quotas[-1]
+        return quotas
+    quotas = [0] * len(counts)
+    open_ = [index for index, count in enumerate(counts) if count]
+    while limit and open_:
+        for index in open_[:limit]:
+            quotas[index] += 1
+        limit -= min(limit, len(open_))
+        open_ = [index for index in open_ if quotas[index] < counts[index]]
+    return quotas

@@ -1,0 +1,15 @@
+"""One participant: its values, its log of writes, its arrival window; and the plain data that rooms hand to each other."""
+
+from gossipmonger.state.bound import Bound
+from gossipmonger.state.compact import CompactDigest
+from gossipmonger.state.flow import Flow
+from gossipmonger.state.log import Log
+from gossipmonger.state.message import Compact, Delta, Digest, Entry, ExtendedPeer, Header, Kind, Message, RemotePeer
+from gossipmonger.state.peer import Peer
+from gossipmonger.state.phi import PhiAccrual
+from gossipmonger.state.versions import MAX_VERSION
+
+__all__ = [
+    "MAX_VERSION", "Bound", "Compact", "CompactDigest", "Delta", "Digest", "Entry", "ExtendedPeer", "Flow", "Header", "Kind",
+    "Log", "Message", "Peer", "PhiAccrual", "RemotePeer",
+]  # fmt: skip

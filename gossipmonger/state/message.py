@@ -1,0 +1,148 @@
+"""Messages as data: what one node tells another, with no word on how it travels or what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+__all__ = ["Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind", "Message", "RemotePeer"]
+
+
+class _Address(NamedTuple):
+    id: str
+    transport: Any
+
+
+class RemotePeer(_Address):
+    """Who and where: all that is known of a message's sender or of a seed.
+
+    Attributes:
+        id: The peer's id.
+        transport: What the transport needs to reach it; for TCP a mapping with `host` and `port`.
+        speaks_extensions: Whether it is known to read what this package adds to the wire, which a Node.js node does not.
+    """
+
+    __slots__ = ()
+
+    speaks_extensions = False
+
+    def __repr__(self) -> str:
+        return f"RemotePeer(id={self.id!r}, transport={self.transport!r})"
+
+
+class ExtendedPeer(RemotePeer):
+    """A remote peer that speaks our extensions.
+
+    A transport may hand out a message's sender as a subclass that carries the way back. The protocol answers to that very
+    object.
+    """
+
+    __slots__ = ()
+
+    speaks_extensions = True
+
+
+class Kind(Enum):
+    """What a digest is, which decides what it is answered with: see the table in `gossipmonger.protocol.protocol`."""
+
+    ROUND = "round"
+    REPLY = "reply"
+    RUMOR = "rumor"
+    PART = "part"
+    FAREWELL = "farewell"
+
+
+class Entry(NamedTuple):
+    """What a digest tells about one peer.
+
+    Attributes:
+        id: The peer's id.
+        version: The highest version that the sender knows; on the wire, `maxVersionSeen`.
+        transport: Where the peer is reached.
+        heartbeat: How many digests it has sent, -1 if nobody has counted.
+        floor: A version at or below which nothing of it exists.
+        heard: A version above `version` that the sender has heard of and does not have yet; 0 for none.
+        left: Whether it has said goodbye.
+    """
+
+    id: str
+    version: int
+    transport: Any
+    heartbeat: int = -1
+    floor: int = 0
+    heard: int = 0
+    left: bool = False
+
+
+class Compact(NamedTuple):
+    """A compact digest: the numbers of all peers that sender and receiver agree on, in the order of their ids.
+
+    Attributes:
+        fingerprint: What both must agree on for the numbers to mean anything, hashed; 8 characters.
+        payload: Each peer's heartbeat, then each peer's version, less their floors: see `gossipmonger.state.payload`. To read
+            them takes the number of peers, which whoever has the same fingerprint knows.
+    """
+
+    fingerprint: str
+    payload: bytes
+
+
+class Header(NamedTuple):
+    """What a digest says about itself. It travels as fields of the sender's own entry.
+
+    Attributes:
+        flow: The sender's rates, `[rho, tau]` or `[rho, tau, grant]`: see `gossipmonger.state.flow`. None for none.
+        compact: The compact digest; None for none.
+    """
+
+    flow: Sequence[float] | None = None
+    compact: Compact | None = None
+
+
+class Digest(NamedTuple):
+    """What a node knows.
+
+    Attributes:
+        kind: What it is sent for.
+        header: None if the sender does not speak our extensions.
+        entries: One for each peer that it tells of. The sender's own stands last in what we send.
+    """
+
+    kind: Kind
+    header: Header | None
+    entries: Sequence[Entry]
+
+
+class Delta(NamedTuple):
+    """One write of one peer.
+
+    Attributes:
+        peer_id: Whose write it is.
+        key: The key.
+        value: A JSON value.
+        version: Its version.
+        after: The version after which it comes; None if the sender does not say.
+        more: How far above `version` the sender's own knowledge of the peer reached, where the delta leaps over versions.
+    """
+
+    peer_id: str
+    key: str
+    value: Any
+    version: int
+    after: int | None = None
+    more: int = 0
+
+
+class Message(NamedTuple):
+    """One message. The deltas are handled before the digest.
+
+    Attributes:
+        sender: Who sent it, by its own word.
+        deltas: What it tells; None for nothing.
+        digest: What it knows; None if it does not say.
+    """
+
+    sender: RemotePeer
+    deltas: Sequence[Delta] | None = None
+    digest: Digest | None = None

@@ -1,0 +1,399 @@
+"""A peer: its versioned map, and how long it has been silent.
+
+The map is Scuttlebutt's (van Renesse, Dumitriu, Gough and Thomas, "Efficient Reconciliation and Flow Control for Anti-Entropy
+Protocols", LADIS 2008, section 2): key -> (value, version). Only the owner writes, and gives each write a version above every
+version before it. A replica takes deltas in ascending version. The whole algorithm rests on this invariant:
+
+    whoever holds version n of a peer holds everything of it that is still current at or below n.
+
+Three numbers protect it:
+
+* `floor` is a version at or below which nothing of the peer exists any more. The owner raises it after a restart and when it
+  compacts, and issues above it again what is still current. A replica that is told of a floor may drop what lies below only
+  when it has everything that was issued again; until then it keeps the floor in `noted`, so that a key that lives on does not
+  blink out of sight. It passes a floor on only once it can *settle* it.
+* `heard` is the highest version that anybody was heard to know. A floor is settled only by a replica that has reached it.
+* `whole` comes with deltas. A delta that leaps over versions, because they were written again since, says how far its sender's
+  own knowledge reached (`more`). Whatever was leapt over has been written again, or removed, at or below that point, so a
+  replica misses nothing only once it knows everything up to it. `heard` never falls below `whole`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gossipmonger.state import values
+from gossipmonger.state.log import Log
+from gossipmonger.state.message import Delta, Entry, ExtendedPeer, RemotePeer
+from gossipmonger.state.phi import FIRST_INTERVAL, PhiAccrual
+from gossipmonger.state.versions import MAX_VERSION
+
+__all__ = ["NOTHING", "REFUSED", "Peer"]
+
+#: What `Peer.take` returns for a key that was not there, and for a delta that it does not take.
+NOTHING, REFUSED = object(), object()
+
+
+class Peer:
+    """One participant of the cluster as some node sees it; the local peer is one too.
+
+    A peer does not lock: the endpoint calls it under its own lock. Times are milliseconds since the epoch and always
+    arguments.
+
+    * State: `data`, `get`, `max_version_seen`, `floor`
+    * Writing, the owner: `update_local`, `delete_local`, `issue`, `crowded`, `reissue`
+    * Writing, a replica: `update_with_delta`, `take`, `hear_of`, `unsettled`, `settle`
+    * Reconciliation: `deltas`, `deltas_after_version`, `count_after_version`, `entry`
+    * Liveness: `live`, `left`, `state`, `mark_live`, `mark_dead`, `mark_contact`, `hear`, `phi`, and the window behind it:
+      `intervals`, `intervals_mean`, `sum`, `last_time`, `max_intervals`
+
+    Args:
+        id: The peer's id.
+        data: key -> (value, version), in any order.
+        intervals: Milliseconds between signs of life, oldest first; by default one of 750.
+        last_time: When it was last heard of, None if never.
+        live: Whether it is thought to be alive.
+        max_version_seen: The highest version known of it; at least the highest in `data`.
+        max_intervals: How many intervals are kept.
+        transport: What the transport needs to reach it.
+        floor: A version at or below which nothing of it exists.
+        heartbeat: How many digests it has sent, as far as known; -1 if nobody has counted.
+        left: Whether it has said goodbye.
+        whole: The version up to which a replica must know everything before it misses nothing. A storage keeps it.
+
+    Attributes:
+        arrivals: The window of intervals between its signs of life.
+        speaks_extensions: Whether it speaks what this package adds to the Node.js package's protocol; None before it has shown.
+        log: What it has written, keys and tombstones.
+        heard: The highest version of it that anybody was heard to know.
+        noted: A floor that was told of; while it is above `floor`, it is not settled yet.
+    """
+
+    __slots__ = (
+        "_tombstones", "arrivals", "floor", "heard", "heartbeat", "id", "left", "live", "log", "max_version_seen", "noted",
+        "speaks_extensions", "transport", "whole",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        data: Mapping[str, Iterable[Any]] | None = None,
+        intervals: Iterable[float] | None = None,
+        last_time: float | None = None,
+        live: bool = True,
+        max_version_seen: int = 0,
+        max_intervals: int = 100,
+        transport: Any = None,
+        floor: int = 0,
+        heartbeat: int = -1,
+        left: bool = False,
+        whole: int = 0,
+    ) -> None:
+        self.id = id
+        self.transport = transport
+        self.live = live
+        self.left = left
+        self.speaks_extensions: bool | None = None
+        self.floor = floor
+        self.heartbeat = heartbeat
+        self.noted = 0
+        self.heard = self.whole = whole
+        self.arrivals = PhiAccrual(intervals, last_time, max_intervals)
+        self.log = Log()
+        self._tombstones = 0
+        if data:
+            writes = [(key, *pair) for key, pair in data.items()]
+            for key, value, version in sorted(writes, key=lambda write: write[2]):
+                self._write(key, value, version)
+        self.max_version_seen = max(max_version_seen, self.log.last)
+
+    def __repr__(self) -> str:
+        return f"Peer({self.id!r}, {self.state}, {len(self.log) - self._tombstones} keys to {self.max_version_seen})"
+
+    def _check(self) -> None:
+        """Assert what always holds between two calls."""
+        self.log._check()
+        assert self.log.last <= self.max_version_seen <= MAX_VERSION
+        assert self.heard >= self.whole
+        assert self._tombstones == sum(values.is_tombstone(value) for _, value, _ in self.log.after(-1))
+
+    # State
+
+    @property
+    def remote(self) -> RemotePeer:
+        """Who and where, as events and transports are told."""
+        return (ExtendedPeer if self.speaks_extensions else RemotePeer)(self.id, self.transport)
+
+    @property
+    def data(self) -> dict[str, tuple[Any, int]]:
+        """A copy of the map, key -> (value, version), oldest version first. The values themselves are not copied."""
+        return {key: (value, version) for key, value, version in self.log.after(-1) if not values.is_tombstone(value)}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of `key`, not copied, or `default`."""
+        value = self.log.get(key, default)
+        return default if values.is_tombstone(value) else value
+
+    # Writing, as the owner
+
+    def update_local(self, key: str, value: Any) -> str | None:
+        """Write as the owner: give `value` the next version, unless `key` has that very JSON value already.
+
+        Args:
+            key: The key.
+            value: A JSON value that nobody else will change: `values.copied` makes one.
+
+        Returns:
+            The key if it was written, otherwise None.
+
+        Raises:
+            OverflowError: The versions are used up (`MAX_VERSION`).
+        """
+        old = self.log.get(key, NOTHING)
+        if old is not NOTHING and values.same(old, value):
+            return None
+        self.issue(key, value)
+        return key
+
+    def delete_local(self, key: str) -> str | None:
+        """Delete as the owner: put a tombstone in the key's place.
+
+        Returns:
+            The key if it was there, otherwise None.
+
+        Raises:
+            OverflowError: The versions are used up.
+        """
+        if self.get(key, NOTHING) is NOTHING:
+            return None
+        self.issue(key, values.TOMBSTONE)
+        return key
+
+    def issue(self, key: str, value: Any) -> None:
+        """Write as the owner, whatever the key has now.
+
+        Raises:
+            OverflowError: The versions are used up.
+        """
+        if self.max_version_seen >= MAX_VERSION:
+            raise OverflowError(f"peer {self.id!r} is at version {self.max_version_seen}, the last one there is")
+        self.max_version_seen += 1
+        self._write(key, value, self.max_version_seen)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether tombstones outnumber keys, so that it is time to `reissue` the keys."""
+        return self._tombstones > len(self.log) - self._tombstones
+
+    def reissue(self, floor: int) -> None:
+        """Give each key a new version above `floor`, oldest first, and forget the tombstones: nothing at or below it is left.
+
+        Args:
+            floor: The new floor, at least `max_version_seen`.
+
+        Raises:
+            OverflowError: There are not enough versions left; nothing has changed.
+        """
+        keys = list(self.data.items())
+        if floor + len(keys) > MAX_VERSION:
+            raise OverflowError(f"peer {self.id!r} can't issue {len(keys)} keys again above version {floor}")
+        self.log = Log()
+        self._tombstones = 0
+        for version, (key, (value, _)) in enumerate(keys, floor + 1):
+            self.log.write(key, value, version)
+        self.floor = floor
+        self.max_version_seen = floor + len(keys)
+
+    # Writing, as a replica
+
+    def update_with_delta(self, key: str, value: Any, version: int, after: int | None = None, more: int = 0) -> str | None:
+        """Write as a replica: take the delta if its version is above all known ones and leaves no gap.
+
+        Args:
+            key: The key.
+            value: A JSON value that nobody else will change.
+            version: Its version.
+            after: The version that the delta follows; None if its sender does not say.
+            more: How far above `version` the sender's own knowledge of this peer reached.
+
+        Returns:
+            The key if it was written, otherwise None.
+        """
+        return None if self.take(key, value, version, after, more) is REFUSED else key
+
+    def take(self, key: str, value: Any, version: int, after: int | None = None, more: int = 0) -> Any:
+        """Do the same; return the value that was there, `NOTHING` for none, `REFUSED` if the delta is not written."""
+        if version <= self.max_version_seen or (after is not None and after > self.max_version_seen):
+            return REFUSED
+        self.max_version_seen = version
+        if more and version + more > self.whole:
+            self.whole = version + more
+            self.heard = max(self.heard, self.whole)
+        return self._write(key, value, version)
+
+    def hear_of(self, version: int, floor: int, by_owner: bool) -> None:
+        """Note what somebody told: that it knows, or has heard of, `version` of this peer, and nothing of it up to `floor`.
+
+        What the owner itself says replaces what others said, which may be about a life that is gone with all its data. But an
+        older word of the owner does not take back how far the sender of a delta knew.
+        """
+        if by_owner or version > self.heard:
+            self.heard = max(version, self.whole)
+        if by_owner or floor > self.noted:
+            self.noted = floor
+            if version == floor > self.max_version_seen:
+                self.max_version_seen = floor  # there is nothing to be known up to there
+
+    @property
+    def behind(self) -> bool:
+        """Whether anybody was heard to know more of it than is known here."""
+        return self.heard > self.max_version_seen
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a floor is noted, and what lies below it is not dropped yet."""
+        return self.noted > self.floor
+
+    def _can_settle(self) -> bool:
+        return self.max_version_seen >= self.noted and self.max_version_seen >= self.heard
+
+    def settle(self) -> list[str]:
+        """Drop what lies at or below the noted floor, once everything that anybody was heard to know is known here.
+
+        A key that was issued again may have been written again since, so knowing everything up to some version above the floor
+        is not enough to tell it from a key that is gone.
+
+        Returns:
+            Keys that are gone by that, without a newer value.
+        """
+        if not (self.unsettled and self._can_settle()):
+            return []
+        self.floor = self.noted
+        gone = []
+        for key, value in self.log.drop(self.floor):
+            if values.is_tombstone(value):
+                self._tombstones -= 1
+            else:
+                gone.append(key)
+        return gone
+
+    def _write(self, key: str, value: Any, version: int) -> Any:
+        old = self.log.write(key, value, version, NOTHING)
+        if type(value) is dict:
+            self._tombstones += values.is_tombstone(value)
+        if type(old) is dict and values.is_tombstone(old):
+            self._tombstones -= 1
+            return NOTHING
+        return old
+
+    # Reconciliation
+
+    def deltas(self, after: int, limit: int | None = None) -> list[Delta]:
+        """Return the writes above `after` as deltas, at most `limit` of them, in ascending version."""
+        known = max(self.max_version_seen, self.whole)
+        deltas = []
+        for key, value, version in self.log.first_after(after, limit):
+            deltas.append(Delta(self.id, key, value, version, after, known - version if version - after > 1 else 0))
+            after = version
+        return deltas
+
+    def deltas_after_version(self, version: int, limit: int | None = None) -> list[tuple[str, Any, int]]:
+        """Return the writes above `version`, as (key, value, version) in ascending version, tombstones among them.
+
+        Costs O(log keys + deltas returned), not a scan.
+
+        Args:
+            version: What the other side knows.
+            limit: At most this many deltas, the oldest ones; None for all.
+        """
+        return self.log.first_after(version, limit)
+
+    def count_after_version(self, version: int) -> int:
+        """Return how many deltas there are above `version`, without making them."""
+        return self.log.count_after(version)
+
+    def entry(self) -> Entry:
+        """Return what a digest says about this peer.
+
+        A floor that can be settled is told at once: the next round will settle it, and nobody need wait for that.
+        """
+        version = self.max_version_seen
+        floor = self.noted if self.unsettled and self._can_settle() else self.floor
+        heard = self.heard if self.heard > version else 0
+        return Entry(self.id, version, self.transport, self.heartbeat, floor, heard, self.left)
+
+    # Liveness
+
+    @property
+    def state(self) -> str:
+        """What is thought of it: "live", "dead" or "left"."""
+        return "left" if self.left else "live" if self.live else "dead"
+
+    def mark_live(self) -> None:
+        """Consider it alive."""
+        self.live = True
+
+    def mark_dead(self) -> None:
+        """Consider it dead."""
+        self.live = False
+
+    def mark_contact(self, now: float) -> None:
+        """Note a sign of life at `now`; the time since the one before becomes a sample."""
+        self.arrivals.contact(now)
+
+    def hear(self, heartbeat: int, now: float) -> bool:
+        """Note what somebody told of its heartbeat. That the heartbeat rises is the only sign of life.
+
+        A rise by k after t milliseconds counts as k samples of t / k, so the mean is the time between the peer's digests
+        however irregularly news of them arrive. (Counted as one sample of t / k, news that bring little for their time would
+        weigh as much as news that bring much, and the mean would be a fifth too high.) A rise is not a sample if the peer was
+        thought dead in between, or if it is faster than one a millisecond, which means another life of the peer.
+
+        Returns:
+            Whether it rose.
+        """
+        arrivals, rise = self.arrivals, heartbeat - self.heartbeat
+        if rise <= 0:
+            return False
+        last = arrivals.last_time
+        silence = FIRST_INTERVAL if last is None else now - last
+        if rise <= silence and self.live and self.heartbeat >= 0:
+            arrivals.add(silence / rise, rise)
+        self.heartbeat = heartbeat
+        arrivals.last_time = now
+        return True
+
+    def phi(self, now: float) -> float:
+        """Return how far its silence at `now` is from what is usual: see `PhiAccrual.phi`."""
+        return self.arrivals.phi(now)
+
+    @property
+    def intervals(self) -> list[float]:
+        """A copy of the last intervals between signs of life, in milliseconds, oldest first."""
+        return self.arrivals.intervals
+
+    @property
+    def intervals_mean(self) -> float:
+        """Milliseconds: the mean of `intervals`."""
+        return self.arrivals.mean
+
+    @property
+    def sum(self) -> float:
+        """Milliseconds: all `intervals` together."""
+        return self.arrivals.sum
+
+    @property
+    def max_intervals(self) -> int:
+        """How many intervals are kept."""
+        return self.arrivals.max_intervals
+
+    @property
+    def last_time(self) -> float | None:
+        """Milliseconds since the epoch: when it was last heard of, None if never."""
+        return self.arrivals.last_time
+
+    @last_time.setter
+    def last_time(self, time: float | None) -> None:
+        self.arrivals.last_time = time

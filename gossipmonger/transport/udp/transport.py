@@ -1,0 +1,322 @@
+"""The UDP transport: datagrams where they do, and TCP on the same port for everything else.
+
+A node that takes datagrams says so in its address, `{"host", "port", "udp": true}`, which TCP transports and Node.js nodes pass
+on and ignore. Messages to such a node that fit into a few datagrams go as datagrams: see `gossipmonger.wire.datagrams`. Over
+TCP go longer messages, messages to all other nodes, answers to messages that came over TCP, and messages to a host whose name
+has not been resolved yet.
+
+Its threads are daemons, as TCP's are: `gossipmonger-udp` receives, decodes and emits; up to two named
+`gossipmonger-udp-resolver` resolve names; and the TCP side has its own. Datagrams are sent on the caller's thread, which never
+waits: a datagram that the system has no room for is lost, as it could be anywhere on its way.
+"""
+
+from __future__ import annotations
+
+import errno
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from gossipmonger.errors import ClosedError, MessageError, SendError, report
+from gossipmonger.state.arguments import check_number
+from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
+from gossipmonger.transport.base import Transport
+from gossipmonger.transport.tcp.connection import Caller
+from gossipmonger.transport.tcp.transport import TcpTransport, read_binding
+from gossipmonger.transport.udp.addresses import Address, Addresses
+from gossipmonger.wire import Encoder, decode, divide, inflate, is_address
+
+__all__ = ["UdpTransport"]
+
+#: Bytes. Every path of IPv6 carries packets of 1,280, of which headers take 48. So no router or tunnel has to fragment or drop
+#: such a datagram. Ethernet alone would carry a fifth more.
+_DATAGRAM_SIZE = 1_232
+
+#: Bytes of the largest datagram that IPv4 carries.
+_LARGEST = 65_507
+
+#: Bytes that a datagram may have once it is inflated: what a sender deflates into one has at most five times the bytes.
+_LARGEST_INFLATED = 5 * _LARGEST
+
+#: Bytes that the system is asked to buffer while a datagram is handled. It may give less.
+_BUFFER = 1 << 20
+
+#: Ports that are tried for a port of 0, until one is free for both protocols. Each outgoing connection of the last minute has
+#: taken one of TCP's, and there may be very many.
+_ATTEMPTS = 100
+
+#: Datagrams that are read from one socket before the other has its turn.
+_READS_PER_TURN = 64
+
+#: Seconds to leave a socket alone that cannot be read, for want of memory, say.
+_PAUSE = 0.1
+
+
+class UdpTransport(Transport):
+    """Messages over UDP, and over TCP where UDP does not do. It forms one cluster with `TcpTransport` and Node.js nodes.
+
+    Args:
+        options: As for `TcpTransport`, and `max_datagram_size`.
+        max_datagram_size: Bytes of payload in one datagram that is sent, 512 to 65,507. Longer ones are received too.
+        **keywords: The arguments of `TcpTransport`, for the TCP side; `host`, `port` and `max_message_size` hold for both.
+
+    Raises:
+        TypeError, ValueError: An option is unknown or out of range; the error names it.
+    """
+
+    def __init__(
+        self, options: Mapping[str, Any] | None = None, *, max_datagram_size: int = _DATAGRAM_SIZE, **keywords: Any
+    ) -> None:
+        super().__init__()
+        given = {"max_datagram_size": max_datagram_size, **keywords, **(options or {})}
+        check_number("max_datagram_size", given["max_datagram_size"], int, 512, _LARGEST)
+        self.max_datagram_size: int = given.pop("max_datagram_size")
+        self._tcp = TcpTransport(given)
+        self._tcp.on("message", self._hand_out)
+        self._tcp.on("error", self._failed)
+        self.max_message_size: int = self._tcp.max_message_size
+        self._encoder = Encoder()
+        self._addresses = Addresses()
+        self._sockets: dict[int, socket.socket] = {}  # by family, to send with; those that `listen` binds receive too
+        self._opened: list[socket.socket] = []  # all, to be closed
+        self._waker: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._sending = 0  # threads that send
+        self._closed = threading.Event()
+        self._sockets_lock = threading.Lock()  # guards the six above
+        self._sent = threading.Condition(self._sockets_lock)
+
+    # Sending
+
+    def send(self, to: RemotePeer, message: Message) -> None:
+        """Send a message: see `Transport.send`. A digest may go in parts, which say so."""
+        if not self._send_datagrams(to, message):
+            self._tcp.send(to, message)
+
+    def _send_datagrams(self, to: RemotePeer, message: Message) -> bool:
+        """Send a message as datagrams, or emit why that failed; return False if it has to go over TCP."""
+        at = to.transport
+        if isinstance(to, Caller) or not is_address(at) or at.get("udp") is not True:
+            return False  # a caller waits for its answer on a connection that is open
+        try:
+            address = self._addresses.find(at["host"], int(at["port"]))
+            if address is None:
+                return False
+            largest = self.max_message_size
+            datagrams = divide(message, min(self.max_datagram_size, largest), largest, self._encoder.encode)
+            return datagrams is not None and self._transmit(address, datagrams)
+        except OSError as error:
+            refusal = SendError(f"can't send to peer {to.id!r} at {at['host']}:{at['port']}: {error}", RemotePeer(to.id, at))
+            refusal.__cause__ = error
+            self._failed(refusal)
+        except Exception as error:  # JSON has no form for something in the message
+            self._failed(error)
+        return True
+
+    def _transmit(self, address: Address, datagrams: list[bytes]) -> bool:
+        with self._sockets_lock:
+            if self._closed.is_set():
+                return True
+            sender = self._sockets.get(address.family)
+            if sender is None:
+                sender = self._sockets[address.family] = _socket(address.family)
+                self._opened.append(sender)
+            self._sending += 1
+        try:
+            for datagram in datagrams:
+                sender.sendto(datagram, address.at)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:  # the system's limit is lower
+                return False
+            raise
+        finally:
+            with self._sockets_lock:
+                self._sending -= 1
+                self._sent.notify_all()
+        return True
+
+    # Receiving
+
+    @property
+    def host(self) -> str:
+        """Where peers are told to send and to connect."""
+        return self._tcp.host
+
+    @property
+    def port(self) -> int:
+        """The port, of both protocols; once a port of 0 is bound, the one that was free."""
+        return self._tcp.port
+
+    @property
+    def address(self) -> Mapping[str, Any] | None:
+        """`host`, `port` and `udp` that peers are to be told, None while a port of 0 is not bound."""
+        address = self._tcp.address
+        return None if address is None else {**address, "udp": True}
+
+    @property
+    def bound(self) -> tuple[str, int] | None:
+        """The host and port that the sockets are bound to, None while they are not."""
+        return self._tcp.bound
+
+    def listen(
+        self,
+        options: Mapping[str, Any] | Callable[[], None] | None = None,
+        callback: Callable[[], None] | None = None,
+    ) -> None:
+        """Bind both protocols to one port, start to serve, emit `listening`, call `callback`; then return.
+
+        Args:
+            options: `host` and `port` to bind, where these differ from what peers are told. A host of "" is every address of
+                this machine, IPv4 and IPv6. May be left out before a callback.
+            callback: Called without arguments, on the caller's thread.
+
+        Raises:
+            OSError: The address cannot be bound.
+            ClosedError: The transport has been closed.
+            RuntimeError: It listens already.
+        """
+        host, port, callback = read_binding(options, callback, self.host, self.port)
+        if self._closed.is_set():
+            raise ClosedError("listen: this transport has been closed")
+        if self.bound is not None:
+            raise RuntimeError(f"listen: this transport listens already, at {self.bound}")
+        self._serve(self._bind(host, port))
+        self.emit("listening")
+        if callback is not None:
+            callback()
+
+    def _bind(self, host: str, port: int) -> list[socket.socket]:
+        """Bind UDP and then TCP to the same port: if the second fails, the first can be undone."""
+        for attempt in range(_ATTEMPTS):
+            bound: list[socket.socket] = []
+            try:
+                _bind(host, port, bound)
+                self._tcp.listen({"host": host, "port": bound[0].getsockname()[1]})
+                return bound
+            except BaseException as error:
+                _close(bound)
+                taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+                if port != 0 or not taken or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _serve(self, bound: list[socket.socket]) -> None:
+        with self._sockets_lock:
+            closed = self._closed.is_set()
+            if not closed:
+                self._waker, wakeup = socket.socketpair()
+                self._sockets.update({each.family: each for each in bound})
+                self._opened += [*bound, self._waker, wakeup]
+                # A daemon: a program that ends need not wait for gossip.
+                thread = threading.Thread(target=self._run, args=(bound, wakeup), name="gossipmonger-udp", daemon=True)
+                thread.start()
+                self._thread = thread
+        if closed:
+            _close(bound)
+            raise ClosedError("listen: this transport has been closed")
+
+    def _run(self, bound: list[socket.socket], wakeup: socket.socket) -> None:
+        with selectors.DefaultSelector() as selector:
+            for each in (*bound, wakeup):
+                selector.register(each, selectors.EVENT_READ)
+            while not self._closed.is_set():
+                for key, _ in selector.select():
+                    if key.fileobj is not wakeup:
+                        self._read(key.fileobj)
+
+    def _read(self, readable: Any) -> None:
+        for _ in range(_READS_PER_TURN):
+            if self._closed.is_set():
+                return
+            try:
+                data, source = readable.recvfrom(_LARGEST)
+            except BlockingIOError:
+                return
+            except ConnectionError:  # how some systems report a datagram sent earlier
+                continue
+            except OSError as error:
+                self._failed(error)
+                self._closed.wait(_PAUSE)
+                return
+            try:
+                self._received(data, f"[{source[0]}]:{source[1]}" if ":" in source[0] else f"{source[0]}:{source[1]}")
+            except BaseException as error:  # nothing ends the thread, not even SystemExit from a listener
+                report(error)
+
+    def _received(self, data: bytes, source: str) -> None:
+        try:
+            message = decode(inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source), source, is_address)
+        except MessageError as error:
+            self._failed(error)
+            return
+        try:
+            self._hand_out(message._replace(sender=ExtendedPeer(*message.sender)))
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if not self._closed.is_set():  # what fails because of being closed is not news
+            super()._failed(error)
+
+    def close(self, callback: Callable[[], None] | None = None) -> None:
+        """Stop listening, close the sockets, end the thread; close the TCP side, see `TcpTransport.close`.
+
+        It may be called again, and from a handler: the thread that calls it is not waited for.
+        """
+        with self._sockets_lock:
+            first = not self._closed.is_set()
+            self._closed.set()
+        if first:
+            if self._waker is not None:
+                self._waker.send(b"\0")
+            if self._thread is not None and self._thread is not threading.current_thread():
+                self._thread.join(1)  # it may be in a handler that does not return
+            with self._sent:
+                self._sent.wait_for(lambda: not self._sending)  # no send takes long
+            _close(self._opened)
+            self._addresses.close()
+            self._tcp.close()
+        if callback is not None:
+            callback()
+
+
+def _socket(family: int) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    return made
+
+
+def _bind(host: str, port: int, bound: list[socket.socket]) -> None:
+    """Bind to a host, for "" over IPv4 and, if there is, IPv6; add the sockets to `bound`."""
+    if not host:
+        _bind("0.0.0.0", port, bound)
+        if socket.has_dualstack_ipv6():
+            _bind("::", bound[0].getsockname()[1], bound)
+        return
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    for index, (family, _, _, _, address) in enumerate(found):
+        made = None
+        try:
+            made = _socket(family)
+            if family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.bind(address)
+        except OSError as error:
+            if made is not None:
+                made.close()
+            # A name may have addresses of other machines, which are skipped; a port in use is an error at once.
+            if error.errno == errno.EADDRINUSE or index == len(found) - 1:
+                raise OSError(error.errno, f"can't listen at {host}:{port} over UDP: {error.strerror}") from error
+        else:
+            bound.append(made)
+            with suppress(OSError):  # the system gives less
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            return
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        each.close()

@@ -1,0 +1,73 @@
+"""Bytes to messages, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gossipmonger.state import Message, values
+from gossipmonger.wire.compression import COMPRESS_ABOVE, deflate, inflate
+from gossipmonger.wire.datagrams import divide
+from gossipmonger.wire.encoder import Encoder, as_dicts, as_lists, encode, fits, split
+from gossipmonger.wire.json_decoder import JsonDecoder
+from gossipmonger.wire.packer import Packer
+from gossipmonger.wire.schema import FATAL_IDS, MAX_MESSAGE_SIZE, is_address
+
+try:
+    from gossipmonger.wire.msgspec_decoder import MsgspecDecoder
+except ImportError:  # without the extra
+    _fast_decode = None
+else:
+    _fast_decode = MsgspecDecoder().decode
+
+__all__ = [
+    "COMPRESS_ABOVE", "FATAL_IDS", "MAX_MESSAGE_SIZE", "Encoder", "Packer", "as_dicts", "as_lists", "decode", "deflate",
+    "divide", "encode", "fits", "inflate", "is_address", "message_of", "split",
+]  # fmt: skip
+
+_json_decoder = JsonDecoder()
+
+
+def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[Any], bool] = is_address) -> Message:
+    """Return the message that these bytes are.
+
+    What is refused, and the words for it, do not depend on whether the extra `fast` is installed.
+
+    Args:
+        data: One whole message, with or without the CR LF.
+        source: Where it came from, for the error; by default, what the message says.
+        reachable: Whether a sender's or an entry's `transport` is one that the receiving transport can use.
+
+    Returns:
+        The message, checked. Its entries and deltas are immutable, with the attributes of `Entry` and `Delta`.
+
+    Raises:
+        MessageError: They are not a message. The error names the first thing that is wrong.
+    """
+    if _fast_decode is not None and reachable is is_address:
+        message = _fast_decode(data)
+        if message is not None:
+            return message
+    return _json_decoder.decode(data, source, reachable)
+
+
+def message_of(
+    sender: Any,
+    deltas: Any = None,
+    digest: Any = None,
+    source: object = None,
+    reachable: Callable[[Any], bool] = values.checked,
+) -> Message:
+    """Return the message that a transport of another kind has decoded itself.
+
+    Args:
+        sender: A mapping with `id` and `transport`, or an object with these attributes.
+        deltas: A list of deltas, each a list; None for none.
+        digest: A list of entries, each a dict; None for none.
+        source: Where it came from, for the error; by default the sender's id.
+        reachable: As for `decode`.
+
+    Raises:
+        MessageError: It is not a message. The error names the first thing that is wrong.
+    """
+    return _json_decoder.message_of(sender, deltas, digest, source, reachable)

@@ -1,0 +1,303 @@
+"""The schema: what a message may hold, in one table, and the words for what is wrong.
+
+A message is one JSON object in UTF-8, ended by CR LF:
+
+    {"digest": [entry, ...], "sender": {"id": "a", "transport": {"host": "10.0.0.1", "port": 9742}}}
+    {"deltas": [["a", "foo", "bar", 1732, 1731], ...], "sender": {...}}
+    {"deltas": [...], "digest": [...], "sender": {...}}
+
+Only nodes that speak our extensions are sent the third: a Node.js node reads one part of it and drops the other. Fields that
+are not in the table are ignored, so that a later version may add some.
+
+Both decoders are made from `SCHEMA`. A field is checked by itself, against its row; a `Rule` relates the fields of one object
+to each other, or says about a value what a row cannot. To add an optional field, add its row here and to
+`gossipmonger.state.message`, and use it.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+from gossipmonger.errors import MessageError
+from gossipmonger.state import MAX_VERSION, Digest, Header, Kind, values
+from gossipmonger.wire.payload import unpack
+
+__all__ = [
+    "FATAL_IDS", "MAX_MESSAGE_SIZE", "REQUIRED", "SCHEMA", "Field", "Rule", "Schema", "Table", "Type", "digest_of",
+    "is_address", "own_index", "refusal",
+]  # fmt: skip
+
+#: Bytes. Far more than gossip needs, and little enough to hold a few dozen of in memory.
+MAX_MESSAGE_SIZE = 16 * 1024 * 1024
+
+#: Ids that no peer may have: a Node.js node looks peers up in a plain object, finds these inherited, and crashes.
+FATAL_IDS = frozenset(
+    {"__proto__", "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString"}
+    | {"toString", "valueOf", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"}
+)
+
+#: A rate of `flow` is below this. More than any node tells in a second, and a double still holds every integer up to it.
+_MAX_RATE = 1e15
+
+#: Characters of a wrong value that an error shows.
+_MAX_SHOWN = 160
+
+#: The default of a field that has none.
+REQUIRED: Any = object()
+
+
+class Type(Enum):
+    """What a field holds."""
+
+    TEXT = "a string"
+    INTEGER = "an integer"
+    BOOLEAN = "true or false"
+    LIST = "a list"
+    TRANSPORT = "an address that can be reached"
+    ANY = "anything"
+
+
+class Field(NamedTuple):
+    """One row: a field, checked by itself. A limit that follows from a rule is not repeated in the row.
+
+    Attributes:
+        name: What it is called on the wire; in a delta, where fields have places in place of names, its attribute.
+        attribute: What it is called in `gossipmonger.state.message`.
+        type: What it holds.
+        least: The least integer, or the least number of characters; None for no limit.
+        most: The greatest integer; None for no limit.
+        default: What it counts as where it is absent; `REQUIRED` if it may not be.
+        words: What it must be, for the error; by default, its type and limits.
+    """
+
+    name: str
+    attribute: str
+    type: Type
+    least: int | None = None
+    most: int | None = None
+    default: Any = REQUIRED
+    words: str = ""
+
+    def wanted(self) -> str:
+        """Return what it must be, in words."""
+        text = self.words or self.type.value
+        if self.type is not Type.INTEGER or self.least is self.most is None:
+            return text
+        if self.most is None:
+            return f"{text} of at least {self.least}"
+        return f"{text} of at most {self.most}" if self.least is None else f"{text} from {self.least} to {self.most}"
+
+
+class Rule(NamedTuple):
+    """One rule on objects whose fields are right by themselves.
+
+    It looks at many objects at once. A Python call for each would take longer than to decode them.
+
+    Attributes:
+        name: What it is called.
+        attribute: The attribute of the field that is at fault where it is broken.
+        broken: Returns those of the objects that break it, each with the attributes of its table.
+        words: What that field must be, for the error. An attribute in braces stands for its value.
+    """
+
+    name: str
+    attribute: str
+    broken: Callable[[Sequence[Any]], Sequence[Any]]
+    words: str
+
+
+class Table(NamedTuple):
+    """All that may be in one kind of object."""
+
+    fields: tuple[Field, ...]
+    rules: tuple[Rule, ...] = ()
+
+
+class Schema(NamedTuple):
+    """A table for each kind of object in a message.
+
+    Attributes:
+        sender: The sender.
+        address: An address that is a host and a port. `is_address` takes some more, which are rare.
+        entry: An entry of the digest.
+        header: What the digest says about itself: more fields of the sender's own entry. In other entries they are ignored.
+        delta: A delta, which is a list: its fields stand in the table's order.
+    """
+
+    sender: Table
+    address: Table
+    entry: Table
+    header: Table
+    delta: Table
+
+
+def _is_flow(rates: list[Any]) -> bool:
+    return (
+        2 <= len(rates) <= 3
+        and all(type(rate) in (int, float) and abs(rate) < _MAX_RATE for rate in rates)
+        and rates[0] >= 0
+        and rates[1] >= 0
+    )
+
+
+_ID_WORDS = "a non-empty string"
+_FATAL_WORDS = "an id that a Node.js node can hold"
+
+#: What a message may hold.
+SCHEMA = Schema(
+    sender=Table(
+        (
+            Field("id", "id", Type.TEXT, 1, words=_ID_WORDS),
+            Field("transport", "transport", Type.TRANSPORT),
+        ),
+        (Rule("id", "id", lambda senders: [sender for sender in senders if sender.id in FATAL_IDS], _FATAL_WORDS),),
+    ),
+    address=Table(
+        (
+            Field("host", "host", Type.TEXT, 1, words=_ID_WORDS),
+            Field("port", "port", Type.INTEGER, 1, 65535),
+            Field("udp", "udp", Type.BOOLEAN, default=None),
+        ),
+    ),
+    entry=Table(
+        (
+            Field("id", "id", Type.TEXT, 1, words=_ID_WORDS),
+            Field("maxVersionSeen", "version", Type.INTEGER, 0, MAX_VERSION),
+            Field("transport", "transport", Type.TRANSPORT),
+            Field("heartbeat", "heartbeat", Type.INTEGER, 0, MAX_VERSION, -1),
+            Field("floor", "floor", Type.INTEGER, 0, None, 0),
+            Field("heard", "heard", Type.INTEGER, None, MAX_VERSION, 0),
+            Field("left", "left", Type.BOOLEAN, default=False),
+        ),
+        (
+            Rule("id", "id", lambda entries: [entry for entry in entries if entry.id in FATAL_IDS], _FATAL_WORDS),
+            Rule(
+                "floor <= version",
+                "floor",
+                lambda entries: [entry for entry in entries if entry.floor and entry.floor > entry.version],
+                "an integer from 0 to {version}",
+            ),
+            Rule(
+                "heard == 0 or heard >= version",
+                "heard",
+                lambda entries: [entry for entry in entries if entry.heard and entry.heard < entry.version],
+                f"0 or an integer from {{version}} to {MAX_VERSION}",
+            ),
+        ),
+    ),
+    header=Table(
+        (
+            Field("reply", "reply", Type.BOOLEAN, default=False),
+            Field("rumor", "rumor", Type.BOOLEAN, default=False),
+            Field("part", "part", Type.BOOLEAN, default=False),
+            Field("flow", "flow", Type.LIST, default=None),
+            Field("roll", "compact", Type.TEXT, default=None),
+        ),
+        (
+            Rule(
+                "flow's shape",
+                "flow",
+                lambda marks: [mark for mark in marks if mark.flow is not None and not _is_flow(mark.flow)],
+                f"[rho, tau] or [rho, tau, grant], numbers below {_MAX_RATE:g}, of which rho and tau are not negative",
+            ),
+            Rule(
+                "compact digest's shape",
+                "compact",
+                lambda marks: [mark for mark in marks if mark.compact is not None and unpack(mark.compact) is None],
+                "a compact digest in base64",
+            ),
+        ),
+    ),
+    delta=Table(
+        (
+            Field("peer_id", "peer_id", Type.TEXT, 1, words=_ID_WORDS),
+            Field("key", "key", Type.TEXT),
+            Field("value", "value", Type.ANY),
+            Field("version", "version", Type.INTEGER, 0, MAX_VERSION),
+            Field("after", "after", Type.INTEGER, 0, None, None),
+            Field("more", "more", Type.INTEGER, 0, None, 0),
+        ),
+        (
+            Rule("id", "peer_id", lambda deltas: [delta for delta in deltas if delta.peer_id in FATAL_IDS], _FATAL_WORDS),
+            Rule(
+                "key is not __proto__",
+                "key",
+                lambda deltas: [delta for delta in deltas if delta.key == "__proto__"],
+                "a key that a Node.js node can hold",
+            ),
+            Rule(
+                "value can be passed on",
+                "value",
+                lambda deltas: [d for d in deltas if type(d.value) is not str and not values.checked(d.value)],
+                f"a JSON value, nested at most {values.MAX_NESTING} deep, whose numbers are finite and have at most 2048 bits",
+            ),
+            Rule(
+                "after < version",
+                "after",
+                lambda deltas: [delta for delta in deltas if delta.after is not None and delta.after >= delta.version],
+                "an integer below the version {version}",
+            ),
+            Rule(
+                "version + more <= MAX_VERSION",
+                "more",
+                lambda deltas: [delta for delta in deltas if delta.more and delta.version + delta.more > MAX_VERSION],
+                f"an integer that does not take the version {{version}} beyond {MAX_VERSION}",
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+
+def is_address(transport: Any) -> bool:
+    """Whether `transport` is a mapping with a `host` and a `port` from 1 to 65535, a number or, as Node.js takes it, digits."""
+    if type(transport) is not dict:
+        return False
+    host, port = transport.get("host"), transport.get("port")
+    if type(port) is str and port.isascii() and port.isdigit() and len(port) <= 5:
+        port = int(port)
+    if type(port) is not int or not 0 < port < 65536 or type(host) is not str or not host:
+        return False
+    return len(transport) == 2 or values.checked(transport)
+
+
+def own_index(entries: Sequence[Any], sender: str) -> int | None:
+    """Return the index of the sender's own entry: the last one with its id. None if there is none."""
+    for index in reversed(range(len(entries))):
+        if entries[index].id == sender:
+            return index
+    return None
+
+
+def digest_of(entries: Sequence[Any], own: Any, marks: Any) -> Digest:
+    """Return the digest of these entries, with the header that the sender's own entry holds.
+
+    Args:
+        entries: All entries.
+        own: The sender's own.
+        marks: An object with the attributes of the header's table, as they stand in that entry.
+    """
+    if own.heartbeat < 0:
+        return Digest(Kind.ROUND, None, entries)
+    if own.left:
+        kind = Kind.FAREWELL
+    elif marks.reply:
+        kind = Kind.REPLY
+    elif marks.rumor:
+        kind = Kind.RUMOR
+    else:
+        kind = Kind.PART if marks.part else Kind.ROUND
+    return Digest(kind, Header(marks.flow, None if marks.compact is None else unpack(marks.compact)), entries)
+
+
+def refusal(where: str, wanted: str, got: Any, source: object) -> MessageError:
+    """Return the error for a part of a message that is not what it must be. It is one line, and short."""
+    try:
+        text = reprlib.repr(got).replace("\n", " ")
+    except ValueError:  # an integer with more digits than Python prints
+        text = f"a huge {type(got).__name__}"
+    if len(text) > _MAX_SHOWN:  # lists of lists
+        text = f"{text[: _MAX_SHOWN - 3]}..."
+    return MessageError(f"{where} must be {wanted}, got {text}", source)

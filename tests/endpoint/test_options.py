@@ -1,0 +1,267 @@
+"""Options: their spellings, their defaults, and that what is wrong is named."""
+
+from __future__ import annotations
+
+import random
+import threading
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gossipmonger import Gossipmonger, MemoryStorage, Options, RemotePeer
+from gossipmonger.protocol import Config
+from gossipmonger.transport import TcpTransport
+
+
+def parse(given: Any = None, **keywords: Any) -> Options:
+    return Options.parse(given, keywords)
+
+
+#: Each option with something other than its default.
+VALUES: dict[str, Any] = {
+    "dead_peer_phi": 5.5,
+    "gossip_interval": 250,
+    "max_deltas_per_gossip": 50,
+    "minimum_live_peers": 3,
+    "compress_above": 0,
+    "seeds": (RemotePeer("b", "there"),),
+    "storage": MemoryStorage(),
+    "transport": TcpTransport({"port": 0}),
+    "clock": lambda: 0.0,
+    "random": random.Random(1),
+    "timer": lambda seconds, function: None,
+    "executor": SimpleNamespace(submit=lambda function: None),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_an_option_may_be_spelled_either_way_and_be_a_keyword(name: str) -> None:
+    value = VALUES[name]
+    for options in (
+        parse({name: value}),
+        parse({name.upper(): value}),
+        parse(MappingProxyType({name: value})),
+        parse(**{name: value}),
+        parse(**{name.upper(): value}),
+    ):
+        assert getattr(options, name) == value
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_an_option_changes_no_other(name: str) -> None:
+    changed, default = parse({name: VALUES[name]}), parse()
+    for other in VALUES:
+        if other not in (name, "clock", "random"):  # each has its own of these
+            assert getattr(changed, other) == getattr(default, other)
+
+
+def test_keywords_win() -> None:
+    options = parse({"GOSSIP_INTERVAL": 1, "dead_peer_phi": 5}, gossip_interval=2, DEAD_PEER_PHI=6)
+    assert (options.gossip_interval, options.dead_peer_phi) == (2, 6)
+
+
+def test_the_endpoint_takes_both() -> None:
+    node = Gossipmonger({"id": "a"}, {"GOSSIP_INTERVAL": 300, "seeds": []}, seeds=[RemotePeer("b", "there")])
+    node.close()
+    assert node.options.gossip_interval == 300
+    assert node.seeds == node.options.seeds == (RemotePeer("b", "there"),)
+
+
+def test_the_defaults_are_those_of_the_node_js_package() -> None:
+    for options in (parse(), parse({}), parse(MappingProxyType({}))):
+        assert (options.dead_peer_phi, options.gossip_interval) == (8, 1000)
+        assert (options.max_deltas_per_gossip, options.minimum_live_peers, options.seeds) == (5, 1, ())
+        assert options.timer is threading.Timer
+        assert (options.storage, options.transport, options.executor) == (None, None, None)
+
+
+def test_each_endpoint_has_its_own_randomness() -> None:
+    one, other = parse(), parse()
+    assert isinstance(one.random, random.Random)
+    assert one.random is not other.random
+    assert one.random.random() != other.random.random()
+
+
+def test_options_can_not_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        parse().gossip_interval = 5  # type: ignore[misc]
+
+
+# Numbers
+
+#: Each number: its least, its most (None: as many as you like), whether it has to be an integer, its unit.
+NUMBERS: dict[str, tuple[float, float | None, bool, str]] = {
+    "DEAD_PEER_PHI": (0.1, 1000, False, ""),
+    "GOSSIP_INTERVAL": (1, 86_400_000, False, "ms"),
+    "MAX_DELTAS_PER_GOSSIP": (1, None, True, "deltas"),
+    "MINIMUM_LIVE_PEERS": (0, None, True, "peers"),
+    "GOSSIP_FANOUT": (1, 1000, True, "peers"),
+    "RUMOR_FANOUT": (0, 1000, True, "peers"),
+    "RUMOR_INTERVAL": (1, 86_400_000, False, "ms"),
+    "MAX_EXCHANGES_PER_GOSSIP": (0, None, True, "replies"),
+    "COMPRESS_ABOVE": (0, None, True, "bytes"),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_may_be_at_its_bounds(name: str) -> None:
+    least, most, *_ = NUMBERS[name]
+    for value in (least, 10**9 if most is None else most):
+        assert getattr(parse({name: value}), name.lower()) == value
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_out_of_range_is_named_as_it_was_typed(name: str) -> None:
+    least, most, integer, unit = NUMBERS[name]
+    bad: list[float] = [least - 1 if integer else least - 0.01, -(10**9)]
+    bad += [] if most is None else [most + 1]
+    bad += [] if integer else [float("nan"), float("inf"), -float("inf")]
+    for value in bad:
+        for typed in (name, name.lower(), name.title()):
+            with pytest.raises(ValueError, match=f"^{typed} must .*{unit}") as caught:
+                parse({typed: value})
+            assert str(caught.value).endswith(f", got {value!r}")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["1", None, True, False, [1], {}, 1j, object])
+def test_what_is_not_a_number_is_named_as_it_was_typed(name: str, value: Any) -> None:
+    if (name, value) == ("COMPRESS_ABOVE", None):  # never
+        assert parse({name: value}).compress_above is None
+        return
+    for typed in (name, name.lower()):
+        with pytest.raises(TypeError, match=f"^{typed} must be (a number|an integer).*, got "):
+            parse({typed: value})
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, integer, _) in NUMBERS.items() if integer])
+@pytest.mark.parametrize("value", [1.0, 1.5, float("nan"), float("inf")])
+def test_a_fraction_where_an_integer_is_wanted_is_named(name: str, value: float) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be an integer.*, got {value!r}$"):
+        parse({name: value})
+
+
+# Objects
+
+NO_STORAGE = SimpleNamespace(get=len, put=len, live_peers=len)
+NO_TRANSPORT = SimpleNamespace(digest=len, deltas=len)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("storage", {}, r"must have a method put\(\), got {}$"),
+        ("storage", "memory", r"must have a method get\(\), got "),
+        ("storage", NO_STORAGE, r"must have a method dead_peers\(\), got "),
+        ("storage", SimpleNamespace(**vars(NO_STORAGE), dead_peers=[]), r"must have a method dead_peers\(\), got "),
+        ("transport", {"port": 1}, r"must have a method digest\(\), got "),
+        ("transport", NO_TRANSPORT, r"must have a method on\(\), got "),
+        ("executor", len, r"must have a method submit\(\), got "),
+        ("random", None, r"must have a method random\(\), got None$"),
+        ("DELTA_ORDER", "size", "must be 'depth' or 'breadth', got 'size'$"),
+        ("flow_control", 1, "must be True or False, got 1$"),
+        ("random", 5, r"must have a method random\(\), got "),
+        ("clock", 5, "must be callable, got 5$"),
+        ("clock", None, "must be callable, got None$"),
+        ("timer", 5, "must be callable, got 5$"),
+    ],
+)
+def test_an_object_that_can_not_do_it_is_named(name: str, value: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{name} {words}"):
+        parse({name: value})
+
+
+def test_an_object_with_the_methods_will_do() -> None:
+    storage = SimpleNamespace(**vars(NO_STORAGE), dead_peers=len)
+    transport = SimpleNamespace(**vars(NO_TRANSPORT), on=len)
+    options = parse(storage=storage, transport=transport)
+    assert (options.storage, options.transport) == (storage, transport)
+
+
+@pytest.mark.parametrize("given", [5, "GOSSIP_INTERVAL", [("gossip_interval", 1)], ()])
+def test_options_that_are_no_mapping_are_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"^options must be a mapping, got "):
+        parse(given)
+
+
+# Unknown names
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("GOSIP_INTERVAL", "gossip_interval"),
+        ("gossipInterval", "gossip_interval"),
+        ("DEAD_PEER_PHY", "dead_peer_phi"),
+        ("MAX_DELTAS", "max_deltas_per_gossip"),
+        ("minimum_life_peers", "minimum_live_peers"),
+        ("seed", "seeds"),
+        ("Storages", "storage"),
+    ],
+)
+def test_an_unknown_option_is_named_with_the_nearest_known_one(name: str, nearest: str) -> None:
+    for given, keywords in (({name: 1}, {}), ({}, {name: 1})):
+        with pytest.raises(TypeError, match=f"^unknown option '{name}'; did you mean '{nearest}'\\?$"):
+            Options.parse(given, keywords)
+
+
+@pytest.mark.parametrize("name", ["zzzzzz", "", 5])
+def test_an_unknown_option_that_is_near_to_none_is_named(name: Any) -> None:
+    with pytest.raises(TypeError, match=f"^unknown option {name!r}$"):
+        parse({name: 1})
+
+
+# Seeds
+
+SEED = {"id": "b", "transport": {"host": "b.example", "port": 9742}}
+PARSED = RemotePeer("b", {"host": "b.example", "port": 9742})
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        ([], ()),
+        ([SEED], (PARSED,)),
+        ((SEED, SEED), (PARSED, PARSED)),
+        ([PARSED, SEED], (PARSED, PARSED)),
+        ([MappingProxyType(SEED)], (PARSED,)),
+        ([{**SEED, "comment": "in the cellar"}], (PARSED,)),
+        ([{"id": "b", "transport": "there"}], (RemotePeer("b", "there"),)),
+    ],
+)
+def test_seeds_are_mappings_or_remote_peers(given: Any, parsed: Any) -> None:
+    assert parse(seeds=given).seeds == parsed
+    assert parse(seeds=iter(given)).seeds == parsed
+
+
+@pytest.mark.parametrize("given", [None, 5, "b", b"b", SEED, True])
+def test_seeds_that_are_no_list_are_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"^seeds must be a list of seeds, got "):
+        parse(seeds=given)
+
+
+@pytest.mark.parametrize("bad", [None, 5, "b.example:9742", ("b", "there"), [SEED]])
+def test_a_seed_that_is_no_mapping_is_named_by_its_place(bad: Any) -> None:
+    with pytest.raises(TypeError, match=r"^seeds\[1\] must be a mapping with id and transport, got "):
+        parse(seeds=[SEED, bad])
+
+
+@pytest.mark.parametrize("lacking", ["id", "transport"])
+def test_a_seed_that_lacks_something_is_named_by_its_place(lacking: str) -> None:
+    seed = {name: part for name, part in SEED.items() if name != lacking}
+    with pytest.raises(ValueError, match=rf"^seeds\[1\] must have the key '{lacking}', got "):
+        parse(seeds=[SEED, seed])
+
+
+def test_a_seed_whose_id_is_not_a_string_is_named_as_it_was_typed() -> None:
+    with pytest.raises(TypeError, match=r"^SEEDS\[1\].id must be a string, got 5$"):
+        parse(SEEDS=[SEED, {**SEED, "id": 5}])
+
+
+def test_the_protocol_gets_plain_values() -> None:
+    options = parse(gossip_interval=250, seeds=[SEED], delta_order="breadth", flow_control=True)
+    config = options.config()
+    assert isinstance(config, Config)
+    assert {name: getattr(options, name) for name in vars(config)} == vars(config)
+    assert (config.gossip_interval, config.seeds, config.flow_control) == (250, (PARSED,), True)

@@ -1,0 +1,116 @@
+"""`peer_info`: its spellings, what is refused and how that is said, and the local peer that comes of it."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from gossipmonger import MemoryStorage, Peer
+from gossipmonger.endpoint.peer_info import PeerInfo
+from gossipmonger.state.versions import MAX_VERSION
+
+NOW = 1_700_000_000_123.4  # milliseconds
+
+
+def test_only_the_id_is_needed() -> None:
+    assert PeerInfo.parse({"id": "a"}) == PeerInfo("a", None, {}, None)
+
+
+@pytest.mark.parametrize("name", ["maxVersionSeen", "max_version_seen"])
+def test_the_version_may_be_spelled_either_way(name: str) -> None:
+    assert PeerInfo.parse(MappingProxyType({"id": "a", name: 7})).max_version_seen == 7
+
+
+def test_what_is_given_is_copied() -> None:
+    transport, value = {"host": "a.example"}, [1]
+    info = PeerInfo.parse({"id": "a", "transport": transport, "data": {"k": (value, 3)}})
+    transport["host"] = "b.example"
+    value.append(2)
+    assert (info.transport, info.data) == ({"host": "a.example"}, {"k": ([1], 3)})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "peer_info must be a mapping, got None"),
+        ({}, "peer_info.id must be a string, got None"),
+        ({"id": 5}, "peer_info.id must be a string, got 5"),
+        ({"id": ""}, "peer_info.id must not be empty"),
+        ({"id": "toString"}, "peer_info.id must not be 'toString', which a Node.js node can't use as an id"),
+        ({"id": "a", "ip": 1}, "peer_info has no key 'ip'; the keys are id, transport, data and maxVersionSeen"),
+        ({"id": "a", 5: 1}, "peer_info has no key 5; the keys are id, transport, data and maxVersionSeen"),
+        ({"id": "a", "data": []}, "peer_info.data must be a mapping, got []"),
+        ({"id": "a", "data": {5: ["v", 1]}}, "peer_info.data must have strings as keys, got 5"),
+        ({"id": "a", "data": {"k": "v"}}, "peer_info.data['k'] must be [value, version], got 'v'"),
+        ({"id": "a", "data": {"k": ["v"]}}, "peer_info.data['k'] must be [value, version], got ['v']"),
+    ],
+)
+def test_what_is_wrong_is_named(given: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        PeerInfo.parse(given)
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        ({"maxVersionSeen": -1}, "peer_info.maxVersionSeen", "-1"),
+        ({"max_version_seen": MAX_VERSION + 1}, "peer_info.max_version_seen", "9007199254740992"),
+        ({"maxVersionSeen": True}, "peer_info.maxVersionSeen", "True"),
+        ({"data": {"k": ["v", "1"]}}, "peer_info.data['k'][1]", "'1'"),
+        ({"data": {"k": [float("nan"), 1]}}, "peer_info.data['k'][0]", "nan"),
+    ],
+)
+def test_what_another_module_checks_is_named_as_it_was_typed(given: Any, name: str, value: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        PeerInfo.parse({"id": "a", **given})
+    assert str(caught.value).startswith(name)
+    assert value in str(caught.value)
+
+
+def test_over_tcp_an_address_has_a_host_and_a_port() -> None:
+    assert PeerInfo.parse({"id": "a"}).over_tcp().transport == {"host": "localhost", "port": 9742}
+    assert PeerInfo.parse({"id": "a", "transport": {"port": 0}}).over_tcp().transport == {"host": "localhost", "port": 0}
+    with pytest.raises(TypeError, match=r"^peer_info.transport must be a mapping with host and port, got 'here'$"):
+        PeerInfo.parse({"id": "a", "transport": "here"}).over_tcp()
+
+
+def local_peer(storage: MemoryStorage | None = None, **given: Any) -> Peer:
+    storage = MemoryStorage() if storage is None else storage
+    local = PeerInfo.parse({"id": "a", "transport": "here", **given}).local_peer(storage, NOW)
+    assert storage.get("a") is local
+    return local
+
+
+def test_a_new_life_starts_at_the_microseconds_of_the_clock_and_has_nothing_below() -> None:
+    local = local_peer()
+    assert (local.max_version_seen, local.floor, local.data) == (1_700_000_000_123_400, 1_700_000_000_123_400, {})
+
+
+def test_data_without_a_version_is_as_new_as_this_life() -> None:
+    start = 1_700_000_000_123_400
+    local = local_peer(data={"late": [1, 9], "early": ["v", 3]})
+    assert local.data == {"early": ("v", start + 1), "late": (1, start + 2)}
+
+
+def test_an_explicit_version_is_taken_as_it_is() -> None:
+    local = local_peer(maxVersionSeen=7, data={"k": ["v", 3], "l": [1, 5]})
+    assert (local.max_version_seen, local.floor, local.data) == (7, 0, {"k": ("v", 3), "l": (1, 5)})
+
+
+def test_a_stored_life_continues_where_it_was_reached_or_elsewhere() -> None:
+    storage = MemoryStorage()
+    stored = Peer("a", data={"k": ["kept", 5]}, transport="there", left=True, live=False)
+    storage.put("a", stored)
+    local = local_peer(storage, transport=None, data={"l": ["new", 3]})
+    assert local.data == {"k": ("kept", 5), "l": ("new", 6)}
+    assert (local.transport, local.left, local.live) == ("there", False, True)
+    assert local_peer(storage).transport == "here"
+
+
+def test_an_explicit_version_replaces_what_is_stored() -> None:
+    storage = MemoryStorage()
+    storage.put("a", Peer("a", data={"k": ["old", 5]}))
+    assert local_peer(storage, maxVersionSeen=0).data == {}

@@ -1,0 +1,35 @@
+"""Views: copies of a peer at one moment."""
+
+from __future__ import annotations
+
+import pytest
+
+from gossipmonger import Peer
+from gossipmonger.endpoint.views import PeerView, Snapshot
+from gossipmonger.state.values import TOMBSTONE
+
+
+def test_a_view_tells_what_a_peer_was_when_the_snapshot_was_taken() -> None:
+    peer = Peer("b", data={"k": [1, 5]}, transport={"host": "there"})
+    snapshot = Snapshot(peer, 0.5)
+    peer.update_with_delta("k", 2, 6)
+    peer.mark_dead()
+    peer.transport = None
+    assert snapshot.view() == PeerView("b", {"host": "there"}, "live", 0.5, {"k": 1})
+
+
+def test_a_view_is_a_copy_and_its_data_read_only() -> None:
+    transport, value = {"host": "there"}, [1]
+    view = Snapshot(Peer("b", data={"k": [value, 5]}, transport=transport), 0).view()
+    view.data["k"].append(2)
+    view.transport["host"] = "elsewhere"
+    assert (transport, value) == ({"host": "there"}, [1])
+    with pytest.raises(TypeError):
+        view.data["k"] = 3  # type: ignore[index]
+
+
+def test_what_waits_takes_precedence_and_what_is_deleted_is_not_shown() -> None:
+    peer = Peer("a", data={"k": [1, 5], "l": [1, 6], "m": [1, 7]}, transport="here")
+    peer.delete_local("m")
+    view = Snapshot(peer, 0, {"k": 2, "l": TOMBSTONE, "n": 3}).view()
+    assert (view.transport, view.data) == ("here", {"k": 2, "n": 3})

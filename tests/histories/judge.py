@@ -1,0 +1,96 @@
+"""The judge: knows what every owner did, hears what every replica saw, and says when a promise was broken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Wrong(AssertionError):
+    """A promise was broken."""
+
+
+class Judge:
+    """Judges the events of all replicas.
+
+    Every value is a number that is issued once, so a value tells when it was set.
+
+    Attributes:
+        truth: owner -> key -> value: what every owner's data are.
+        exempt: Owners whose replicas are not judged before everything has healed.
+    """
+
+    def __init__(self) -> None:
+        self.truth: dict[str, dict[str, int]] = {}
+        self.exempt: set[str] = set()
+        self._moment = 0
+        self._ended: dict[tuple[str, str], int] = {}  # owner, key -> the last moment when it ceased to be there
+        self._seen: dict[tuple[str, str, str], int] = {}  # replica, owner, key -> the latest value seen there
+        self._gone: set[tuple[str, str, str]] = set()  # what was seen to go after its latest value
+
+    # What owners did
+
+    def set(self, owner: str, key: str) -> int:
+        """Note that an owner sets a key, and return the value that it sets."""
+        self._moment += 1
+        self.truth[owner][key] = self._moment
+        return self._moment
+
+    def deleted(self, owner: str, key: str) -> None:
+        """Note that an owner deleted a key."""
+        self._moment += 1
+        self._ended[owner, key] = self._moment
+        self.truth[owner].pop(key, None)
+
+    def kept(self, owner: str, data: Mapping[str, int]) -> None:
+        """Note that an owner began another life, with these data of its former one."""
+        for key in self.truth[owner].keys() - data.keys():
+            self.deleted(owner, key)
+        self.truth[owner] = dict(data)
+
+    # What replicas saw
+
+    def saw(self, replica: str, event: str, args: tuple[Any, ...]) -> None:
+        """Judge an event.
+
+        Raises:
+            Wrong: It broke a promise, or it is an `error`.
+        """
+        if event == "update":
+            self._saw_update(replica, *args)
+        elif event == "delete":
+            self._saw_delete(replica, *args)
+        elif event == "peer forgotten":
+            self.forgot(replica, args[0].id)
+        elif event == "error":
+            raise Wrong(f"{replica} had an error: {args[0]!r}") from args[0]
+
+    def _saw_update(self, replica: str, owner: str, key: str, value: int) -> None:
+        if owner in self.exempt:
+            return
+        last = self._seen.get((replica, owner, key), 0)
+        if value < last or (value == last and (replica, owner, key) in self._gone):
+            raise Wrong(f"{owner}'s {key}={value} is back at {replica}, which had {last}")
+        self._seen[replica, owner, key] = value
+        self._gone.discard((replica, owner, key))
+
+    def _saw_delete(self, replica: str, owner: str, key: str) -> None:
+        if owner in self.exempt:
+            return
+        last = self._seen.get((replica, owner, key), 0)  # 0 if what came and went in one message was told as gone
+        if self._ended.get((owner, key), -1) < last:
+            raise Wrong(f"{owner}'s {key}={last} vanished at {replica}, though it lives on at its owner")
+        self._gone.add((replica, owner, key))
+
+    def forgot(self, replica: str, owner: str | None = None) -> None:
+        """Note that a replica forgot an owner, or all: it may learn again, from the beginning, what there is to know."""
+        for seen in [seen for seen in self._seen if seen[0] == replica and owner in (None, seen[1])]:
+            del self._seen[seen]
+            self._gone.discard(seen)
+
+    def restored(self, replica: str, views: Mapping[str, Mapping[str, int]]) -> None:
+        """Note that a replica goes on from a storage that holds these views of all owners."""
+        self.forgot(replica)
+        for owner, view in views.items():
+            for key, value in view.items():
+                self._seen[replica, owner, key] = value

@@ -1,0 +1,83 @@
+"""Whom a round goes to."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.state import Peer, RemotePeer
+from gossipmonger.storage import MemoryStorage
+
+from .steps import NOW, a_config, a_peer
+
+ROUNDS = 3_000
+
+
+def drawn(
+    live: int, dead: int, seeds: int = 0, fanout: int = 1, minimum: int = 1, met: bool = True, left: bool = False
+) -> list[list[str]]:
+    """Whom each of many rounds goes to; `met` says whether the seeds are peers that are known."""
+    chosen = [RemotePeer(f"seed{n}", f"at seed{n}") for n in range(seeds)]
+    storage = MemoryStorage()
+    for seed in chosen if met else ():
+        storage.put(seed.id, a_peer(seed.id))
+    config = a_config(gossip_fanout=fanout, minimum_live_peers=minimum, seeds=tuple(chosen))
+    membership = Membership(Peer("a", transport="at a"), storage, config, NOW)
+    peers = [a_peer(f"live{n}") for n in range(live)], [a_peer(f"dead{n}", live=False, left=left) for n in range(dead)]
+    chance = random.Random(5)
+    return [[partner.id for partner in membership.choose_partners(*peers, chance)] for _ in range(ROUNDS)]
+
+
+@given(st.lists(st.integers(), unique=True), st.integers(0, 20), st.integers())
+def test_draw_takes_each_item_at_most_once_and_as_many_as_there_are(items: list[int], count: int, seed: int) -> None:
+    taken = draw(items, count, random.Random(seed))
+    assert len(taken) == len(set(taken)) == min(count, len(items))
+    assert set(taken) <= set(items)
+
+
+def test_draw_is_even() -> None:
+    chance = random.Random(3)
+    counts = Counter(tuple(draw("abc", 2, chance)) for _ in range(6_000))
+    assert len(counts) == 6
+    assert all(900 < count < 1_100 for count in counts.values())
+
+
+@pytest.mark.parametrize(("fanout", "live", "wanted"), [(1, 3, 1), (3, 5, 3), (3, 2, 2)])
+def test_each_round_goes_to_as_many_live_peers_as_the_fan_out_drawn_evenly(fanout: int, live: int, wanted: int) -> None:
+    partners = drawn(live=live, dead=0, fanout=fanout)
+    assert all(len(set(ids)) == len(ids) == wanted for ids in partners)
+    counts = Counter(id for ids in partners for id in ids)
+    assert all(abs(counts[f"live{n}"] / ROUNDS - wanted / live) < 0.04 for n in range(live))
+
+
+@pytest.mark.parametrize(("live", "dead"), [(1, 1), (3, 1), (9, 2), (1, 5)])
+def test_a_dead_peer_is_tried_with_the_probability_dead_over_live_and_one(live: int, dead: int) -> None:
+    share = sum(any(id.startswith("dead") for id in ids) for ids in drawn(live, dead)) / ROUNDS
+    assert share == pytest.approx(min(1, dead / (live + 1)), abs=0.04)
+
+
+def test_a_dead_peer_is_tried_for_sure_when_none_is_live() -> None:
+    assert all(len(ids) == 1 and ids[0].startswith("dead") for ids in drawn(live=0, dead=2))
+
+
+def test_who_has_left_is_not_tried() -> None:
+    assert drawn(live=0, dead=2, left=True) == [[]] * ROUNDS
+
+
+def test_a_seed_is_asked_when_live_peers_are_below_the_minimum() -> None:
+    assert all(ids[-1].startswith("seed") for ids in drawn(live=1, dead=0, seeds=2, minimum=2))
+    assert not any("seed0" in ids for ids in drawn(live=2, dead=0, seeds=1, minimum=2))
+
+
+def test_a_seed_that_matches_no_peer_counts_as_a_dead_peer() -> None:
+    share = sum("seed0" in ids for ids in drawn(live=2, dead=0, seeds=1, minimum=2, met=False)) / ROUNDS
+    assert share == pytest.approx(1 / 3, abs=0.04)
+
+
+def test_with_nobody_there_nobody_is_asked() -> None:
+    assert drawn(live=0, dead=0) == [[]] * ROUNDS

@@ -1,0 +1,285 @@
+"""Each row and rule of the schema is needed: a message that breaks it and nothing else is refused, and taken without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from gossipmonger import wire
+from gossipmonger.errors import MessageError
+from gossipmonger.state import MAX_VERSION, values
+from gossipmonger.wire.json_decoder import JsonDecoder
+from gossipmonger.wire.msgspec_decoder import MsgspecDecoder
+from gossipmonger.wire.schema import FATAL_IDS, REQUIRED, SCHEMA, Field, Rule, Schema, Table, Type, is_address
+
+ADDRESS = {"host": "10.0.0.1", "port": 9742}
+SENDER = {"id": "a", "transport": ADDRESS}
+#: Without a heartbeat, its header is checked and not used. So a decoder without the check has nothing to stumble over.
+OWN = {"id": "a", "maxVersionSeen": 3, "transport": ADDRESS}
+ENTRY = {"id": "b", "maxVersionSeen": 7, "transport": {"host": "10.0.0.2", "port": 9743}}
+DELTA = ["b", "foo", "bar", 1732, 1731, 2]
+
+#: Where an object of each table is called what in errors.
+PLACES = {"sender": "sender", "entry": "digest[1]", "header": "digest[2]", "delta": "deltas[1]"}
+
+MISSING: Any = object()
+
+
+def deep(levels: int) -> Any:
+    value: Any = "deep"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def message(table: str, attribute: str, value: Any) -> bytes:
+    """A message that is right, but for the value of one field of one object."""
+    fields = [field.attribute for field in getattr(SCHEMA, table).fields]
+    names = [field.name for field in getattr(SCHEMA, table).fields]
+    place = fields.index(attribute)
+    delta = DELTA
+    if table == "delta":
+        rest = [] if attribute == "version" else DELTA[place + 1 :]  # `after` and `more` are right only by the version
+        delta = DELTA[:place] if value is MISSING else [*DELTA[:place], value, *rest]
+    objects: dict[str, dict[str, Any]] = {"sender": SENDER, "entry": ENTRY, "header": OWN}
+    if table != "delta":
+        changed = {**objects[table], names[place]: value}
+        objects[table] = {name: value for name, value in changed.items() if value is not MISSING}
+    parts = {"digest": [ENTRY, objects["entry"], objects["header"]], "deltas": [DELTA, delta], "sender": objects["sender"]}
+    return json.dumps(parts).encode()
+
+
+def label(table: str, field: Field) -> str:
+    place = getattr(SCHEMA, table).fields.index(field)
+    return f"[{place}]" if table == "delta" else f".{field.name}"
+
+
+def refused(data: bytes) -> str:
+    """The words in which both decoders refuse a message."""
+    assert MsgspecDecoder().decode(data) is None
+    words = []
+    for fast in (None, MsgspecDecoder().decode):
+        with mock.patch.object(wire, "_fast_decode", fast), pytest.raises(MessageError) as caught:
+            wire.decode(data, "there")
+        words.append(str(caught.value))
+    assert words[0] == words[1]
+    start, _, rest = words[0].partition(" refused: ")
+    assert start == "message from there"
+    assert "\n" not in rest
+    return rest
+
+
+def takes(schema: Schema, data: bytes) -> None:
+    """Assert that each decoder that is made of a schema takes a message by itself."""
+    assert JsonDecoder(schema).decode(data, "there", is_address)
+    assert MsgspecDecoder(schema).decode(data) is not None
+
+
+def without(table: str, *, rule: Rule | None = None, field: Field | None = None, **relaxed: Any) -> Schema:
+    """The schema without a rule, or with something of a row relaxed."""
+    fields, rules = getattr(SCHEMA, table)
+    changed = Table(
+        tuple(row._replace(**relaxed) if field is not None and row is field else row for row in fields),
+        # Rules take it for granted that a field has its type.
+        tuple(
+            row for row in rules if row is not rule and not ("type" in relaxed and field and row.attribute == field.attribute)
+        ),
+    )
+    return SCHEMA._replace(**{table: changed})
+
+
+# Rows
+
+WRONG_TYPES: dict[Type, list[Any]] = {
+    Type.TEXT: [None, 5, True, 1.5, ["b"], {"id": "b"}],
+    Type.INTEGER: [None, "5", 5.0, 5.5, True, [5], {}],
+    Type.BOOLEAN: [None, 0, 1, "true", []],
+    Type.LIST: [None, 0, "", {}, "[1, 2]", True],
+    Type.TRANSPORT: [None, "moon", {}, {"host": "", "port": 1}, {"host": "h"}, {"port": 1}, {"host": "h", "port": 0}],
+    Type.ANY: [],
+}
+
+
+def rows() -> Iterator[tuple[str, Field]]:
+    return ((table, field) for table in PLACES for field in getattr(SCHEMA, table).fields)
+
+
+def named(cases: Iterator[tuple[str, Field, Any]]) -> list[Any]:
+    return [pytest.param(*case, id=f"{case[0]}-{case[1].name}-{json.dumps(case[2])[:20]}") for case in cases]
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "bad"), named((table, field, bad) for table, field in rows() for bad in WRONG_TYPES[field.type])
+)
+def test_a_field_of_another_type_is_refused(table: str, field: Field, bad: Any) -> None:
+    data = message(table, field.attribute, bad)
+    assert refused(data) == f"{PLACES[table]}{label(table, field)} must be {field.wanted()}, got {bad!r}"
+    takes(without(table, field=field, type=Type.ANY, least=None, most=None), data)
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "bad"),
+    named(
+        (table, field, "" if field.type is Type.TEXT else field.least - 1) for table, field in rows() if field.least is not None
+    ),
+)
+def test_less_than_the_least_is_refused(table: str, field: Field, bad: Any) -> None:
+    data = message(table, field.attribute, bad)
+    assert refused(data) == f"{PLACES[table]}{label(table, field)} must be {field.wanted()}, got {bad!r}"
+    takes(without(table, field=field, least=None), data)
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "bad"), named((table, field, field.most + 1) for table, field in rows() if field.most is not None)
+)
+def test_more_than_the_most_is_refused(table: str, field: Field, bad: int) -> None:
+    data = message(table, field.attribute, bad)
+    assert refused(data) == f"{PLACES[table]}{label(table, field)} must be {field.wanted()}, got {bad!r}"
+    takes(without(table, field=field, most=None), data)
+
+
+@pytest.mark.parametrize(
+    ("table", "field"), [case for case in rows() if case[1].default is REQUIRED and case[0] != "delta"], ids=str
+)
+def test_a_required_field_that_is_missing_is_named(table: str, field: Field) -> None:
+    data = message(table, field.attribute, MISSING)
+    assert refused(data) == f"{PLACES[table]}.{field.name} must be {field.wanted()}, but is missing"
+    if field.type is not Type.TRANSPORT:  # whose default would be msgspec's struct
+        takes(without(table, field=field, default=json.loads('{"id": "x", "maxVersionSeen": 0}')[field.name]), data)
+
+
+def test_a_delta_that_is_too_short_is_refused() -> None:
+    version = SCHEMA.delta.fields[3]
+    data = message("delta", "version", MISSING)
+    assert refused(data) == "deltas[1] must be [peer_id, key, value, version, ...], got ['b', 'foo', 'bar']"
+    takes(without("delta", field=version, default=0), data)
+
+
+@pytest.mark.parametrize(("table", "field"), [case for case in rows() if case[1].default is not REQUIRED], ids=str)
+def test_an_optional_field_may_be_absent_and_counts_as_its_default(table: str, field: Field) -> None:
+    data = message(table, field.attribute, MISSING)
+    for found in (JsonDecoder().decode(data), MsgspecDecoder().decode(data)):
+        assert found is not None
+        if table == "delta":
+            assert found.deltas
+            assert getattr(found.deltas[1], field.attribute) == field.default
+        elif table == "entry":
+            assert found.digest
+            assert getattr(found.digest.entries[1], field.attribute) == field.default
+
+
+# Addresses, which are a host and a port
+
+ADDRESSES: list[tuple[str, Any, dict[str, Any]]] = [
+    ("host", "", {"least": None}),
+    ("host", 5, {"type": Type.ANY, "least": None}),
+    ("host", MISSING, {"default": "h"}),
+    ("port", 0, {"least": None}),
+    ("port", 65536, {"most": None}),
+    ("port", True, {"type": Type.ANY, "least": None, "most": None}),
+    ("port", 1.0, {"type": Type.ANY, "least": None, "most": None}),
+    ("port", None, {"type": Type.ANY, "least": None, "most": None}),
+    ("port", MISSING, {"default": 1}),
+]
+
+
+@pytest.mark.parametrize("table", ["sender", "entry"])
+@pytest.mark.parametrize(("name", "bad", "relaxed"), ADDRESSES, ids=str)
+def test_an_address_out_of_reach_is_refused(table: str, name: str, bad: Any, relaxed: dict[str, Any]) -> None:
+    address = {name: value for name, value in {**ADDRESS, name: bad}.items() if value is not MISSING}
+    data = message(table, "transport", address)
+    assert refused(data).startswith(f"{PLACES[table]}.transport must be an address that can be reached, got ")
+    (field,) = (field for field in SCHEMA.address.fields if field.name == name)
+    assert MsgspecDecoder(without("address", field=field, **relaxed)).decode(data) is not None
+    assert JsonDecoder().decode(data, None, lambda transport: True)
+
+
+@pytest.mark.parametrize("more", [{"port": "9742"}, {"udp": None}, {"udp": 5}, {"zone": ["x"]}])
+def test_an_address_that_msgspec_does_not_take_is_taken_all_the_same(more: dict[str, Any]) -> None:
+    data = message("entry", "transport", {**ADDRESS, **more})
+    assert MsgspecDecoder().decode(data) is None
+    found = wire.decode(data)
+    assert found.digest
+    assert found.digest.entries[1].transport == {**ADDRESS, **more}
+
+
+def test_an_address_that_json_cannot_carry_is_refused() -> None:
+    for more in (deep(values.MAX_NESTING), 2**2048):
+        assert "transport must be an address" in refused(message("entry", "transport", {**ADDRESS, "zone": more}))
+
+
+# Rules
+
+BREAKS: dict[tuple[str, str], list[Any]] = {
+    ("sender", "id"): sorted(FATAL_IDS),
+    ("entry", "id"): sorted(FATAL_IDS),
+    ("entry", "floor <= version"): [8, MAX_VERSION + 1, 2**70],
+    ("entry", "heard == 0 or heard >= version"): [1, 6, -1],
+    ("header", "flow's shape"): [
+        [],
+        [1],
+        [1, 2, 3, 4],
+        [-1, 1],
+        [1, -0.5],
+        [1e15, 1],
+        [1, 2, -1e15],
+        [1, True],
+        ["1", 2],
+        [[], 1],
+    ],
+    ("header", "compact digest's shape"): ["", "AAAA", "AAAAAAAAAA==", "AAAAAAAA\n", "AAAAAAAA!", "AAAAAAAAAAAAAAB=", "é"],
+    ("delta", "id"): sorted(FATAL_IDS),
+    ("delta", "key is not __proto__"): ["__proto__"],
+    ("delta", "value can be passed on"): [deep(values.MAX_NESTING + 1), {"k": deep(values.MAX_NESTING)}, 2**2048, [-(2**2048)]],
+    ("delta", "after < version"): [1732, 1733, MAX_VERSION + 1],
+    ("delta", "version + more <= MAX_VERSION"): [MAX_VERSION - 1731, MAX_VERSION + 1, 2**70],
+}
+
+
+def test_each_rule_has_a_message_that_breaks_it() -> None:
+    assert set(BREAKS) == {(table, rule.name) for table in SCHEMA._fields for rule in getattr(SCHEMA, table).rules}
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "bad"),
+    [
+        pytest.param(table, name, bad, id=f"{table}-{name}-{json.dumps(bad)[:20]}")
+        for (table, name), cases in BREAKS.items()
+        for bad in cases
+    ],
+)
+def test_what_breaks_a_rule_is_refused(table: str, name: str, bad: Any) -> None:
+    (rule,) = (rule for rule in getattr(SCHEMA, table).rules if rule.name == name)
+    (field,) = (field for field in getattr(SCHEMA, table).fields if field.attribute == rule.attribute)
+    data = message(table, rule.attribute, bad)
+    wanted = rule.words.format(version=7 if table == "entry" else 1732)
+    assert refused(data).startswith(f"{PLACES[table]}{label(table, field)} must be {wanted}, got ")
+    takes(without(table, rule=rule), data)
+
+
+def test_the_numbers_that_just_keep_the_rules_are_taken() -> None:
+    kept: list[tuple[str, str, list[Any]]] = [
+        ("entry", "floor", [0, 7]),
+        ("entry", "heard", [0, 7, MAX_VERSION]),
+        ("entry", "version", [0, MAX_VERSION]),
+        ("header", "flow", [[0, 0], [1.5, 2, -1], [0, 999999999999999]]),
+        ("header", "compact", ["AAAAAAAA", "AAAAAAAAAAAAAA=="]),
+        ("delta", "key", ["", "constructor"]),
+        ("delta", "value", [deep(values.MAX_NESTING), 2**2047, None, 1e308]),
+        ("delta", "after", [0, 1731]),
+        ("delta", "more", [0, MAX_VERSION - 1732]),
+    ]
+    for table, attribute, good in kept:
+        for value in good:
+            takes(SCHEMA, message(table, attribute, value))
+
+
+def test_words_are_in_plain_english() -> None:
+    assert refused(message("entry", "floor", 9)) == "digest[1].floor must be an integer from 0 to 7, got 9"
+    assert refused(message("delta", "after", -1)) == "deltas[1][4] must be an integer of at least 0, got -1"
+    assert refused(message("entry", "heard", MAX_VERSION + 1)).startswith("digest[1].heard must be an integer of at most 9007")
+    assert refused(message("sender", "id", "")) == "sender.id must be a non-empty string, got ''"
