@@ -42,18 +42,9 @@ class Identity:
         self._reported: float | None = None
 
     def hear(self, now: float, version: int, heartbeat: int, floor: int, limit: int, output: Output) -> bool:
-        """Go above what is told about the local peer, if it is more than the local peer has told.
+        """Go above what is told about the local peer, if that is more than it has told; return whether it has changed.
 
-        Args:
-            now: Milliseconds since the epoch.
-            version: The highest version that somebody knows or has heard of.
-            heartbeat: The heartbeat that somebody knows.
-            floor: The floor that somebody knows.
-            limit: The highest number that others believe, see `Bound`.
-            output: Takes the error if another process has this id, or if no version is left above the claim.
-
-        Returns:
-            Whether the local peer has changed.
+        `limit` is the highest number that others believe, see `Bound`.
         """
         local = self._local
         lived = heartbeat > local.heartbeat

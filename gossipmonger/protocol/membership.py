@@ -99,16 +99,22 @@ class Membership:
         self.found[self._local.id] = self._local
 
     def change(self, peer: Peer) -> None:
-        """Have a peer put at the end of the step."""
+        """Have a peer put at the end of the step, after its last change has been made."""
         self._changes[peer.id] = peer
+        self._compact.note(peer)
+
+    def hear_risen(self, now: float, peers: list[Peer]) -> None:
+        """Have peers put of which nothing has changed but their heartbeats and versions, which a fingerprint does not cover."""
+        if peers:
+            self._changes.update([(peer.id, peer) for peer in peers])
+            self.bound.hear(now, max([peer.heartbeat for peer in peers]))
 
     def put_changes(self) -> None:
         """Put all peers that have changed."""
         changes, self._changes = self._changes, {}
-        put, note = self._storage.put, self._compact.note
+        put = self._storage.put
         for id, peer in changes.items():
             put(id, peer)
-            note(peer)
 
     def put(self, peer: Peer) -> None:
         """Put a peer into the storage."""
@@ -119,9 +125,13 @@ class Membership:
 
     def others(self) -> tuple[list[Peer], list[Peer]]:
         """Return the live and the dead peers, without the local one. Peers that left are among the dead."""
-        local = self._local.id
-        live = [peer for peer in self._storage.live_peers() if peer.id != local]
-        return live, [peer for peer in self._storage.dead_peers() if peer.id != local]
+        live: list[Peer] = self._storage.live_peers()
+        dead: list[Peer] = self._storage.dead_peers()
+        try:
+            live.remove(self._local)
+        except ValueError:  # the storage has a copy of it
+            live = [peer for peer in live if peer.id != self._local.id]
+        return live, [peer for peer in dead if peer.id != self._local.id] if dead else dead
 
     def speakers(self) -> list[Peer]:
         """Return the live peers that are known to speak our extensions."""
@@ -232,12 +242,7 @@ class Membership:
     def hear_of(self, now: float, entry: Entry, peer: Peer | None, by_owner: bool, output: Output) -> Peer | None:
         """Take what an entry tells about another peer, apart from what the teller lacks.
 
-        Args:
-            now: Milliseconds.
-            entry: The entry, within the bound.
-            peer: The peer that it is about, None if it is not known.
-            by_owner: Whether the peer itself tells it.
-            output: Takes what happened.
+        `peer` is the one that the entry is about, None if it is not known; `by_owner` says whether that peer itself tells it.
 
         Returns:
             The peer; None if the entry is to be ignored, because the peer has left or was forgotten.

@@ -21,12 +21,7 @@ __all__ = ["Reconciliation", "choose_deltas"]
 class Reconciliation:
     """Reads one digest.
 
-    Args:
-        now: Milliseconds since the epoch.
-        local: The node's own peer.
-        membership: Finds the peers, and takes what is told about them.
-        identity: Takes what is told about the local peer.
-        output: Takes what happened.
+    The membership finds the peers and takes what is told about them, the identity what is told about the local one.
 
     Attributes:
         they_lack: Peers of which the sender knows less, each with the version that it knows.
@@ -48,6 +43,7 @@ class Reconciliation:
     def read(self, entries: Iterable[Entry], sender_id: str) -> None:
         """Read a digest's entries."""
         find, limit, now = self._membership.found.get, self._limit, self._now
+        risen: list[Peer] = []
         for entry in entries:
             id, version, heartbeat = entry.id, entry.version, entry.heartbeat
             peer = find(id)
@@ -59,23 +55,30 @@ class Reconciliation:
                 self._hear_of_self(entry.heard or version, heartbeat, entry.floor)
             elif (
                 peer is None
-                or heartbeat > peer.heartbeat
                 or (version > peer.max_version_seen and version > peer.heard)
                 or entry.heard > peer.heard
-                or entry.floor > peer.floor
-                or peer.noted > peer.floor
+                or (entry.floor > peer.floor and entry.floor > peer.noted)
+                or peer.floor < peer.noted <= peer.max_version_seen  # it may be settled now
+                or (
+                    heartbeat > peer.heartbeat
+                    and (id == sender_id or entry.left != peer.left or entry.transport != peer.transport)
+                )
             ):
                 peer = self._membership.hear_of(now, entry, peer, id == sender_id, self._output)
                 if peer is None:
                     continue
+            elif peer.hear(heartbeat, now):  # as most: nothing but a later heartbeat
+                risen.append(peer)
             if heartbeat < peer.heartbeat and peer is not self._local:
                 self.fresher_heartbeats.append(peer)
             if version != peer.max_version_seen:
                 self._compare(peer, version)
+        self._membership.hear_risen(now, risen)
 
     def read_compact(self, told: Iterable[tuple[Peer, int, int]], named: set[str]) -> None:
         """Read what a compact digest tells, except about peers that have an entry of their own, which says more."""
         limit, now, membership = self._limit, self._now, self._membership
+        risen: list[Peer] = []
         for peer, heartbeat, version in told:
             if (heartbeat == peer.heartbeat and version == peer.max_version_seen) or peer.id in named:
                 continue
@@ -88,12 +91,13 @@ class Reconciliation:
             elif heartbeat < peer.heartbeat:
                 self.fresher_heartbeats.append(peer)
             elif peer.hear(heartbeat, now):
-                membership.change(peer)
+                risen.append(peer)
             if version > peer.heard and peer is not self._local:
                 peer.hear_of(version, peer.floor, False)
                 membership.change(peer)
             if version != peer.max_version_seen:
                 self._compare(peer, version)
+        membership.hear_risen(now, risen)
 
     def _compare(self, peer: Peer, version: int) -> None:
         if version < peer.max_version_seen:
@@ -116,19 +120,17 @@ def choose_deltas(
     scuttle-breadth tells the first delta of every peer, then the second of every peer, and so on, in an order of peers that is
     drawn for each message. "random" tells as depth does, in such an order.
 
-    Args:
-        they_lack: Peers, each with the version that the other side knows.
-        limit: MAX_DELTAS_PER_GOSSIP.
-        order: "depth", "breadth" or "random".
-        random: Draws the order, and among equals in depth's.
-        horizon: Of the peers that have more, those whose turn is next are returned until they have this many deltas together,
-            and `limit` others that are drawn. The other side is told of them in each message, and it is no use to speak of more
-            than all the messages to come can tell.
+    Of the peers that have more, those whose turn is next are returned until they have `horizon` deltas together, and
+    `limit` others that are drawn. The other side is told of them in each message, and it is no use to speak of more than
+    all the messages to come can tell.
     """
-    turns = draw(they_lack, len(they_lack), random)
-    counts = {peer.id: peer.count_after_version(version) for peer, version in turns}
-    if order == "depth":
+    counts = {peer.id: peer.count_after_version(version) for peer, version in they_lack}
+    if order == "depth":  # equals stay in the digest's order, from a place that is drawn: all digests may have the same order
+        start = int(random.random() * len(they_lack))
+        turns = [*they_lack[start:], *they_lack[:start]]
         turns.sort(key=lambda turn: counts[turn[0].id], reverse=True)
+    else:
+        turns = draw(they_lack, len(they_lack), random)
     quotas = _quotas([counts[peer.id] for peer, _ in turns], limit, order)
     told = [peer.deltas(version, quota) for (peer, version), quota in zip(turns, quotas, strict=True) if quota]
     if order == "breadth":
