@@ -29,7 +29,7 @@ each call; the same calls with the same arguments give the same output. The call
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -125,7 +125,7 @@ class Protocol:
         if self._rumors is not None:
             self._rumors.note(local.id, local.max_version_seen)
         if type(value) is not dict or not values.is_tombstone(value):
-            local.update_local(key, value)  # no write if it was set back while it waited
+            local.issue(key, value)
         elif local.delete_local(key) is not None:
             self._deleted = now
             self._compact(now)
@@ -151,6 +151,8 @@ class Protocol:
         membership.begin_round(now, output)
         if self._flow is not None:
             for key, value in self._flow.admit(now):
+                if values.same(self._local.log.get(key, NOTHING), value):
+                    continue  # it was set back while it waited
                 self._issue(now, key, value)
         self._compact(now)
         live, dead = membership.others()
@@ -178,7 +180,7 @@ class Protocol:
                 named = [peer for peer in told if peer.heard > peer.max_version_seen] if short else unasked
                 digest = Digest(kind, Header(flow, compact.encode() if short else None), self.digest(named))
                 messages[short] = Message(self._local.remote, None, digest)
-            self._send(partner, messages[short], output)
+            self._send([partner], messages[short], output)
 
     def leave(self, now: float) -> Output:
         """Say goodbye: tell what is new, then that the node's silence from now on is meant."""
@@ -187,8 +189,8 @@ class Protocol:
         self._local.heartbeat += 1
         self.membership.put(self._local)
         farewell = Message(self._local.remote, None, Digest(Kind.FAREWELL, Header(), self.digest([])))
-        for partner in draw(self.membership.others()[0], _FAREWELLS, self._random):
-            self._send(partner.remote, farewell, output)
+        partners = draw(self.membership.others()[0], _FAREWELLS, self._random)
+        self._send([partner.remote for partner in partners], farewell, output)
         return output
 
     def join(self) -> None:
@@ -198,12 +200,13 @@ class Protocol:
             self.membership.put(self._local)
 
     @staticmethod
-    def _send(to: RemotePeer, message: Message, output: Output) -> None:
-        if message.deltas is not None:
-            output.append(Event("deltas send", (to, message.deltas)))
-        if message.digest is not None:
-            output.append(Event("digest send", (to, message.digest)))
-        output.append(Send(to, message))
+    def _send(partners: Iterable[RemotePeer], message: Message, output: Output) -> None:
+        for to in partners:
+            if message.deltas is not None:
+                output.append(Event("deltas send", (to, message.deltas)))
+            if message.digest is not None:
+                output.append(Event("digest send", (to, message.digest)))
+            output.append(Send(to, message))
 
     # Rumours
 
@@ -221,8 +224,7 @@ class Protocol:
             deltas, peers = choose_news(news, self._storage.get)
             entries = self.digest([peer for peer in peers if peer.id != self._local.id])
             rumor = Message(self._local.remote, deltas or None, Digest(Kind.RUMOR, Header(), entries))
-            for partner in partners:
-                self._send(partner.remote, rumor, output)
+            self._send([partner.remote for partner in partners], rumor, output)
         return output
 
     # Messages
@@ -292,7 +294,7 @@ class Protocol:
         """Answer a digest without a header: with the deltas that its sender lacks."""
         deltas, _ = self._choose(found.they_lack, 0)
         if deltas:
-            self._send(RemotePeer(sender.id, sender.transport), Message(self._local.remote, deltas), output)
+            self._send([RemotePeer(sender.id, sender.transport)], Message(self._local.remote, deltas), output)
 
     def _answer(
         self, now: float, sender: RemotePeer, digest: Digest, header: Header, found: Reconciliation, output: Output
@@ -314,7 +316,7 @@ class Protocol:
                         ids = {peer.id for peer in told}
                         told += [peer for peer in found.fresher_heartbeats if peer.id not in ids]
                         whole = Digest(Kind.ROUND, Header(), self.digest(told))
-                        self._send(sender, Message(self._local.remote, None, whole), output)
+                        self._send([sender], Message(self._local.remote, None, whole), output)
                     return
                 found.read_compact(numbers, named)
             elif digest.kind is Kind.ROUND:
@@ -322,7 +324,7 @@ class Protocol:
         deltas, cut = self._choose(found.they_lack, self._horizon)
         reply = self._reply(now, sender.id, digest.kind, header, found, deltas, cut, compact)
         if deltas or reply is not None:
-            self._send(sender, Message(self._local.remote, deltas or None, reply), output)
+            self._send([sender], Message(self._local.remote, deltas or None, reply), output)
 
     def _reply(
         self,
