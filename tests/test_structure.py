@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import importlib.util
 import sys
@@ -10,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+import gossipmonger
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,6 +49,19 @@ def test_the_protocol_can_be_held_in_the_head() -> None:
 
 def test_the_package_stays_small() -> None:
     assert sum(module.lines for module in structure.modules() if module.room not in structure.ABOVE) <= PACKAGE
+
+
+def test_a_field_of_a_delta_stands_where_the_page_says() -> None:
+    package = Path(gossipmonger.__file__).parent
+    files = {path for path in package.rglob("*.py") if "testing" not in path.parts and _names("more", path)}
+    rooms = {"protocol/protocol.py", "state/message.py", "state/peer.py", "wire/encoder.py", "wire/schema.py"}
+    assert {path.relative_to(package).as_posix() for path in files} == rooms
+
+
+def _names(field: str, path: Path) -> bool:
+    """Whether a module has this name, as a variable, an attribute, an argument or a text."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return any(field in (getattr(node, part, None) for part in ("id", "attr", "arg", "value")) for node in nodes)
 
 
 def test_there_are_these_rooms_and_no_others() -> None:
