@@ -324,14 +324,20 @@ def test_close_sends_what_waits_and_frees_the_port(net: Net) -> None:
 
 def test_no_error_is_lost_neither_a_handlers_nor_one_that_nobody_listens_for(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
+    reported = threading.Event()
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        seen.append(args.exc_value)
+        reported.set()
+
+    monkeypatch.setattr(threading, "excepthook", hook)
     node = net.node(readers=1)
     node.transport.once("deltas", lambda *_: 1 / 0)
     net.settle(node)
     node.wait(errors=1)
     node.transport.remove_all_listeners("error")
     net.connect(node, b"x").close()
-    net.settle(node)
+    assert reported.wait(10)
     assert [type(error) for error in (*node.errors, *seen)] == [ZeroDivisionError, MessageError]
 
 
