@@ -75,7 +75,7 @@ class Options:
     gossip_fanout: int = 1
     #: Replies between two nodes within one interval. 64 bring a newcomer level with a large cluster within a few rounds.
     max_exchanges_per_gossip: int = 64
-    #: Which deltas go first when there is no room for all: "depth", those of the peer with most of them, or "breadth".
+    #: Which deltas go first when there is no room for all: "depth", those of the peer with the most, or "breadth".
     delta_order: str = "depth"
     #: Milliseconds for which a peer stays dead before it is forgotten. Most peers that return do so within a day.
     forget_dead_peers_after: float = 86_400_000

@@ -1,9 +1,9 @@
 """Membership: who is there, who is alive, who has left, and who has been forgotten.
 
 The only sign of life is that a peer's *heartbeat* rises, whoever tells of it. A node of ours counts the digests that it sends
-in its rounds. A Node.js node counts nothing, so whoever hears from it directly counts on its behalf, at most once per round of
-its own, and passes that on like any other heartbeat. So the time until a death is seen does not grow with the number of nodes,
-as it would if only direct contact counted.
+in its rounds. A Node.js node counts nothing, so a node that hears from it directly counts on its behalf, at most once per round
+of its own, and passes that on like any other heartbeat. So the time until a death is seen does not grow with the number of
+nodes, as it would if only direct contact counted.
 
 Within one step the peers that a message names are looked up once (`look_up`), changed in memory (`change`), and put into the
 storage once (`put_changes`).

@@ -121,7 +121,6 @@ class SimulatedTransport(Transport):
 
     def __init__(self, network: Network, host: str, compress_above: int | None = COMPRESS_ABOVE) -> None:
         super().__init__()
-        self._compress_above = compress_above
         self._network = network
         self._packer = Packer(self.max_message_size, compress_above)
         self._closed = False
