@@ -16,6 +16,7 @@ events, apart from `ClosedError`, which is raised.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 __all__ = ["ClosedError", "DuplicateError", "GossipmongerError", "MessageError", "OverflowedError", "SendError", "report"]
 
@@ -82,5 +83,9 @@ class ClosedError(GossipmongerError):
 
 
 def report(error: BaseException) -> None:
-    """Hand an error that nobody listens for to `threading.excepthook`, which a program's crash reporting watches."""
-    threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
+    """Hand an error that nobody listens for to `threading.excepthook`, which a program's crash reporting watches.
+
+    It raises nothing, whatever the hook does and wherever stderr leads: its callers are loops that have to go on.
+    """
+    with suppress(BaseException):
+        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))

@@ -6,9 +6,8 @@ Events wait in a queue, so a slow handler delays later events and nothing else. 
   something else has happened to that peer in between, the later one waits behind that instead.
 * At most `MAX_WAITING` other events wait. Beyond that they are dropped, and one `OverflowedError` says how many.
 
-The thread is not a daemon, so a handler is not cut off when the program ends. It lives only while there is something to do, and
-a moment longer. Once the main thread has ended, a daemon takes over after the current handler: other threads may keep the
-program running, or nothing but gossip does, in which case a program that never calls `close()` still ends.
+The thread is started for the first event, and stays until `close`. It is a daemon, since a program that ends need not wait for
+news; but a handler that runs then is given some seconds to return.
 
 What a handler raises becomes an `error` event. An error without a handler goes to `threading.excepthook`, or to the caller if
 the caller's own call failed.
@@ -16,10 +15,11 @@ the caller's own call failed.
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
 from typing import Any
 
 from pyee.base import EventEmitter
@@ -34,8 +34,8 @@ __all__ = ["MAX_WAITING", "Dispatcher"]
 #: Events other than `update` and `delete` that may wait.
 MAX_WAITING = 10_000
 
-#: Seconds that the thread waits for another event before it ends.
-_LINGER = 0.1
+#: Seconds that a handler is given to return when the program ends.
+_EXIT_TIMEOUT = 5.0
 
 #: Events after which a later value of one of the peer's keys must not take an earlier one's place in the queue.
 _PEER_EVENTS = frozenset({"new peer", "peer dead", "peer live", "peer left", "peer forgotten"})
@@ -77,10 +77,10 @@ class Dispatcher:
         self._changes: dict[str, dict[str, _Queued]] = {}  # peer id -> key -> the one that a later change replaces
         self._others = 0
         self._dropped = 0
-        self._active = False
+        self._active = False  # whether the executor has been given what is queued, or our own thread is delivering
         self._closed = False
         self._runner: threading.Thread | None = None  # calls handlers now
-        self._thread: threading.Thread | None = None  # the latest one of our own
+        self._thread: threading.Thread | None = None  # our own
         self._current = ""  # the name of the event that is being delivered
         self._queue_lock = threading.Lock()  # guards all of the above that changes: it is written only while this is held
         self._changed = threading.Condition(self._queue_lock)
@@ -122,39 +122,54 @@ class Dispatcher:
     def kick(self) -> None:
         """Get what is queued delivered. Hold no lock when you call this: an executor may call handlers right here.
 
-        Raises:
-            Exception: The executor refuses, or no thread can be started. The events stay queued for the next call.
+        If the executor refuses, or no thread can be started, that is reported, and the events stay queued for the next call.
         """
         with self._queue_lock:
-            if self._active:
-                self._changed.notify_all()
+            if self._active or not self._queue:
                 return
-            if not self._queue:
-                return
-            self._active = True
-            thread = None
-            if self._executor is None:
-                thread = threading.Thread(target=self._work, name="gossipmonger-events", daemon=_main_ended())
-            self._thread = thread
-        try:
-            if thread is None:
-                self._executor.submit(self._work)
+            own = self._executor is None
+            try:
+                if own and self._thread is None:
+                    self._start_thread()
+            except RuntimeError as error:  # the system cannot start a thread
+                failure: BaseException | None = error
             else:
-                thread.start()
-        except BaseException:
-            with self._queue_lock:
-                self._active = False
-                self._thread = None
-                self._changed.notify_all()  # `close` may be waiting for a thread that never ran
-            raise
+                failure = None
+                self._active = True
+                if own:
+                    self._changed.notify_all()
+        if not own:
+            try:
+                self._executor.submit(self._work)
+            except BaseException as error:
+                failure = error
+                with self._queue_lock:
+                    self._active = False
+                    self._changed.notify_all()  # `close` may be waiting
+        if failure is not None:
+            report(failure)
+
+    def _start_thread(self) -> None:
+        """Start the thread that calls handlers. This requires holding `_queue_lock`."""
+        assert self._queue_lock.locked()
+        thread = threading.Thread(target=self._serve, name="gossipmonger-events", daemon=True)
+        thread.start()
+        self._thread = thread
+        waits = weakref.WeakMethod(self._wait_for_handler)
+        atexit.register(_call, waits)
+
+    def _wait_for_handler(self) -> None:
+        """Give the handler that runs while the program ends some time to return."""
+        with self._queue_lock:
+            self._closed = True
+            self._changed.notify_all()
+            if not self.delivering:
+                self._changed.wait_for(lambda: self._runner is None, _EXIT_TIMEOUT)
 
     def fail(self, error: Exception) -> None:
         """Deliver an error, to `error` handlers or else to `threading.excepthook`."""
         self.post([Event("error", (error,))])
-        try:
-            self.kick()
-        except Exception as refusal:  # it stays queued for the next `kick`, and its caller's loop goes on
-            report(refusal)
+        self.kick()
 
     def fail_or_raise(self, error: Exception) -> None:
         """Deliver an error to `error` handlers; raise it if there are none."""
@@ -164,31 +179,32 @@ class Dispatcher:
 
     # Out
 
-    def _work(self) -> None:
-        thread = threading.current_thread()
-        own = self._executor is None
+    def _serve(self) -> None:
+        """Deliver what is queued, whenever something is, until this is closed."""
         while True:
             with self._queue_lock:
-                self._runner = thread
-                deadline = monotonic() + (_LINGER if own else 0)
-                while not (self._queue or self._dropped or self._closed):
-                    patience = deadline - monotonic()
-                    if patience <= 0 or not self._changed.wait(patience):
-                        break
-                outlived = own and not thread.daemon and _main_ended()
-                if outlived or not (self._queue or self._dropped):
+                self._changed.wait_for(lambda: self._active or self._closed)
+                if self._closed:
+                    return
+            self._work()
+
+    def _work(self) -> None:
+        """Deliver until nothing is queued."""
+        thread = threading.current_thread()
+        while True:
+            with self._queue_lock:
+                if self._closed or not (self._queue or self._dropped):
                     self._active = False
                     self._runner = None
                     self._changed.notify_all()
-                    break
+                    return
+                self._runner = thread
                 event = self._next()
                 self._current = event.name
             try:
                 self._deliver(event)
             except BaseException as error:  # nothing ends this thread, not even SystemExit
                 report(error)
-        if outlived:
-            self.kick()
 
     def _next(self) -> Event:
         """Take the next event off the queue. This requires holding `_queue_lock`."""
@@ -261,13 +277,14 @@ class Dispatcher:
             self._changed.notify_all()
             if self.delivering:
                 return True
-            finished = self._changed.wait_for(lambda: not self._active, timeout)
+            finished = self._changed.wait_for(lambda: self._runner is None, timeout)
             thread = self._thread
         if finished and thread is not None:
-            thread.join()
+            thread.join(timeout)
         return finished
 
 
-def _main_ended() -> bool:
-    """Whether the interpreter is only waiting for threads that are not daemons."""
-    return not threading.main_thread().is_alive()
+def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    found = method()
+    if found is not None:
+        found()

@@ -29,7 +29,7 @@ from gossipmonger.errors import ClosedError, GossipmongerError
 from gossipmonger.protocol import Output, Protocol, Send
 from gossipmonger.state import values
 from gossipmonger.state.arguments import seconds
-from gossipmonger.state.message import Digest, Kind, Message
+from gossipmonger.state.message import Digest, Kind, Message, RemotePeer
 from gossipmonger.state.peer import Peer
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.transport import SeedTransport, TcpTransport, Transport
@@ -95,12 +95,14 @@ class Gossipmonger(EventEmitter):
         self._dispatcher = Dispatcher(self, chosen.executor)
         round_in_background = partial(self._round, self._dispatcher.fail)
         self._round_timer = Timer(chosen.timer, chosen.gossip_interval, round_in_background)
-        self._rumor_timer = Timer(chosen.timer, chosen.rumor_interval, partial(self._try_step, _nothing))
+        soon = self._carrier.timer if chosen.timer is threading.Timer else chosen.timer  # a thread that runs anyway
+        self._rumor_timer = Timer(soon, chosen.rumor_interval, partial(self._try_step, _nothing))
         self._closed = threading.Event()
         self._state_lock = threading.Lock()  # guards the storage, every Peer in it, and the protocol
         now = self._clock()
         self.local_peer = info.local_peer(self.storage, now)
         self._protocol = Protocol(self.local_peer, self.storage, chosen.config(), chosen.random, now)
+        self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
         self._complete_address()
         if hasattr(self.storage, "on"):
             self.storage.on("error", self._dispatcher.fail)
@@ -387,6 +389,7 @@ class Gossipmonger(EventEmitter):
             if completed != given:
                 local.transport = completed
                 self._protocol.membership.put(local)
+                self._carrier.local = RemotePeer(local.id, local.transport)
 
     def _emit_run(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._dispatcher.run(f, args, kwargs)

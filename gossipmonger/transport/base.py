@@ -4,7 +4,9 @@ A transport carries messages and does not know what they mean. It emits, on any 
 
 * `message` (message), for each `Message` that came in;
 * `error` (error), for whatever failed, whenever it failed;
-* `listening` (), once it can be reached.
+* `listening` (), once it can be reached;
+* `link` (remote_peer, what), for what the system says about a peer's address: what is "accepted" or "refused" after it was
+  dialled, or "ended" if a connection that was kept has ended and neither side has said that it would.
 
 The Node.js package's transports have two methods and two events in place of `send` and `message`: `deltas` (remote_peer,
 deltas) and `digest` (remote_peer, digest), with deltas as lists and digests as lists of dicts. Both directions are bridged.
@@ -14,6 +16,7 @@ Each `Transport` has the two methods too, and emits the two events to those who 
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,14 +37,18 @@ class Transport(EventEmitter, ABC):
     """What the endpoint uses to reach other nodes.
 
     * Messages: `send`, and the event `message`
+    * Signs of life that are no messages: `dial`, and the event `link`
+    * Time: `timer`
     * The same as in the Node.js package: `digest`, `deltas`, `exchange`, and the events of these names
     * Life: `listen`, `address`, `close`
 
     Attributes:
         max_message_size: The most bytes in a message, None for no limit. `update` refuses a value that cannot fit.
+        local: How this node names itself, for a transport whose connections begin with that; None before it is known.
     """
 
     max_message_size: int | None = None
+    local: RemotePeer | None = None
 
     # Messages
 
@@ -56,6 +63,19 @@ class Transport(EventEmitter, ABC):
             to: Whom to send it to; `transport` says where. It may be the very object that came as the sender of a message.
             message: The message. Its sender's `id` and `transport` reach the other side unaltered.
         """
+
+    def dial(self, to: RemotePeer) -> None:
+        """Try whether somebody listens at a peer's address, and emit `link` if the system says so; return at once.
+
+        A transport without connections cannot tell, and does nothing.
+        """
+
+    def timer(self, seconds: float, function: Callable[[], None]) -> Any:
+        """Return what calls a function once, so many seconds after its `start()`, unless its `cancel()` is called.
+
+        By default that takes a thread for each. A transport that has a thread which knows the time saves that.
+        """
+        return threading.Timer(seconds, function)
 
     def _hand_out(self, message: Message) -> None:
         """Emit a message that came in, also as the Node.js package does to those who listen for that."""

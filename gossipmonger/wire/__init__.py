@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gossipmonger.state import Message, values
+from gossipmonger.state import Message, RemotePeer, values
 from gossipmonger.wire.compression import COMPRESS_ABOVE, deflate, inflate
 from gossipmonger.wire.datagrams import divide
 from gossipmonger.wire.encoder import Encoder, as_dicts, as_lists, encode, fits, split
+from gossipmonger.wire.frames import CLOSING, EMPTY, Framer, Splitter, begins_link, hello, read_hello
 from gossipmonger.wire.json_decoder import JsonDecoder
 from gossipmonger.wire.packer import Packer
 from gossipmonger.wire.schema import FATAL_IDS, MAX_MESSAGE_SIZE, is_address
@@ -21,14 +22,20 @@ else:
     _fast_decode = MsgspecDecoder().decode
 
 __all__ = [
-    "COMPRESS_ABOVE", "FATAL_IDS", "MAX_MESSAGE_SIZE", "Encoder", "Packer", "as_dicts", "as_lists", "decode", "deflate",
-    "divide", "encode", "fits", "inflate", "is_address", "message_of", "split",
+    "CLOSING", "COMPRESS_ABOVE", "EMPTY", "FATAL_IDS", "MAX_MESSAGE_SIZE", "Encoder", "Framer", "Packer", "Splitter",
+    "as_dicts", "as_lists", "begins_link", "decode", "deflate", "divide", "encode", "fits", "hello", "inflate", "is_address",
+    "message_of", "read_hello", "split",
 ]  # fmt: skip
 
 _json_decoder = JsonDecoder()
 
 
-def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[Any], bool] = is_address) -> Message:
+def decode(
+    data: bytes | bytearray,
+    source: object = None,
+    reachable: Callable[[Any], bool] = is_address,
+    speaker: RemotePeer | None = None,
+) -> Message:
     """Return the message that these bytes are.
 
     What is refused, and the words for it, do not depend on whether the extra `fast` is installed.
@@ -37,6 +44,7 @@ def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[
         data: One whole message, with or without the CR LF.
         source: Where it came from, for the error; by default, what the message says.
         reachable: Whether a sender's or an entry's `transport` is one that the receiving transport can use.
+        speaker: Who sent it if it does not say so itself; None if it has to.
 
     Returns:
         The message, checked. Its entries and deltas are immutable, with the attributes of `Entry` and `Delta`.
@@ -45,10 +53,10 @@ def decode(data: bytes | bytearray, source: object = None, reachable: Callable[[
         MessageError: They are not a message. The error names the first thing that is wrong.
     """
     if _fast_decode is not None and reachable is is_address:
-        message = _fast_decode(data)
+        message = _fast_decode(data, speaker)
         if message is not None:
             return message
-    return _json_decoder.decode(data, source, reachable)
+    return _json_decoder.decode(data, source, reachable, speaker)
 
 
 def message_of(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from gossipmonger.state.message import Delta, Digest, Entry, Header, Kind, Message
+from gossipmonger.state.message import Delta, Digest, Entry, Header, Kind, Message, RemotePeer
 from gossipmonger.wire.payload import pack
 
 try:
@@ -25,7 +25,7 @@ else:
     #: Raises OverflowError at an integer beyond 64 bits, UnicodeEncodeError at half of a surrogate pair.
     _fast_encode = _FastEncoder().encode
 
-__all__ = ["Encoder", "as_dicts", "as_lists", "encode", "fits", "split"]
+__all__ = ["Encoder", "as_dicts", "as_lists", "encode", "fits", "sender_text", "split"]
 
 #: Bytes, without CR LF. A Node.js node decodes each chunk of TCP by itself, so a character that is cut between two chunks is
 #: lost for good. A message this short is one segment even at IPv6's least MTU of 1,280, and is not cut. In a longer message
@@ -42,29 +42,39 @@ _plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 _escaped = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
-def encode(message: Message) -> bytes:
+def sender_text(sender: RemotePeer) -> str:
+    """Return a sender as the field of a message."""
+    return f'"sender":{{"id":{_id_text(sender.id)},"transport":{_transport_text(sender.transport)}}}'
+
+
+def encode(message: Message, anonymous: bool = False) -> bytes:
     """Return the bytes of a message.
+
+    Args:
+        message: What to say.
+        anonymous: Whether to leave out who sends it, which the receiver knows then.
 
     Raises:
         TypeError, ValueError: A peer's transport is something that JSON has no form for.
     """
     sender, deltas, digest = message
-    end = f'"sender":{{"id":{_id_text(sender.id)},"transport":{_transport_text(sender.transport)}}}}}\r\n'
+    end = "}\r\n" if anonymous else f"{sender_text(sender)}}}\r\n"
     if digest is not None:
-        end = f'"digest":[{_entries_text(digest, sender.id)}],{end}'
+        end = f'"digest":[{_entries_text(digest, sender.id)}]{"" if anonymous else ","}{end}'
     if deltas is None:
         return f"{{{end}".encode()
     lists = as_lists(deltas)
     text = _deltas_text(lists)
+    end = end if end[0] == "}" else f",{end}"
     if not text.isascii():
         try:
-            data = f'{{"deltas":{text},{end}'.encode()
+            data = f'{{"deltas":{text}{end}'.encode()
             if len(data) <= _ONE_SEGMENT + 2:
                 return data
         except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can carry
             pass
         text = _escaped(lists)
-    return f'{{"deltas":{text},{end}'.encode()
+    return f'{{"deltas":{text}{end}'.encode()
 
 
 class Encoder:

@@ -66,8 +66,28 @@ class JsonDecoder:
         self._delta = _Reader(schema.delta, "deltas[{}]", "[{place}]")
         self._marks = namedtuple("_marks", [field.attribute for field in schema.header.fields])  # type: ignore[misc]
 
-    def decode(self, data: bytes | bytearray, source: object = None, reachable: _Reachable = is_address) -> Message:
+    def decode(
+        self,
+        data: bytes | bytearray,
+        source: object = None,
+        reachable: _Reachable = is_address,
+        speaker: RemotePeer | None = None,
+    ) -> Message:
         """Return the message that these bytes are: see `gossipmonger.wire.decode`."""
+        message = self.parse(data, source)
+        for name in ("deltas", "digest"):
+            if name in message and type(message[name]) is not list:  # null too, which `message_of` takes for none
+                raise refusal(name, "a list", message[name], source)
+        sender = message.get("sender") if speaker is None or "sender" in message else speaker
+        return self.message_of(sender, message.get("deltas"), message.get("digest"), source, reachable)
+
+    @staticmethod
+    def parse(data: bytes | bytearray, source: object) -> dict[str, Any]:
+        """Return the object that these bytes are, with no word on what is in it.
+
+        Raises:
+            MessageError: They are not one.
+        """
         try:
             message = parse(data.decode())
         except RecursionError:
@@ -76,10 +96,13 @@ class JsonDecoder:
             raise MessageError(f"message must be JSON in UTF-8: {error}", source) from None
         if type(message) is not dict:
             raise refusal("message", "an object", message, source)
-        for name in ("deltas", "digest"):
-            if name in message and type(message[name]) is not list:  # null too, which `message_of` takes for none
-                raise refusal(name, "a list", message[name], source)
-        return self.message_of(message.get("sender"), message.get("deltas"), message.get("digest"), source, reachable)
+        return message
+
+    def sender_of(self, message: Mapping[str, Any], source: object, reachable: _Reachable = is_address) -> RemotePeer:
+        """Return the sender of a message; raises MessageError if it has none or a malformed one."""
+        sender = RemotePeer(*self._sender.read(message.get("sender"), 0, source, reachable))
+        self._sender.check([sender], source)
+        return sender
 
     def message_of(
         self,
@@ -96,8 +119,7 @@ class JsonDecoder:
             sender = {name: getattr(sender, name) for name in self._sender.names if hasattr(sender, name)}
         if source is None and type(sender) is dict:
             source = _source(sender.get("id"))
-        remote_peer = RemotePeer(*self._sender.read(sender, 0, source, reachable))
-        self._sender.check([remote_peer], source)
+        remote_peer = self.sender_of({"sender": sender}, source, reachable)
         if deltas is None and digest is None:
             raise MessageError("message must have deltas or a digest", source)
         return Message(

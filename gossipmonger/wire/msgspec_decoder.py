@@ -32,15 +32,15 @@ class MsgspecDecoder:
         sender = _struct("_Sender", schema.sender.fields, address)
         entry = _struct("_Entry", schema.entry.fields + schema.header.fields, address)
         deltas, digest = list[_delta(schema.delta)], list[entry]  # type: ignore[misc, valid-type]
-        parts: list[Any] = [("sender", sender), ("deltas", deltas, None), ("digest", digest, None)]
+        parts: list[Any] = [("sender", sender, None), ("deltas", deltas, None), ("digest", digest, None)]
         self._decoder = msgspec.json.Decoder(msgspec.defstruct("_Message", parts))
         self._sender_rules = schema.sender.rules
         self._entry_rules = schema.entry.rules
         self._header_rules = schema.header.rules
         self._delta_rules = schema.delta.rules
 
-    def decode(self, data: bytes | bytearray) -> Message | None:
-        """Return the message that these bytes are; None to leave them to `JsonDecoder`."""
+    def decode(self, data: bytes | bytearray, speaker: RemotePeer | None = None) -> Message | None:
+        """Return the message that these bytes are; None to leave them to `JsonDecoder`. See `gossipmonger.wire.decode`."""
         try:
             if not data.isascii():
                 data.decode()  # msgspec does not look at what it skips
@@ -48,7 +48,11 @@ class MsgspecDecoder:
         except (ValueError, RecursionError):
             return None
         sender, deltas, entries = found.sender, found.deltas, found.digest
-        if (deltas is None and entries is None) or _breaks(self._sender_rules, (sender,)):
+        if sender is not None:
+            if _breaks(self._sender_rules, (sender,)):
+                return None
+            speaker = RemotePeer(sender.id, sender.transport)
+        if speaker is None or (deltas is None and entries is None):
             return None
         if deltas and _breaks(self._delta_rules, deltas):
             return None
@@ -56,7 +60,7 @@ class MsgspecDecoder:
         if entries is not None:
             if _breaks(self._entry_rules, entries):
                 return None
-            index = own_index(entries, sender.id)
+            index = own_index(entries, speaker.id)
             if index is None:
                 digest = Digest(Kind.ROUND, None, entries)
             else:
@@ -64,7 +68,7 @@ class MsgspecDecoder:
                 if _breaks(self._header_rules, (own,)):
                     return None
                 digest = digest_of(entries, own, own)
-        return Message(RemotePeer(sender.id, sender.transport), deltas, digest)
+        return Message(speaker, deltas, digest)
 
 
 def _breaks(rules: Iterable[Rule], items: Sequence[Any]) -> bool:

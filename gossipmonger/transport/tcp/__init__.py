@@ -1,4 +1,4 @@
-"""TCP: one message per connection, as the Node.js package sends and reads them."""
+"""TCP: links between our nodes, and one message per connection to and from Node.js nodes."""
 
 from gossipmonger.transport.tcp.transport import TcpTransport
 

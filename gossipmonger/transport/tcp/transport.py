@@ -1,22 +1,18 @@
-"""The TCP transport: one message per connection, ended by the sender's FIN, and perhaps an answer on the way back.
+"""The TCP transport: connections that are kept between our nodes, and one message per connection to and from Node.js nodes.
 
-All its threads are daemons, since a program that ends need not wait for gossip:
+Its threads are daemons, since a program that ends need not wait for gossip. Each is started once, and stays until `close`:
 
-* `gossipmonger-tcp` accepts connections and reads from them, and decodes and emits short messages. It watches everything that
-  is slow, so that slow peers cost no thread.
-* Up to `readers` threads `gossipmonger-tcp-reader` decode and emit long messages.
-* `gossipmonger-sender` threads connect and send, and emit answers that come at once. Each destination is served by one of them
-  at a time, in turn with the others. Destinations that failed last time are served by two threads of their own, so they delay
-  each other and nobody else.
+* `gossipmonger-tcp` watches all sockets: it dials, reads, decodes and emits.
+* `gossipmonger-tcp-accept` accepts connections, and hands them over.
+* Up to eight `gossipmonger-resolver` resolve names.
 
-Messages are encoded on the thread that calls `send`. Events are emitted on the thread on which they happen: `listening` on the
-one that calls `listen`, messages on any of the above, errors on any thread. A handler that blocks keeps its thread from its
-other work.
+A message over a link is encoded, and written as far as the socket takes it, on the thread that calls `send`. So it costs no
+connection and no hand-over to another thread. `listening` is emitted on the thread that calls `listen`, messages on
+`gossipmonger-tcp`, errors on any thread. A handler that blocks keeps its thread from its other work.
 
-A message's sender is a `Caller`, a remote peer that carries the way back. If its digest has a header, so the sender is known to
-read answers, the first message that is sent to it while it is handled goes on the connection that it came on. Later messages
-get connections of their own, as do those that had to be split and those whose receiver has gone. Connections whose sender does
-not read answers are closed before the message is handled.
+A message's sender is a `Caller` if it came on a link: what is sent to that very object goes back on the same link.
+
+The parts: `Acceptor` takes connections, `Dialler` makes them, `Links` keeps those between our nodes.
 """
 
 from __future__ import annotations
@@ -28,33 +24,37 @@ from typing import Any
 
 from gossipmonger.errors import ClosedError, MessageError, SendError
 from gossipmonger.state.arguments import check_number, seconds, unknown_option
-from gossipmonger.state.message import Message, RemotePeer
+from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
-from gossipmonger.transport.tcp.connection import Caller, Connection
-from gossipmonger.transport.tcp.loop import Loop
-from gossipmonger.transport.tcp.senders import Senders
-from gossipmonger.transport.tcp.server import Server
-from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Packer, decode, inflate, is_address
+from gossipmonger.transport.loop import Handle, Loop
+from gossipmonger.transport.resolver import Resolver
+from gossipmonger.transport.tcp.acceptor import Acceptor
+from gossipmonger.transport.tcp.dialler import Dialler
+from gossipmonger.transport.tcp.links import Caller, Link, Links
+from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Framer, decode, inflate, is_address
 
 __all__ = ["TcpTransport", "read_binding"]
 
 
+#: Seconds that `close` gives what waits.
+_FLUSH_TIMEOUT = 1.0
+
+
 class TcpTransport(Transport):
-    """Messages over TCP, in the form in which the Node.js package's default transport sends and reads them.
+    """Messages over TCP, to our own nodes and to those of the Node.js package's default transport.
 
     Args:
         options: `host` and `port`, as in the Node.js package; any other argument may stand here too.
         host: Where peers are told to connect.
         port: The same; 0 for any free port.
         max_message_size: Bytes. A longer message is refused while it arrives, or while it inflates.
-        compress_above: Bytes above which a message is deflated for peers that speak our extensions; None for never.
-        max_connections: Connections that may be open at once, waiting for a message or an answer. Beyond it, the slowest is
-            closed.
-        readers: Threads that decode long messages. Python runs one at a time, so more only help if handlers wait.
-        senders: Threads that connect and send.
+        compress_above: Bytes above which a message on a link is deflated; None for never.
+        max_connections: Connections from others that may be open at once, links among them. A node has one link to each of
+            those that it often speaks to, so this bounds how many others can have one to it.
+        max_links: Links to others that are kept. Beyond it, the least recently used is closed.
         connect_timeout: Seconds, or a `timedelta`, for each address that a name resolves to.
         send_timeout: The same, for one message to leave.
-        receive_timeout: The same, for one message to arrive: from the accept, or from the FIN of what it answers, to its FIN.
+        receive_timeout: The same, for one message to arrive.
 
     Attributes:
         host: As above.
@@ -73,8 +73,7 @@ class TcpTransport(Transport):
         max_message_size: int = MAX_MESSAGE_SIZE,
         compress_above: int | None = COMPRESS_ABOVE,
         max_connections: int = 256,
-        readers: int = 8,
-        senders: int = 8,
+        max_links: int = 128,
         connect_timeout: float | timedelta = 3,
         send_timeout: float | timedelta = 10,
         receive_timeout: float | timedelta = 10,
@@ -82,7 +81,7 @@ class TcpTransport(Transport):
         super().__init__()
         given: dict[str, Any] = {
             "host": host, "port": port, "max_message_size": max_message_size, "compress_above": compress_above,
-            "max_connections": max_connections, "readers": readers, "senders": senders, "connect_timeout": connect_timeout,
+            "max_connections": max_connections, "max_links": max_links, "connect_timeout": connect_timeout,
             "send_timeout": send_timeout, "receive_timeout": receive_timeout,
         }  # fmt: skip
         for name, value in (options or {}).items():
@@ -90,7 +89,7 @@ class TcpTransport(Transport):
                 raise unknown_option(name, given)
             given[name] = value
         self.host, self.port = _check_address(given["host"], given["port"])
-        for name in ("max_message_size", "max_connections", "readers", "senders"):
+        for name in ("max_message_size", "max_connections", "max_links"):
             check_number(name, given[name], int, 1)
         if given["compress_above"] is not None:
             check_number("compress_above", given["compress_above"], int, 0)
@@ -98,44 +97,56 @@ class TcpTransport(Transport):
             given[name] = seconds(name, given[name], 0.001, 3_600)
         self.max_message_size: int = given["max_message_size"]
         self.compress_above: int | None = given["compress_above"]
-        self._packer = Packer(self.max_message_size, self.compress_above)
-        self._server: Server | None = None
-        self._loop = Loop(
-            self._received, self._failed, readers=given["readers"], max_connections=given["max_connections"],
-            max_message_size=self.max_message_size, receive_timeout=given["receive_timeout"],
+        self.loop = Loop("gossipmonger-tcp")
+        self.resolver = Resolver()
+        self._links = Links(
+            self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
+            lambda: self._dialler.settle(), receive_timeout=given["receive_timeout"],
             send_timeout=given["send_timeout"],
         )  # fmt: skip
-        self._senders = Senders(
-            threads=given["senders"], connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
-            failed=self._failed, hear=self._loop.hear,
+        self._dialler = Dialler(
+            self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local,
+            max_message_size=self.max_message_size, max_links=given["max_links"], connect_timeout=given["connect_timeout"],
+            send_timeout=given["send_timeout"],
+        )  # fmt: skip
+        self._acceptor = Acceptor(
+            self.loop, self._links, self._received_alone, self._failed, self._greeted, lambda: self.local,
+            max_connections=given["max_connections"], max_message_size=self.max_message_size,
+            receive_timeout=given["receive_timeout"],
         )  # fmt: skip
         self._closed = False
-        self._lifecycle_lock = threading.Lock()  # guards _server and _closed, which are read without it
+        self._lifecycle_lock = threading.Lock()  # guards _closed, and that the acceptor listens once; both are read without it
 
     # Sending
 
     def send(self, to: RemotePeer, message: Message) -> None:
         """Send a message: see `Transport.send`. One without deltas replaces an earlier one that still waits for the peer."""
+        if self._closed or self.loop.forked:
+            return
         try:
-            parts = self._packer.pack(to, message)
-        except Exception as error:  # JSON has no form for something in it
+            if isinstance(to, Caller) and self._links.send(to.link, message):
+                return
+            if is_address(to.transport):
+                self._dialler.send(to, message)
+                return
+        except Exception as error:  # JSON has no form for something in it, or the system cannot start a thread
             self._failed(error)
             return
-        if isinstance(to, Caller) and len(parts) == 1 and self._answer(to, parts[0]):
-            return
-        if not is_address(to.transport):
-            reason = f"its transport must be a mapping with a host and a port, got {to.transport!r}"
-            self._failed(SendError(f"can't send to peer {to.id!r}: {reason}", to))
+        reason = f"its transport must be a mapping with a host and a port, got {to.transport!r}"
+        self._failed(SendError(f"can't send to peer {to.id!r}: {reason}", to))
+
+    def dial(self, to: RemotePeer) -> None:
+        """Connect to a peer and close at once, only to learn whether somebody accepts: see `Transport.dial`."""
+        if self._closed or self.loop.forked or not is_address(to.transport):
             return
         try:
-            self._senders.send(RemotePeer(to.id, to.transport), parts, replaceable=message.deltas is None)
-        except RuntimeError as error:  # the system cannot start a thread
+            self._dialler.probe(to)
+        except Exception as error:  # the system cannot start a thread
             self._failed(error)
 
-    def _answer(self, caller: Caller, data: bytes) -> bool:
-        """Answer on the connection that the caller's message came on; return whether it is still there."""
-        connection = caller.take()
-        return connection is not None and self._loop.answer(connection, data)
+    def timer(self, seconds: float, function: Callable[[], None]) -> Handle:
+        """Return a timer that calls a function on the thread `gossipmonger-tcp`: see `Transport.timer`."""
+        return self.loop.after(seconds, function)
 
     # Receiving
 
@@ -147,7 +158,7 @@ class TcpTransport(Transport):
     @property
     def bound(self) -> tuple[str, int] | None:
         """The host and port that the socket is bound to, None while it is not."""
-        server = self._server
+        server = self._acceptor.server
         return None if server is None else (str(server.server_address[0]), server.server_address[1])
 
     def listen(
@@ -171,54 +182,71 @@ class TcpTransport(Transport):
         with self._lifecycle_lock:
             if self._closed:
                 raise ClosedError("listen: this transport has been closed")
-            if self._server is not None:
-                raise RuntimeError(f"listen: this transport listens already, at {self.bound}")
-            server = Server(host, port)
-            self._loop.accept_from(server)
-            self._server = server
-            if self.port == 0:
-                self.port = server.server_address[1]
+            bound = self.bound
+            if bound is not None:
+                raise RuntimeError(f"listen: this transport listens already, at {bound}")
+            self._acceptor.listen(host, port)
+            if self.port == 0 and self.bound is not None:
+                self.port = self.bound[1]
         self.emit("listening")
         if callback is not None:
             callback()
 
-    def _received(self, connection: Connection) -> None:
-        source = connection.source
+    def _received(self, message: Message) -> None:
+        if not self._closed:
+            self._hand_out(message)
+
+    def _received_alone(self, data: bytes, source: str) -> None:
+        """Take a message that came on a connection of its own, as all from Node.js nodes do."""
         try:
-            message = decode(inflate(connection.data, self.max_message_size, source), source, is_address)
+            message = decode(inflate(data, self.max_message_size, source), source, is_address)
         except MessageError as error:
-            self._loop.close(connection)
             self._failed(error)
             return
-        caller = Caller(*message.sender)
-        if not connection.dialled and message.digest is not None and message.digest.header is not None:
-            caller.way_back = connection
-        else:
-            self._loop.close(connection)  # now, not after the handlers: a peer may wait for it
+        if message.digest is not None:
+            extended = message.digest.header is not None
+            self._dialler.learn(message.sender.transport, node_js=not extended)
+            if extended:
+                message = message._replace(sender=ExtendedPeer(*message.sender))
         try:
-            if not self._closed:
-                self._hand_out(message._replace(sender=caller))
+            self._received(message)
         except Exception as error:
             self._failed(error)
-        finally:
-            if caller.take() is not None:
-                self._loop.close(connection)
+
+    def _greeted(self, peer: RemotePeer) -> None:
+        self._dialler.learn(peer.transport, node_js=False)
+
+    def _told(self, peer: RemotePeer, what: str) -> None:
+        if not self._closed:
+            self.emit("link", peer, what)
+
+    def _ended(self, link: Link) -> None:
+        self._dialler.forget(link)
+        self._acceptor.forget(link)
+        if not link.retired and link.peer is not None:
+            self._told(RemotePeer(*link.peer), "ended")
 
     def _failed(self, error: Exception) -> None:
         if not self._closed:  # what fails because of being closed is not news
             super()._failed(error)
 
     def close(self, callback: Callable[[], None] | None = None) -> None:
-        """Stop listening, give messages to answering peers up to a second, close all sockets, and end all threads.
+        """Stop listening, give what waits up to a second to leave, close all sockets, and end all threads.
 
         It may be called again, and from a handler: the thread that calls it is not waited for. A thread inside the system's
         resolver, which cannot be interrupted, ends by itself.
         """
         with self._lifecycle_lock:
             first, self._closed = not self._closed, True
-        if first:
-            self._loop.stop()
-            self._senders.close()
+        if first and not self.loop.forked:
+            if self._acceptor.server is not None:
+                self._acceptor.server.close()
+            if not self.loop.current:
+                self._dialler.flush(_FLUSH_TIMEOUT)
+            self.loop.stop()
+            self.resolver.close()
+            for part in (self._dialler, self._acceptor, self._links):
+                part.close()
         if callback is not None:
             callback()
 

@@ -5,28 +5,28 @@ on and ignore. Messages to such a node that fit into a few datagrams go as datag
 TCP go longer messages, messages to all other nodes, answers to messages that came over TCP, and messages to a host whose name
 has not been resolved yet.
 
-Its threads are daemons, as TCP's are: `gossipmonger-udp` receives, decodes and emits; up to two named
-`gossipmonger-udp-resolver` resolve names; and the TCP side has its own. Datagrams are sent on the caller's thread, which never
-waits: a datagram that the system has no room for is lost, as it could be anywhere on its way.
+It has no threads of its own: the TCP side's thread watches the sockets of both, decodes and emits. Datagrams are sent on the
+caller's thread, which never waits: a datagram that the system has no room for is lost, as it could be anywhere on its way.
 """
 
 from __future__ import annotations
 
 import errno
-import selectors
 import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from gossipmonger.errors import ClosedError, MessageError, SendError, report
+from gossipmonger.errors import ClosedError, MessageError, SendError
 from gossipmonger.state.arguments import check_number
-from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
+from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
 from gossipmonger.transport.base import Transport
-from gossipmonger.transport.tcp.connection import Caller
+from gossipmonger.transport.loop import READ
+from gossipmonger.transport.resolver import Address
+from gossipmonger.transport.tcp.links import Caller, source_of
 from gossipmonger.transport.tcp.transport import TcpTransport, read_binding
-from gossipmonger.transport.udp.addresses import Address, Addresses
 from gossipmonger.wire import Encoder, decode, divide, inflate, is_address
 
 __all__ = ["UdpTransport"]
@@ -77,17 +77,24 @@ class UdpTransport(Transport):
         self._tcp = TcpTransport(given)
         self._tcp.on("message", self._hand_out)
         self._tcp.on("error", self._failed)
+        self._tcp.on("link", partial(self.emit, "link"))
         self.max_message_size: int = self._tcp.max_message_size
         self._encoder = Encoder()
-        self._addresses = Addresses()
         self._sockets: dict[int, socket.socket] = {}  # by family, to send with; those that `listen` binds receive too
         self._opened: list[socket.socket] = []  # all, to be closed
-        self._waker: socket.socket | None = None
-        self._thread: threading.Thread | None = None
         self._sending = 0  # threads that send
-        self._closed = threading.Event()
-        self._sockets_lock = threading.Lock()  # guards the six above
+        self._closed = False
+        self._sockets_lock = threading.Lock()  # guards the four above; the last is read without it
         self._sent = threading.Condition(self._sockets_lock)
+
+    @property
+    def local(self) -> RemotePeer | None:
+        """How this node names itself: see `Transport`."""
+        return self._tcp.local
+
+    @local.setter
+    def local(self, peer: RemotePeer | None) -> None:
+        self._tcp.local = peer
 
     # Sending
 
@@ -99,15 +106,15 @@ class UdpTransport(Transport):
     def _send_datagrams(self, to: RemotePeer, message: Message) -> bool:
         """Send a message as datagrams, or emit why that failed; return False if it has to go over TCP."""
         at = to.transport
-        if isinstance(to, Caller) or not is_address(at) or at.get("udp") is not True:
-            return False  # a caller waits for its answer on a connection that is open
+        if isinstance(to, Caller) or not is_address(at) or at.get("udp") is not True or self._tcp.loop.forked:
+            return False  # a caller waits for its answer on a link that is open
         try:
-            address = self._addresses.find(at["host"], int(at["port"]))
-            if address is None:
+            addresses = self._tcp.resolver.known(at["host"], int(at["port"]))
+            if addresses is None:
                 return False
             largest = self.max_message_size
             datagrams = divide(message, min(self.max_datagram_size, largest), largest, self._encoder.encode)
-            return datagrams is not None and self._transmit(address, datagrams)
+            return datagrams is not None and self._transmit(addresses, datagrams)
         except OSError as error:
             refusal = SendError(f"can't send to peer {to.id!r} at {at['host']}:{at['port']}: {error}", RemotePeer(to.id, at))
             refusal.__cause__ = error
@@ -116,27 +123,45 @@ class UdpTransport(Transport):
             self._failed(error)
         return True
 
-    def _transmit(self, address: Address, datagrams: list[bytes]) -> bool:
+    def _transmit(self, addresses: list[Address], datagrams: list[bytes]) -> bool:
+        """Send to the first address that there is a way to; return False if the system finds a datagram too long."""
+        for index, (family, at) in enumerate(addresses):
+            try:
+                self._send_to(family, at, datagrams)
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    return False
+                if index == len(addresses) - 1:
+                    raise
+            else:
+                break
+        return True
+
+    def _send_to(self, family: int, at: Any, datagrams: list[bytes]) -> None:
         with self._sockets_lock:
-            if self._closed.is_set():
-                return True
-            sender = self._sockets.get(address.family)
+            if self._closed:
+                return
+            sender = self._sockets.get(family)
             if sender is None:
-                sender = self._sockets[address.family] = _socket(address.family)
+                sender = self._sockets[family] = _socket(family)
                 self._opened.append(sender)
+                self._tcp.loop.adopt(sender)
             self._sending += 1
         try:
             for datagram in datagrams:
-                sender.sendto(datagram, address.at)
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE:  # the system's limit is lower
-                return False
-            raise
+                sender.sendto(datagram, at)
         finally:
             with self._sockets_lock:
                 self._sending -= 1
                 self._sent.notify_all()
-        return True
+
+    def dial(self, to: RemotePeer) -> None:
+        """Connect over TCP, and close at once: see `Transport.dial`. The node serves both protocols, so that tells of both."""
+        self._tcp.dial(to)
+
+    def timer(self, seconds: float, function: Callable[[], None]) -> Any:
+        """Return a timer that calls a function on the thread `gossipmonger-tcp`: see `Transport.timer`."""
+        return self._tcp.timer(seconds, function)
 
     # Receiving
 
@@ -179,7 +204,7 @@ class UdpTransport(Transport):
             RuntimeError: It listens already.
         """
         host, port, callback = read_binding(options, callback, self.host, self.port)
-        if self._closed.is_set():
+        if self._closed:
             raise ClosedError("listen: this transport has been closed")
         if self.bound is not None:
             raise RuntimeError(f"listen: this transport listens already, at {self.bound}")
@@ -205,80 +230,81 @@ class UdpTransport(Transport):
 
     def _serve(self, bound: list[socket.socket]) -> None:
         with self._sockets_lock:
-            closed = self._closed.is_set()
+            closed = self._closed
             if not closed:
-                self._waker, wakeup = socket.socketpair()
                 self._sockets.update({each.family: each for each in bound})
-                self._opened += [*bound, self._waker, wakeup]
-                # A daemon: a program that ends need not wait for gossip.
-                thread = threading.Thread(target=self._run, args=(bound, wakeup), name="gossipmonger-udp", daemon=True)
-                thread.start()
-                self._thread = thread
+                self._opened += bound
         if closed:
             _close(bound)
             raise ClosedError("listen: this transport has been closed")
+        for each in bound:
+            self._tcp.loop.call(partial(self._watch, each))
 
-    def _run(self, bound: list[socket.socket], wakeup: socket.socket) -> None:
-        with selectors.DefaultSelector() as selector:
-            for each in (*bound, wakeup):
-                selector.register(each, selectors.EVENT_READ)
-            while not self._closed.is_set():
-                for key, _ in selector.select():
-                    if key.fileobj is not wakeup:
-                        self._read(key.fileobj)
+    # On the loop's thread
 
-    def _read(self, readable: Any) -> None:
+    def _watch(self, readable: socket.socket) -> None:
+        self._tcp.loop.watch(readable, READ, partial(self._read, readable))
+
+    def _read(self, readable: socket.socket) -> None:
+        parts: dict[str, Message] = {}
         for _ in range(_READS_PER_TURN):
-            if self._closed.is_set():
-                return
             try:
                 data, source = readable.recvfrom(_LARGEST)
             except BlockingIOError:
-                return
+                break
             except ConnectionError:  # how some systems report a datagram sent earlier
                 continue
             except OSError as error:
                 self._failed(error)
-                self._closed.wait(_PAUSE)
+                self._tcp.loop.unwatch(readable)
+                self._tcp.loop.after(_PAUSE, partial(self._watch, readable)).start()
+                break
+            self._received(data, source_of(source), parts)
+            if self._closed:
                 return
-            try:
-                self._received(data, f"[{source[0]}]:{source[1]}" if ":" in source[0] else f"{source[0]}:{source[1]}")
-            except BaseException as error:  # nothing ends the thread, not even SystemExit from a listener
-                report(error)
+        for message in parts.values():
+            self._pass_on(message)
 
-    def _received(self, data: bytes, source: str) -> None:
+    def _received(self, data: bytes, source: str, parts: dict[str, Message]) -> None:
+        """Take a datagram. Parts of one digest are kept until all that came are there, and answered together."""
         try:
             message = decode(inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source), source, is_address)
         except MessageError as error:
             self._failed(error)
             return
+        sender, deltas, digest = message
+        message = message._replace(sender=ExtendedPeer(*sender))
+        if deltas is not None or digest is None or digest.kind is not Kind.PART:
+            self._pass_on(message)
+            return
+        former = parts.get(sender.id)
+        if former is not None and former.digest is not None and former.sender == sender:
+            digest = digest._replace(entries=[*former.digest.entries, *digest.entries])
+        parts[sender.id] = message._replace(digest=digest)
+
+    def _pass_on(self, message: Message) -> None:
         try:
-            self._hand_out(message._replace(sender=ExtendedPeer(*message.sender)))
+            if not self._closed:
+                self._hand_out(message)
         except Exception as error:
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        if not self._closed.is_set():  # what fails because of being closed is not news
+        if not self._closed:  # what fails because of being closed is not news
             super()._failed(error)
 
     def close(self, callback: Callable[[], None] | None = None) -> None:
-        """Stop listening, close the sockets, end the thread; close the TCP side, see `TcpTransport.close`.
+        """Stop listening, and close the TCP side and all sockets: see `TcpTransport.close`.
 
         It may be called again, and from a handler: the thread that calls it is not waited for.
         """
         with self._sockets_lock:
-            first = not self._closed.is_set()
-            self._closed.set()
-        if first:
-            if self._waker is not None:
-                self._waker.send(b"\0")
-            if self._thread is not None and self._thread is not threading.current_thread():
-                self._thread.join(1)  # it may be in a handler that does not return
+            first, self._closed = not self._closed, True
+        if first and not self._tcp.loop.forked:
             with self._sent:
                 self._sent.wait_for(lambda: not self._sending)  # no send takes long
-            _close(self._opened)
-            self._addresses.close()
             self._tcp.close()
+            _close(self._opened)
         if callback is not None:
             callback()
 

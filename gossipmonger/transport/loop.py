@@ -1,0 +1,268 @@
+"""The loop: one thread that watches sockets and calls what is due, for all of a transport's sockets.
+
+Sockets are non-blocking, so a peer that is slow or silent costs a descriptor, and no thread. Other threads hand functions to
+the loop with `call`; whatever only the loop's thread touches needs no lock.
+
+The thread is a daemon, since a program that ends need not wait for gossip. It is started once, when it is first needed, and
+stays until `stop`. Nothing ends it: what a function raises is reported, and the loop goes on.
+
+After a fork, the child has no copy of the thread, but one of every descriptor. The child closes those at once: with them, it
+would keep a port or a connection open that the parent closes, and it would share the parent's selector.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import selectors
+import socket
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from time import monotonic
+from typing import Any
+
+from gossipmonger.errors import report
+
+__all__ = ["READ", "WRITE", "Handle", "Loop"]
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+#: Seconds that `stop` waits for the thread, which may be in a handler that does not return.
+_STOP_TIMEOUT = 1.0
+
+_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+class Handle:
+    """A call that is to come: `start` it, or `cancel` it, like a `threading.Timer`."""
+
+    def __init__(self, loop: Loop, seconds: float, function: Callable[[], None]) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._function = function
+        self.cancelled = False
+
+    def start(self) -> None:
+        """Let the time begin."""
+        due = monotonic() + self._seconds
+        self._loop._call_at(due, self)
+
+    def cancel(self) -> None:
+        """Do not call."""
+        self.cancelled = True
+
+    def run(self) -> None:
+        """Call, unless it was cancelled."""
+        if not self.cancelled:
+            self._function()
+
+
+class Loop:
+    """Watches sockets on a thread of its own.
+
+    * From any thread: `start`, `call`, `after`, `stop`, `adopt`
+    * On the loop's thread only: `watch`, `unwatch`
+
+    Args:
+        name: The thread's name.
+
+    Attributes:
+        forked: Whether this is a child's copy, which does nothing.
+        stopped: Whether `stop` was called.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: deque[Callable[[], None]] = deque()
+        self._due: list[tuple[float, int, Handle]] = []  # a heap
+        self._order = itertools.count()
+        self._adopted: set[Any] = set()
+        self._thread: threading.Thread | None = None
+        self._selector: selectors.BaseSelector | None = None
+        self._waker: socket.socket | None = None
+        self._wakeup: socket.socket | None = None
+        self._awake = False  # whether the thread is about to look at what it was handed
+        self.forked = False
+        self.stopped = False
+        self._loop_lock = threading.Lock()  # guards all of the above but the two above it
+        _loops.add(self)
+
+    # From any thread
+
+    def start(self) -> None:
+        """Start the thread, if it does not run.
+
+        Raises:
+            RuntimeError, OSError: The system has no thread or no descriptor for it.
+        """
+        with self._loop_lock:
+            self._start()
+
+    def _start(self) -> None:
+        """Start the thread. This requires holding `_loop_lock`."""
+        assert self._loop_lock.locked()
+        if self._thread is not None or self.stopped or self.forked:
+            return
+        with ExitStack() as undo:
+            selector = undo.enter_context(selectors.DefaultSelector())
+            waker, wakeup = map(undo.enter_context, socket.socketpair())
+            waker.setblocking(False)
+            wakeup.setblocking(False)
+            selector.register(wakeup, READ, self._drain)
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._selector, self._waker, self._wakeup = selector, waker, wakeup
+            thread.start()
+            self._thread = thread
+            undo.pop_all()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function on the loop's thread, soon; if the loop has stopped, never.
+
+        Raises:
+            RuntimeError, OSError: The thread does not run, and the system cannot start it.
+        """
+        with self._loop_lock:
+            self._start()
+            self._calls.append(function)
+            self._wake()
+
+    def after(self, seconds: float, function: Callable[[], None]) -> Handle:
+        """Return what calls a function on the loop's thread so many seconds after its `start`. It is not started yet."""
+        return Handle(self, seconds, function)
+
+    def _call_at(self, due: float, handle: Handle) -> None:
+        with self._loop_lock:
+            self._start()
+            heapq.heappush(self._due, (due, next(self._order), handle))
+            if self._due[0][2] is handle:
+                self._wake()
+
+    def _wake(self) -> None:
+        """Let the thread look at what is new. This requires holding `_loop_lock`."""
+        assert self._loop_lock.locked()
+        if self._awake or self._waker is None or threading.current_thread() is self._thread:
+            return
+        self._awake = True
+        with suppress(OSError):  # closed, so the thread has ended
+            self._waker.send(b"\0")
+
+    @property
+    def current(self) -> bool:
+        """Whether the calling thread is the loop's."""
+        return threading.current_thread() is self._thread
+
+    def adopt(self, closable: Any) -> None:
+        """Have a socket, or anything with a `close`, closed in the child of a fork."""
+        self._adopted.add(closable)
+
+    def disown(self, closable: Any) -> None:
+        """Undo `adopt`."""
+        self._adopted.discard(closable)
+
+    def stop(self) -> None:
+        """End the thread, after what it is doing, and wait for that unless this is it. Sockets are the caller's to close."""
+        with self._loop_lock:
+            self.stopped = True
+            self._calls.clear()
+            self._due.clear()
+            thread = self._thread
+            self._wake()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_STOP_TIMEOUT)
+
+    # On the loop's thread
+
+    def watch(self, watched: Any, events: int, function: Callable[[], None]) -> None:
+        """Call a function whenever a socket can be read or written. Called again, this replaces what was asked before.
+
+        Raises:
+            OSError: The system watches no more.
+        """
+        assert self._selector is not None
+        if watched.fileno() in self._selector.get_map():
+            self._selector.modify(watched, events, function)
+        else:
+            self._selector.register(watched, events, function)
+
+    def unwatch(self, watched: Any) -> None:
+        """Do not watch a socket any more. It must not be closed yet."""
+        if self._selector is not None and not self.forked:
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(watched)
+
+    def _run(self) -> None:
+        selector, wakeup, waker = self._selector, self._wakeup, self._waker
+        assert selector is not None
+        assert wakeup is not None
+        assert waker is not None
+        try:
+            while not self.stopped:
+                for key, _ in selector.select(self._patience()):
+                    if not self.stopped:
+                        _safely(key.data)
+                self._run_due()
+        finally:
+            for each in (selector, wakeup, waker):
+                each.close()
+
+    def _patience(self) -> float | None:
+        with self._loop_lock:
+            if self._calls or self.stopped:
+                return 0.0
+            while self._due and self._due[0][2].cancelled:
+                heapq.heappop(self._due)
+            return max(0.0, self._due[0][0] - monotonic()) if self._due else None
+
+    def _drain(self) -> None:
+        assert self._wakeup is not None
+        with self._loop_lock:
+            self._awake = False
+        with suppress(BlockingIOError):
+            while len(self._wakeup.recv(4096)) == 4096:
+                pass
+
+    def _run_due(self) -> None:
+        for _ in range(len(self._calls)):
+            with suppress(IndexError):  # stopped meanwhile
+                _safely(self._calls.popleft())
+        now = monotonic()
+        while not self.stopped:
+            with self._loop_lock:
+                if not self._due or self._due[0][0] > now:
+                    return
+                handle = heapq.heappop(self._due)[2]
+            _safely(handle.run)
+
+    # After a fork
+
+    def _abandon(self) -> None:
+        """Close the child's copies of all descriptors. No lock is taken: its holder may be a thread that is not there."""
+        self.forked = True
+        closing: list[Any] = [self._waker, self._wakeup, *self._adopted]
+        if self._selector is not None:
+            with suppress(Exception):
+                closing += [key.fileobj for key in self._selector.get_map().values()]
+            closing.append(self._selector)
+        for each in closing:
+            with suppress(Exception):
+                each.close()
+
+
+def _safely(function: Callable[[], None]) -> None:
+    try:
+        function()
+    except BaseException as error:  # nothing ends the loop, not even SystemExit from a listener
+        report(error)
+
+
+def _after_fork() -> None:
+    for loop in list(_loops):
+        loop._abandon()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,351 @@
+"""The dialling half of TCP: which connection carries a message to an address.
+
+What lives at an address shows in how it answers a `HELLO`, the line that every conversation with an unknown address begins
+with:
+
+| the address | a message to it goes |
+|---|---|
+| unknown | after a `HELLO`, and as to one of the other two from then on |
+| one of our nodes | on the link to it, which is dialled when there is none and kept while it is used |
+| a Node.js node, or anything that answers no `HELLO` | on a connection of its own, ended by FIN |
+
+An address can pass from one kind to the other. A link that ends makes its address unknown. One of our nodes at an address that
+counts as a Node.js node's shows itself by its own `HELLO`, or by the header of its digests; and now and then the address is
+asked again.
+
+Only the loop's thread dials. Messages wait for it in one queue for each address, which is bounded; a digest replaces one that
+waits. So an address that does not answer delays nobody but itself.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from gossipmonger.errors import SendError
+from gossipmonger.state.message import Message, RemotePeer
+from gossipmonger.transport.loop import Loop
+from gossipmonger.transport.resolver import Address, Resolver
+from gossipmonger.transport.tcp.dial import Dial, Greeting, SingleMessage
+from gossipmonger.transport.tcp.links import Link, Links
+from gossipmonger.wire import encode, split
+
+__all__ = ["Dialler"]
+
+#: Messages that may wait for one address. Gossip repeats the news of a lost one.
+_MAX_WAITING = 64
+
+#: Addresses that are remembered.
+_CAPACITY = 10_000
+
+#: Seconds after which an address that answered no `HELLO` is sent one again, beside the messages.
+_ASK_AGAIN = 60.0
+
+
+class _Place:
+    """An address, and what is known of it."""
+
+    __slots__ = ("asked", "dialling", "host", "link", "node_js", "parts", "peer", "port", "waiting")
+
+    def __init__(self, host: str, port: int, peer: RemotePeer) -> None:
+        self.host = host
+        self.port = port
+        self.peer = peer  # whom the last message was for, for errors
+        self.node_js = False
+        self.asked = 0.0  # when it was sent a `HELLO` last
+        self.dialling = False
+        self.link: Link | None = None
+        self.waiting: deque[tuple[RemotePeer, Message]] = deque()
+        self.parts: Iterator[bytes] = iter(())  # of the message that is on its way to a Node.js node
+
+    @property
+    def busy(self) -> bool:
+        return self.dialling or bool(self.waiting)
+
+    def __str__(self) -> str:
+        return f"peer {self.peer.id!r} at {self.host}:{self.port}"
+
+
+class Dialler:
+    """Sends messages to addresses.
+
+    * From any thread: `send`, `probe`, `learn`, `flush`
+    * On the loop's thread only: `forget`
+
+    Args:
+        loop: Watches connections that are being made.
+        resolver: Finds the addresses of names.
+        links: Takes the links that come of them.
+        failed: Called on any thread with an error.
+        told: Called on the loop's thread with a remote peer and "accepted" or "refused", for each dial that ended so.
+        named: Returns how this node names itself; None to take a message's sender.
+        max_message_size: Bytes.
+        max_links: Links that are kept. Beyond it, the least recently used is closed.
+        connect_timeout: Seconds for each address that a name has.
+        send_timeout: Seconds for a message to a Node.js node.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        resolver: Resolver,
+        links: Links,
+        failed: Callable[[Exception], None],
+        told: Callable[[RemotePeer, str], None],
+        named: Callable[[], RemotePeer | None],
+        *,
+        max_message_size: int,
+        max_links: int,
+        connect_timeout: float,
+        send_timeout: float,
+    ) -> None:
+        self._loop = loop
+        self._resolver = resolver
+        self._links = links
+        self._failed = failed
+        self._told = told
+        self._named = named
+        self._max_message_size = max_message_size
+        self._max_links = max_links
+        self._connect_timeout = connect_timeout
+        self._send_timeout = send_timeout
+        self._places: OrderedDict[tuple[str, int], _Place] = OrderedDict()  # least recently used first
+        self._linked: OrderedDict[Link, _Place] = OrderedDict()  # the same for links that were dialled
+        self._dials: set[socket.socket] = set()  # only for the loop's thread
+        self._places_lock = threading.Lock()  # guards the two before that, and each place's `waiting`, `dialling` and `link`
+        self._settled = threading.Condition(self._places_lock)
+
+    # From any thread
+
+    def send(self, to: RemotePeer, message: Message) -> None:
+        """Send a message to an address, which is a mapping with a host and a port.
+
+        Raises:
+            TypeError, ValueError: A peer's transport is something that JSON has no form for.
+            RuntimeError, OSError: The system has no thread or descriptor for it.
+        """
+        with self._places_lock:
+            place = self._place(to)
+            link = place.link
+            if link is not None:
+                self._linked.move_to_end(link)
+        if link is not None and self._links.send(link, message):
+            return
+        with self._places_lock:
+            if place.link is link:
+                place.link = None
+            dropped = self._put(place, to, message)
+            begins, place.dialling = not place.dialling, True
+        if dropped:
+            self._failed(SendError(f"{place} takes messages slower than they come: one dropped", place.peer))
+        if begins:
+            self._call(partial(self._begin, place), place)
+
+    def probe(self, to: RemotePeer) -> None:
+        """Dial an address, only to learn whether somebody accepts."""
+        with self._places_lock:
+            place = self._place(to)
+        self._call(partial(self._dial, place, Dial.close, aside=True), None)
+
+    def learn(self, transport: Any, node_js: bool) -> None:
+        """Note what has shown itself to live at an address."""
+        with self._places_lock:
+            place = self._places.get((transport["host"], int(transport["port"])))
+            if place is not None:
+                place.node_js = node_js
+
+    def flush(self, timeout: float) -> None:
+        """Wait up to so many seconds until nothing waits to be sent."""
+        with self._settled:
+            self._settled.wait_for(self._is_settled, timeout)
+
+    def _is_settled(self) -> bool:
+        return not any(place.busy for place in self._places.values()) and not any(link.waiting for link in self._linked)
+
+    def settle(self) -> None:
+        """Let `flush` look again."""
+        with self._settled:
+            self._settled.notify_all()
+
+    def _call(self, function: Callable[[], None], place: _Place | None) -> None:
+        try:
+            self._loop.call(function)
+        except BaseException:
+            if place is not None:
+                with self._places_lock:
+                    place.dialling = False
+            raise
+
+    def _place(self, to: RemotePeer) -> _Place:
+        """Return the place that a peer's address is. This requires holding `_places_lock`."""
+        assert self._places_lock.locked()
+        transport: Mapping[str, Any] = to.transport
+        key = (transport["host"], int(transport["port"]))
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = _Place(*key, to)
+            if len(self._places) > _CAPACITY:
+                oldest = next(iter(self._places))
+                if not self._places[oldest].busy and self._places[oldest].link is None:
+                    del self._places[oldest]
+        else:
+            place.peer = to
+            self._places.move_to_end(key)
+        return place
+
+    def _put(self, place: _Place, to: RemotePeer, message: Message) -> bool:
+        """Let a message wait; return whether another was dropped for it. This requires holding `_places_lock`."""
+        assert self._places_lock.locked()
+        waiting = place.waiting
+        if message.deltas is None:
+            for index, (_, other) in enumerate(waiting):
+                if other.deltas is None:
+                    del waiting[index]
+                    break
+        waiting.append((to, message))
+        if len(waiting) <= _MAX_WAITING:
+            return False
+        waiting.popleft()
+        return True
+
+    # On the loop's thread: what to do about a place
+
+    def _begin(self, place: _Place) -> None:
+        """Send what waits for a place, in the way that is right for it."""
+        if not place.node_js:
+            self._dial(place, partial(self._greet, place, False))
+            return
+        if monotonic() - place.asked > _ASK_AGAIN:
+            place.asked = monotonic()
+            self._dial(place, partial(self._greet, place, True), aside=True)
+        self._send_next(place)
+
+    def _done(self, place: _Place) -> None:
+        """Note that a place is not being dialled any more, and begin again if something has come to wait for it."""
+        with self._settled:
+            place.dialling = bool(place.waiting)
+            again = place.dialling
+            self._settled.notify_all()
+        if again:
+            self._begin(place)
+
+    def _fail(self, place: _Place, error: Exception) -> None:
+        """Drop what waits for a place that cannot be reached."""
+        with self._settled:
+            place.waiting.clear()
+            place.dialling = False
+            self._settled.notify_all()
+        failure = SendError(f"can't send to {place}: {error}", RemotePeer(*place.peer))
+        failure.__cause__ = error
+        self._failed(failure)
+
+    def forget(self, link: Link) -> None:
+        """Note that a link is closed."""
+        with self._settled:
+            place = self._linked.pop(link, None)
+            if place is not None and place.link is link:
+                place.link = None
+            self._settled.notify_all()
+
+    # On the loop's thread: dialling
+
+    def _dial(self, place: _Place, connected: Callable[[Dial], None], aside: bool = False) -> None:
+        """Dial a place and call `connected`. On a dial that is aside no message waits, so a failure is no error."""
+        dial = Dial(
+            self._loop, self._connect_timeout, self._dials, connected,
+            failed=lambda error: None if aside else self._fail(place, error),
+            told=lambda what: self._told(RemotePeer(*place.peer), what),
+        )  # fmt: skip
+
+        def found(addresses: list[Address] | Exception) -> None:
+            if isinstance(addresses, Exception):
+                self._loop.call(partial(dial.fail, addresses))
+            else:
+                self._loop.call(partial(dial.begin, random.sample(addresses, len(addresses))))
+
+        try:
+            self._resolver.resolve(place.host, place.port, found)
+        except RuntimeError as error:  # the system cannot start a thread
+            dial.fail(error)
+
+    def _greet(self, place: _Place, aside: bool, dial: Dial) -> None:
+        with self._places_lock:
+            sender = place.waiting[0][1].sender if place.waiting else None
+        place.asked = monotonic()
+
+        def silent() -> None:
+            place.node_js = True
+            if not aside:
+                self._send_next(place)
+
+        def late() -> None:
+            place.node_js = False
+
+        Greeting(
+            dial, self._named() or sender, self._max_message_size, linked=partial(self._link, place, aside), silent=silent,
+            late=late, failed=self._failed,
+        )  # fmt: skip
+
+    def _link(self, place: _Place, aside: bool, link: Link, rest: bytes) -> None:
+        """Keep a link, and send on it what waits."""
+        place.node_js = False
+        if place.link is not None:  # a dial that was aside came first
+            link.close()
+            return
+        self._links.open(link, rest)
+        while not link.closed:
+            with self._places_lock:
+                if not place.waiting:
+                    place.link = link
+                    self._linked[link] = place
+                    break
+                message = place.waiting.popleft()[1]
+            try:
+                self._links.send(link, message)
+            except Exception as error:  # JSON has no form for something in it
+                self._failed(error)
+        self._evict()
+        if not aside:
+            self._done(place)
+
+    def _evict(self) -> None:
+        with self._places_lock:
+            if len(self._linked) <= self._max_links:
+                return
+            link, place = self._linked.popitem(last=False)
+            place.link = None
+        self._links.retire(link)
+
+    def _send_next(self, place: _Place) -> None:
+        """Send the next message, or the next part of one, that waits for a Node.js node."""
+        while True:
+            try:
+                data = next(place.parts, None)
+            except Exception as error:  # JSON has no form for something in the message
+                self._failed(error)
+                data = None
+            if data is not None:
+                break
+            with self._places_lock:
+                message = place.waiting.popleft()[1] if place.waiting else None
+            if message is None:
+                self._done(place)
+                return
+            place.parts = split(message, self._max_message_size, encode)
+
+        def connected(dial: Dial) -> None:
+            SingleMessage(dial, data, self._send_timeout, partial(self._send_next, place))
+
+        self._dial(place, connected)
+
+    def close(self) -> None:
+        """Close all that is being dialled. The loop must not run any more, or this be its thread."""
+        for each in [*self._dials]:
+            each.close()
+        self._dials.clear()

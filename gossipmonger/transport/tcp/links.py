@@ -1,0 +1,395 @@
+"""All links of a transport, whichever side dialled them: what comes on them, what is written, and how they end.
+
+A link that one side closes on purpose ends with a frame that says so, `CLOSING`. The side that accepted it only asks: the other
+side finishes its frames, says the same and closes. Any other end is an event `link`: it may mean that the peer has died.
+
+A host that vanished without a FIN is noticed by its silence. Each round on a link is answered, if only by an empty frame, so a
+link on which several were sent and nothing came back is closed.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from gossipmonger.errors import MessageError, SendError
+from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
+from gossipmonger.transport.loop import READ, WRITE, Loop
+from gossipmonger.wire import CLOSING, EMPTY, Framer, Splitter, decode, is_address
+
+__all__ = ["Caller", "Link", "Links", "source_of"]
+
+#: Bytes that may wait for a link whose peer is slow to read, beyond which messages are dropped. Gossip repeats what they told.
+_MAX_WAITING = 1 << 20
+
+
+class Caller(ExtendedPeer):
+    """The sender of a message that came on a link. What is sent to this very object goes back on the same link."""
+
+    link: Link
+
+    @classmethod
+    def on(cls, link: Link, peer: RemotePeer) -> Caller:
+        """Return a peer, with the link to it."""
+        caller = cls(peer.id, peer.transport)
+        caller.link = link
+        return caller
+
+
+class Link:
+    """A connection after both `HELLO`s.
+
+    Frames may be written on any thread; everything else happens on the loop's.
+
+    Args:
+        connected: The socket, which the link owns from now on. It does not block.
+        source: The other side's address, for errors.
+        dialled: Whether it was opened from here.
+        named: How this side named itself.
+        peer: How the other side named itself.
+        limit: Bytes that a message may have.
+
+    Attributes:
+        closed: Whether the socket is closed.
+        peer: The other end, with the way back; None if it did not say who it is.
+        retired: Whether one of the two sides has said that it closes the link on purpose.
+        unanswered: Rounds that were sent since the last frame came.
+        used: When something came or went on it last; seconds of the monotonic clock.
+        written: Frames that were written.
+        late: What closes the link if the rest of a frame does not come in time.
+        stuck: What closes it if the rest of a frame does not leave in time.
+    """
+
+    __slots__ = (
+        "_link_lock", "_outgoing", "closed", "dialled", "late", "named", "peer", "retired", "socket", "source", "splitter",
+        "stuck", "unanswered", "used", "written",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connected: socket.socket,
+        source: str,
+        *,
+        dialled: bool,
+        named: RemotePeer | None,
+        peer: RemotePeer | None,
+        limit: int,
+    ) -> None:
+        self.socket = connected
+        self.source = source
+        self.dialled = dialled
+        self.named = named
+        self.peer = None if peer is None else Caller.on(self, peer)
+        self.splitter = Splitter(limit, source)
+        self.closed = False
+        self.retired = False
+        self.unanswered = 0
+        self.used = monotonic()
+        self.written = 0
+        self.late: Any = None
+        self.stuck: Any = None
+        self._outgoing = bytearray()
+        self._link_lock = threading.Lock()  # guards the socket's writing side and its end, _outgoing, closed and written
+
+    def __str__(self) -> str:
+        return self.source
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are still to be written."""
+        return len(self._outgoing)
+
+    def write(self, data: bytes) -> bool | None:
+        """Write what the system takes at once, and keep the rest.
+
+        Returns:
+            Whether the socket has to be watched from now on until it can be written; None if the frame is lost, because too
+            much waits already.
+
+        Raises:
+            OSError: The link is broken or closed.
+        """
+        with self._link_lock:
+            if self.closed:
+                raise ConnectionError("the link is closed")
+            if self._outgoing:
+                if len(self._outgoing) > _MAX_WAITING:
+                    return None
+                self._outgoing += data
+                self.written += 1
+                return False
+            try:
+                sent = self.socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            self.written += 1
+            if sent == len(data):
+                return False
+            self._outgoing += memoryview(data)[sent:]
+            return True
+
+    def write_rest(self) -> bool:
+        """Write more of what waits; return whether nothing is left.
+
+        Raises:
+            OSError: The link is broken.
+        """
+        with self._link_lock:
+            try:
+                del self._outgoing[: self.socket.send(self._outgoing)]
+            except BlockingIOError:
+                pass
+            return not self._outgoing
+
+    def close(self) -> None:
+        """Close the socket. Safe to call again."""
+        with self._link_lock:
+            self.closed = True
+            self._outgoing.clear()
+            self.socket.close()
+        for timer in (self.late, self.stuck):
+            if timer is not None:
+                timer.cancel()
+
+
+def source_of(address: Any) -> str:
+    """Return an address as errors show it. An IPv4 address is shown as one, even on a socket for both versions of IP."""
+    host, port = address[0].removeprefix("::ffff:"), address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+#: Bytes per read. Python reuses memory of this size; a larger buffer is requested from the system and returned each time.
+_CHUNK = 1 << 16
+
+#: Reads per turn, so that a peer that sends as fast as it is read does not hold up the others.
+_READS_PER_TURN = 16
+
+#: Rounds without any frame from the other side, after which it counts as gone.
+_MAX_UNANSWERED = 3
+
+#: Seconds that the other side is given to close a link that is closed on purpose.
+_FAREWELL = 10.0
+
+
+class Links:
+    """Reads, writes and ends links.
+
+    * From any thread: `send`
+    * On the loop's thread only: `open`, `take`, `retire`, `end`
+
+    Args:
+        loop: Watches their sockets.
+        framer: Makes their frames.
+        received: Called on the loop's thread with a message; its sender is a `Caller`.
+        failed: Called on any thread with an error.
+        ended: Called on the loop's thread with a link that is closed now. If it was not `retired`, nobody meant to close it.
+        drained: Called on the loop's thread when everything has left that had to wait for a slow link.
+        receive_timeout: Seconds for a frame to arrive, from its first byte that came to its last.
+        send_timeout: Seconds for what is written to leave.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        framer: Framer,
+        received: Callable[[Message], None],
+        failed: Callable[[Exception], None],
+        ended: Callable[[Link], None],
+        drained: Callable[[], None],
+        *,
+        receive_timeout: float,
+        send_timeout: float,
+    ) -> None:
+        self._loop = loop
+        self._framer = framer
+        self._received = received
+        self._failed = failed
+        self._ended = ended
+        self._drained = drained
+        self._receive_timeout = receive_timeout
+        self._send_timeout = send_timeout
+        self.open_links: set[Link] = set()  # changed on the loop's thread only
+
+    def send(self, link: Link, message: Message) -> bool:
+        """Write a message on the calling thread, as far as the socket takes it; return False if the link cannot carry it.
+
+        Raises:
+            TypeError, ValueError: A peer's transport is something that JSON has no form for.
+        """
+        if link.closed or link.retired:
+            return False
+        if link.dialled and message.digest is not None and message.digest.kind is Kind.ROUND:
+            if link.unanswered >= _MAX_UNANSWERED:
+                self._loop.call(partial(self._give_up, link))
+                return False
+            link.unanswered += 1
+        link.used = monotonic()
+        return self._write(link, self._framer.frames(message, link.named))
+
+    def _write(self, link: Link, data: bytes) -> bool:
+        try:
+            left = link.write(data)
+        except OSError:
+            return False  # the loop finds out by itself, and ends it
+        if left is None:
+            reason = f"peer {_name(link)} at {link.source} takes messages slower than they come: one dropped"
+            self._failed(SendError(reason, link.peer))
+        elif left:
+            self._loop.call(partial(self._watch_writing, link))
+        return True
+
+    # On the loop's thread
+
+    def open(self, link: Link, data: bytes) -> None:
+        """Take up a link, and what came on it after the `HELLO`.
+
+        Raises:
+            OSError: The system watches no more sockets.
+        """
+        self.open_links.add(link)
+        self._loop.watch(link.socket, READ, partial(self._read, link))
+        if data:
+            self.take(link, data)
+
+    def _watch_writing(self, link: Link) -> None:
+        if link.closed or not link.waiting:
+            return
+        self._loop.watch(link.socket, READ | WRITE, partial(self._read_and_write, link))
+        if link.stuck is None:
+            link.stuck = self._loop.after(self._send_timeout, partial(self._be_stuck, link))
+            link.stuck.start()
+
+    def _read_and_write(self, link: Link) -> None:
+        try:
+            done = link.write_rest()
+        except OSError:
+            self.end(link)
+            return
+        if done:
+            link.stuck.cancel()
+            link.stuck = None
+            self._loop.watch(link.socket, READ, partial(self._read, link))
+            if link.retired:
+                self._finish(link)
+            self._drained()
+        self._read(link)
+
+    def _read(self, link: Link) -> None:
+        for _ in range(_READS_PER_TURN):
+            if link.closed:
+                return
+            try:
+                data = link.socket.recv(_CHUNK)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                if len(link.splitter) and not link.retired:
+                    self._failed(MessageError("cut off", link.source))
+                self.end(link)
+                return
+            self.take(link, data)
+            if len(data) < _CHUNK:
+                return
+
+    def take(self, link: Link, data: bytes) -> None:
+        """Take what came on a link."""
+        link.unanswered = 0
+        link.used = monotonic()
+        try:
+            for frame in link.splitter.frames(data):
+                if frame == CLOSING:
+                    self.retire(link)
+                elif frame != EMPTY:
+                    self._take_message(link, frame)
+                if link.closed:
+                    return
+        except MessageError as error:
+            self._failed(error)
+            self.end(link)
+            return
+        if len(link.splitter):
+            if link.late is None:
+                link.late = self._loop.after(self._receive_timeout, partial(self._be_late, link))
+                link.late.start()
+        elif link.late is not None:
+            link.late.cancel()
+            link.late = None
+
+    def _take_message(self, link: Link, data: bytes) -> None:
+        try:
+            message = decode(data, link.source, is_address, link.peer)
+        except MessageError as error:
+            self._failed(error)
+            return
+        if message.sender is not link.peer:
+            known = link.peer if message.sender == link.peer else None
+            message = message._replace(sender=known or Caller.on(link, message.sender))
+        written, digest = link.written, message.digest
+        try:
+            self._received(message)
+        except Exception as error:
+            self._failed(error)
+        if digest is not None and digest.kind is Kind.ROUND and not link.dialled and link.written == written:
+            self._write(link, EMPTY)
+
+    def _be_late(self, link: Link) -> None:
+        self._failed(MessageError(f"incomplete after {self._receive_timeout:g} s", link.source))
+        self.end(link)
+
+    def _be_stuck(self, link: Link) -> None:
+        reason = f"can't send to peer {_name(link)} at {link.source}: not read within {self._send_timeout:g} s"
+        self._failed(SendError(reason, link.peer))
+        self._give_up(link)
+
+    def _give_up(self, link: Link) -> None:
+        """Close a link whose other end seems to have vanished. That is no end that the kernel has told."""
+        if not link.closed:
+            link.retired = True
+            self.end(link)
+
+    def retire(self, link: Link) -> None:
+        """Close a link on purpose, now or when the other side has finished, and say so."""
+        if link.closed:
+            return
+        if link.retired:  # both sides have said so now
+            self.end(link)
+            return
+        link.retired = True
+        self._write(link, CLOSING)
+        if not link.closed and not link.waiting:
+            self._finish(link)
+        waiting = self._loop.after(_FAREWELL, partial(self.end, link))
+        waiting.start()
+
+    def _finish(self, link: Link) -> None:
+        if link.dialled:  # the other side reads what is left, and closes
+            with suppress(OSError):
+                link.socket.shutdown(socket.SHUT_WR)
+
+    def end(self, link: Link) -> None:
+        """Close a link at once. Safe to call again."""
+        if link.closed:
+            return
+        self._loop.unwatch(link.socket)
+        link.close()
+        self.open_links.discard(link)
+        self._ended(link)
+
+    def close(self) -> None:
+        """Say on each link that it is closed on purpose, and close it. The loop has ended, or this is its thread."""
+        for link in [*self.open_links]:
+            with suppress(OSError):
+                link.write(CLOSING)
+            link.close()
+        self.open_links.clear()
+
+
+def _name(link: Link) -> str:
+    return repr(link.peer.id) if isinstance(link.peer, RemotePeer) else "unknown"

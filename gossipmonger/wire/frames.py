@@ -1,0 +1,186 @@
+"""Frames: how messages follow each other on a link, a connection that two of our nodes keep.
+
+A link begins with one line from either side, its `HELLO`, first from the side that dialled:
+
+    {"hello": {"version": 1}, "sender": {"id": "a", "transport": {"host": "10.0.0.1", "port": 9742}}}
+
+It names the two ends, so what follows leaves the sender out. A Node.js node ignores it, since it has neither deltas nor a
+digest, but loses whatever comes after the first line of a connection; so nothing follows until the other side's has come.
+
+After that, frames follow each other in both directions. The first byte tells what a frame is:
+
+| first byte | the frame |
+|---|---|
+| `{` | a message, up to the end of its line |
+| 1 | a deflated message: four bytes of length, most significant first, then so many bytes |
+| 2 | the link is about to be closed on purpose; its end says nothing about the sender |
+| 3 | nothing to say: the answer to a round that needs none, a sign of life |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from gossipmonger.errors import MessageError
+from gossipmonger.state.message import Message, RemotePeer
+from gossipmonger.wire.compression import deflate, inflate
+from gossipmonger.wire.encoder import encode, sender_text, split
+from gossipmonger.wire.json_decoder import JsonDecoder
+from gossipmonger.wire.schema import refusal
+
+__all__ = ["CLOSING", "EMPTY", "Framer", "Hello", "Splitter", "begins_link", "hello", "read_hello"]
+
+#: The frames that are a byte and nothing else.
+CLOSING, EMPTY = b"\2", b"\3"
+
+_MESSAGE, _DEFLATED = ord("{"), 1
+
+#: Bytes of a deflated frame in front of what is deflated.
+_PREFIX = 5
+
+#: How a `HELLO` begins. We write it in this way, and in no other.
+_HELLO = b'{"hello":'
+
+_decoder = JsonDecoder()
+
+
+class Hello(NamedTuple):
+    """What the two ends of a link tell each other first.
+
+    Attributes:
+        sender: Who is there; None for a transport that has not been told.
+        version: The version of the frames that it reads.
+    """
+
+    sender: RemotePeer | None
+    version: int = 1
+
+
+def hello(sender: RemotePeer | None) -> bytes:
+    """Return the line that a link begins with.
+
+    Raises:
+        TypeError, ValueError: The sender's transport is something that JSON has no form for.
+    """
+    named = "" if sender is None else f",{sender_text(sender)}"
+    return b'%b{"version":1}%b}\r\n' % (_HELLO, named.encode())
+
+
+def begins_link(data: bytes | bytearray) -> bool | None:
+    """Whether what has come on a connection is a `HELLO`; None if that cannot be told yet."""
+    if not _HELLO.startswith(data[: len(_HELLO)]):
+        return False
+    return True if b"\n" in data else None
+
+
+def read_hello(line: bytes | bytearray, source: object) -> Hello:
+    """Return what a `HELLO` says.
+
+    Raises:
+        MessageError: It is malformed.
+    """
+    said = _decoder.parse(line, source)
+    told: Any = said.get("hello")
+    version = told.get("version") if type(told) is dict else None
+    if type(version) is not int or version < 1:
+        raise refusal("hello", "an object with a version of at least 1", told, source)
+    return Hello(_decoder.sender_of(said, source) if "sender" in said else None, version)
+
+
+class Framer:
+    """Makes frames of messages. A rumour or a round goes to several peers in a row, and is encoded and deflated once.
+
+    May be used from several threads at once.
+
+    Args:
+        limit: Bytes that a message may have before it is deflated. The deltas of a longer one go in several frames.
+        above: Bytes above which a message is deflated, None for never.
+    """
+
+    def __init__(self, limit: int, above: int | None) -> None:
+        self._limit = limit
+        self._above = above
+        self._last: tuple[Message, bool, bytes] | None = None  # always replaced as a whole, so it needs no lock
+
+    def frames(self, message: Message, sender: RemotePeer | None) -> bytes:
+        """Return the frames that carry a message over a link that has named this sender.
+
+        Raises:
+            TypeError, ValueError: A peer's transport is something that JSON has no form for.
+        """
+        anonymous, last = message.sender == sender, self._last
+        if last is not None and last[0] is message and last[1] == anonymous:
+            return last[2]
+        data = encode(message, anonymous)
+        if len(data) <= self._limit:
+            frames = self._frame(data)
+        else:
+            parts = split(message, self._limit, lambda part: encode(part, anonymous))
+            frames = b"".join([self._frame(part) for part in parts])
+        self._last = message, anonymous, frames
+        return frames
+
+    def _frame(self, data: bytes) -> bytes:
+        if self._above is None or len(data) <= self._above:
+            return data
+        deflated = deflate(data)
+        return b"\1%b%b" % (len(deflated).to_bytes(4, "big"), deflated) if len(deflated) + _PREFIX < len(data) else data
+
+
+class Splitter:
+    """Takes the bytes that come on a link and yields the frames in them.
+
+    Args:
+        limit: Bytes that a message may have, deflated or not.
+        source: Where they come from, for errors.
+
+    Attributes:
+        source: As above.
+    """
+
+    def __init__(self, limit: int, source: object) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._searched = 0  # bytes at the front of the buffer in which there is no end of a line
+        self.source = source
+
+    def __len__(self) -> int:
+        """Bytes of a frame that is not complete yet."""
+        return len(self._buffer)
+
+    def frames(self, data: bytes) -> Iterator[bytes]:
+        """Yield the frames that are complete now: a message as its line, or `CLOSING`, or `EMPTY`.
+
+        Raises:
+            MessageError: What comes is no frame, or longer than the limit. Nothing that follows can be read.
+        """
+        buffer = self._buffer
+        if not buffer and data[0] == _MESSAGE and data.find(b"\n") == len(data) - 1 and len(data) <= self._limit + 2:
+            yield data  # as most
+            return
+        buffer += data
+        while buffer:
+            first = buffer[0]
+            if first == _MESSAGE:
+                end = buffer.find(b"\n", self._searched) + 1
+                self._searched = 0 if end else len(buffer)
+                if (end or len(buffer)) > self._limit + 2:
+                    raise MessageError(f"more than {self._limit} bytes", self.source)
+                if not end:
+                    return
+                frame = bytes(buffer[:end])
+            elif first == _DEFLATED:
+                length = int.from_bytes(buffer[1:_PREFIX], "big")
+                if len(buffer) >= _PREFIX and length > self._limit:
+                    raise MessageError(f"more than {self._limit} bytes", self.source)
+                end = _PREFIX + length
+                if len(buffer) < _PREFIX or len(buffer) < end:
+                    return
+                frame = inflate(bytes(buffer[_PREFIX:end]), self._limit, self.source)
+            elif first in (CLOSING[0], EMPTY[0]):
+                end, frame = 1, bytes((first,))
+            else:
+                raise MessageError(f"a frame begins with {bytes((first,))!r}", self.source)
+            del buffer[:end]
+            yield frame
