@@ -76,7 +76,7 @@ $(VENV)/.stamp-bench: setup.cfg setup.py | $(VENV)/.stamp-dev
 paper: $(VENV)/.stamp-bench ## The paper's two experiments on this protocol; writes docs/experiments
 	$(BIN)/python -m benchmarks.paper
 
-bench: $(VENV)/.stamp-bench $(NODE)/.stamp-npm ## Side by side with what else there is; writes docs/benchmarks; BENCH_ARGS="[--quick] [NAME ...]"
+bench: $(VENV)/.stamp-bench $(NODE)/.stamp-npm ## Side by side with what else there is; writes docs/benchmarks.md; BENCH_ARGS="[--quick] [NAME ...]"
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: install ## Check style, and that rooms import only what they may

@@ -1,10 +1,9 @@
 """Runs a cluster of node programs, each a process of its own, and tells when what was awaited is on which node.
 
 It knows nothing of any peer: what it says to programs and hears from them is described in `benchmarks.peers`. Each cluster has
-a network namespace of its own where that is allowed, so that what its loopback interface counts is that cluster's alone.
+a network of its own where that is allowed (`benchmarks.network`), so that what is counted there is that cluster's alone.
 
-Nothing of it outlives a run. Programs end with their stdin, and a namespace with the last process in it, so even a run that is
-killed leaves none.
+Nothing of it outlives a run: programs end with their stdin, so even a run that is killed leaves none.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ import json
 import os
 import select
 import signal
-import socket
-import statistics
 import subprocess
 import tempfile
 import time
@@ -22,18 +19,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, TypeVar
 
-from benchmarks.peers import Variant
+from benchmarks.network import Hosts, Loopback, Network, NetworkError
+from benchmarks.peers import Program, Variant
 
 __all__ = ["Cluster", "ClusterError", "Usage", "side_by_side"]
-
-#: The first port where the network is the cluster's own.
-FIRST_PORT = 20_000
-
 
 T = TypeVar("T")
 
@@ -50,58 +43,6 @@ class Usage(NamedTuple):
     cpu: float  # milliseconds
 
 
-class Network:
-    """A network namespace with a loopback interface alone, or, where that can't be, the machine's own loopback.
-
-    Attributes:
-        reason: Why it is none of its own; empty if it is.
-        prefix: What to put before a command so that it runs there.
-    """
-
-    def __init__(self) -> None:
-        self.reason, self.prefix = "", []
-        self._holder: subprocess.Popen[str] | None = None
-        try:
-            self._holder = subprocess.Popen(
-                ["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec cat"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            self.reason = f"no network of its own: {error.strerror}: unshare"
-            return
-        assert self._holder.stdout is not None
-        said = self._holder.stdout.readline().strip()
-        if said != "up":
-            self.close()
-            self.reason = f"no network of its own: {said or 'no namespaces here'}"
-            return
-        self.prefix = ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "--"]
-
-    def ports(self, count: int) -> list[int]:
-        """Return `count` ports, each of which and the one above it is free."""
-        if self.prefix:
-            return [FIRST_PORT + 2 * number for number in range(count)]
-        free = (port for port in range(FIRST_PORT, 65_535, 2) if _is_free(port) and _is_free(port + 1))
-        return list(islice(free, count))
-
-    def counters(self) -> tuple[int, int] | None:
-        """Return the bytes and packets that were sent, headers of IP and TCP or UDP included; None if nobody counts them."""
-        if not self.prefix or self._holder is None:
-            return None
-        numbers = _proc(self._holder.pid, "net/dev").partition(" lo:")[2].split()
-        return int(numbers[8]), int(numbers[9])
-
-    def close(self) -> None:
-        """End what holds it; idempotent."""
-        if self._holder is not None:
-            for stream in (self._holder.stdin, self._holder.stdout):
-                if stream is not None:
-                    stream.close()
-            self._holder.kill()
-            self._holder.wait()
-            self._holder = None
-
-
 def _proc(pid: int, name: str) -> str:
     try:
         return Path(f"/proc/{pid}/{name}").read_text()
@@ -109,28 +50,19 @@ def _proc(pid: int, name: str) -> str:
         raise ClusterError(f"can't be measured here: {error.strerror}: /proc/{pid}/{name}") from None
 
 
-def _is_free(port: int) -> bool:
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(type=kind) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                return False
-    return True
-
-
 class Node:
     """One of the programs."""
 
-    def __init__(self, id: str, process: subprocess.Popen[bytes]) -> None:
-        self.id = id
+    def __init__(self, id: str, number: int, process: subprocess.Popen[bytes]) -> None:
+        self.id, self.number = id, number
         self.process = process
         assert process.stdin is not None
         assert process.stdout is not None
         self.stdin: IO[bytes] = process.stdin
         self.stdout: IO[bytes] = process.stdout
         self.pid = 0  # of what is measured; 0 until it is ready
-        self.killed = False
+        self.began = 0.0  # when it started to listen
+        self.gone = False  # killed, or cut off from the others
         self.known: set[str] = set()  # whom it sees alive
         self.rest = b""
 
@@ -138,13 +70,17 @@ class Node:
 class Cluster:
     """A cluster of `size` nodes, n0 being everyone's seed; a context manager, which returns once all know all.
 
+    Args:
+        variant: What nodes.
+        size: How many; 0 for none, all of which are then started with `launch`.
+        hosts: Whether each has a host of its own, which can be lost.
+
     Raises:
-        ClusterError: A node ended, or they did not find each other in time.
+        ClusterError: A node ended, or they did not find each other in time, or there are no such hosts here.
     """
 
-    def __init__(self, variant: Variant, size: int) -> None:
+    def __init__(self, variant: Variant, size: int, hosts: bool = False) -> None:
         self.variant, self.size = variant, size
-        self.network = Network()
         self.nodes: list[Node] = []
         self.started = 0.0  # seconds from the first process to all knowing all
         #: (owner, key, value) -> observer -> when it had it; and the same of (owner, name of a fill).
@@ -152,16 +88,23 @@ class Cluster:
         #: The dead -> observer -> when it first said so.
         self.deaths: dict[str, dict[str, float]] = defaultdict(dict)
         self.false_deaths = 0
-        self._done: dict[tuple[str, str], float] = {}  # (node, key or name) -> when it was set
+        #: (node, key or name of a fill) -> when it was set, each time.
+        self.done: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.states: dict[str, dict[str, Any]] = {}  # node -> what it said of its state last
+        self._told: dict[tuple[str, str], int] = defaultdict(int)  # how often it was told to set that
         self._poll = select.poll()
         self._by_descriptor: dict[int, Node] = {}
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `close`
         self._closed = False
+        try:
+            self.network: Network = Hosts(size) if hosts else Loopback()
+        except NetworkError as error:
+            raise ClusterError(str(error)) from None
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `close`
 
     @property
     def alive(self) -> list[Node]:
-        """Those that were not killed."""
-        return [node for node in self.nodes if not node.killed]
+        """Those that were neither killed nor lost."""
+        return [node for node in self.nodes if not node.gone]
 
     # Life
 
@@ -175,27 +118,34 @@ class Cluster:
 
     def _start(self) -> None:
         began = time.monotonic()
-        program = self.variant.build()
-        ports = self.network.ports(self.size)
-        seed = {"id": "n0", "port": ports[0]}
-        for number, port in enumerate(ports):
-            config = {
-                "id": f"n{number}", "port": port, "seeds": [seed] if number else [], "options": self.variant.options,
-                **self.variant.more,
-            }  # fmt: skip
-            process = subprocess.Popen(
-                [*self.network.prefix, *program.command, json.dumps(config)], env={**os.environ, **program.environment},
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0, start_new_session=True,
-            )  # fmt: skip
-            node = Node(config["id"], process)
-            self.nodes.append(node)
-            self._by_descriptor[node.stdout.fileno()] = node
-            self._poll.register(node.stdout, select.POLLIN)
+        for _ in range(self.size):
+            self.launch()
         limit = 30 + 2 * self.size
         self.wait(lambda: all(node.pid for node in self.nodes), limit, "all nodes listen")
         others = {node.id for node in self.nodes}
-        self.wait(lambda: all(node.known == others - {node.id} for node in self.nodes), limit, "all nodes know all")
+        self.wait(lambda: all(node.known >= others - {node.id} for node in self.nodes), limit, "all nodes know all")
         self.started = time.monotonic() - began
+
+    def config(self, number: int) -> dict[str, Any]:
+        """Return who and where a node is."""
+        host, port = self.network.address(number)
+        return {"id": f"n{number}", "host": host, "port": port}
+
+    def launch(self, number: int | None = None, program: Program | None = None, **more: Any) -> Node:
+        """Start a node, or another program with a configuration like one's."""
+        program = program or self.variant.build()
+        number = len(self.nodes) if number is None else number
+        seeds = [self.config(0)] if number else []
+        config = {**self.config(number), "seeds": seeds, "options": self.variant.options, **self.variant.more, **more}
+        process = subprocess.Popen(
+            [*self.network.prefix(number), *program.command, json.dumps(config)], env={**os.environ, **program.environment},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0, start_new_session=True,
+        )  # fmt: skip
+        node = Node(config["id"], number, process)
+        self.nodes.append(node)
+        self._by_descriptor[node.stdout.fileno()] = node
+        self._poll.register(node.stdout, select.POLLIN)
+        return node
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
@@ -224,15 +174,24 @@ class Cluster:
 
     def kill(self, node: Node) -> float:
         """Kill it as `kill -9` does; return when that was."""
-        node.killed = True
+        node.gone = True
         at = time.time()
         os.kill(node.pid, signal.SIGKILL)
+        return at
+
+    def lose(self, node: Node) -> float:
+        """Drop all packets to and from its host; return when that was."""
+        node.gone = True
+        at = time.time()
+        self.network.lose(node.number)
         return at
 
     # Talk
 
     def tell(self, node: Node, **command: Any) -> None:
         """Send it a command."""
+        if command["do"] in ("set", "fill"):
+            self._told[node.id, command.get("key") or command["name"]] += 1
         node.stdin.write(json.dumps(command).encode() + b"\n")
 
     def wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
@@ -263,7 +222,7 @@ class Cluster:
         data = os.read(node.stdout.fileno(), 1 << 18)
         if not data:
             self._poll.unregister(node.stdout)
-            if not node.killed:
+            if not node.gone:
                 self._stderr.seek(0)
                 last = self._stderr.read()[-300:].decode(errors="replace").strip()
                 raise ClusterError(f"{node.id} of {self.variant.name} ended: {last or 'it said nothing'}")
@@ -275,7 +234,7 @@ class Cluster:
     def _heard(self, node: Node, said: dict[str, Any]) -> None:
         event, at = said["event"], said["at"]
         if event == "ready":
-            node.pid = said["pid"]
+            node.pid, node.began = said["pid"], at
         elif event == "peer":
             node.known.add(said["id"])
         elif event == "update":
@@ -283,10 +242,12 @@ class Cluster:
         elif event == "has":
             self.updates[said["id"], said["name"]].setdefault(node.id, at)
         elif event in ("set", "filled"):
-            self._done[node.id, said.get("key") or said["name"]] = at
-        elif event == "dead":
+            self.done[node.id, said.get("key") or said["name"]].append(at)
+        elif event == "state":
+            self.states[node.id] = said
+        elif event == "dead" and not node.gone:  # who is cut off takes all others for dead
             node.known.discard(said["id"])
-            if any(other.killed for other in self.nodes if other.id == said["id"]):
+            if any(other.gone for other in self.nodes if other.id == said["id"]):
                 self.deaths[said["id"]].setdefault(node.id, at)
             else:
                 self.false_deaths += 1
@@ -304,18 +265,32 @@ class Cluster:
         return self._everywhere(owner, name, (owner.id, name), limit)
 
     def _everywhere(self, owner: Node, what: str, news: tuple[str, ...], limit: float) -> float:
-        have = self.updates[news]
+        have, done = self.updates[news], self.done[owner.id, what]
         others = {node.id for node in self.alive if node is not owner}
-        self.wait(lambda: len(have) >= len(others) and (owner.id, what) in self._done, limit, f"{what} is everywhere")
-        return max(have.values()) - self._done[owner.id, what]
+        told = self._told[owner.id, what]
+        self.wait(lambda: len(have) >= len(others) and len(done) >= told, limit, f"{what} is everywhere")
+        return max(have.values()) - done[-1]
 
-    def death(self, victim: Node, limit: float) -> list[float]:
-        """Kill a node; return the seconds until each of the others that knew it alive has seen it, in order."""
-        others = {node.id for node in self.alive if victim.id in node.known}
-        at = self.kill(victim)
+    def join(self, owner: Node, name: str, limit: float) -> float:
+        """Start a further node; return the seconds from when it listens until it has all keys of a fill."""
+        node, have = self.launch(), self.updates[owner.id, name]
+        self.wait(lambda: node.id in have, limit, f"{name} is at {node.id}")
+        return have[node.id] - node.began
+
+    def death(self, end: Callable[[Node], float], victim: Node, limit: float) -> float:
+        """Kill or lose a node; return the seconds until the last of the others that knew it alive has seen it."""
+        others = {node.id for node in self.alive if node is not victim and victim.id in node.known}
+        at = end(victim)
         seen = self.deaths[victim.id]
         self.wait(lambda: len(seen) >= len(others), limit, f"the death of {victim.id} is seen by all ({len(others)})")
-        return sorted(when - at for when in seen.values())
+        return max(seen.values()) - at
+
+    def state(self, node: Node) -> dict[str, Any]:
+        """Return what a node says of its state."""
+        self.states.pop(node.id, None)
+        self.tell(node, do="state")
+        self.wait(lambda: node.id in self.states, 10, f"{node.id} says its state")
+        return self.states[node.id]
 
     def usage(self, seconds: float) -> Usage:
         """Hear the nodes for so long; return what they used in that time."""
@@ -340,10 +315,10 @@ class Cluster:
             ticks += sum(int(field) for field in user_and_system)
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def rss(self) -> float:
-        """Return the RSS of the median node, in megabytes (10**6 bytes)."""
+    def rss(self) -> list[float]:
+        """Return the RSS of each node, in megabytes (10**6 bytes)."""
         pages = [int(_proc(node.pid, "statm").split()[1]) for node in self.alive]
-        return statistics.median(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return [count * os.sysconf("SC_PAGE_SIZE") / 1e6 for count in pages]
 
 
 class SideBySide:
@@ -362,23 +337,17 @@ class SideBySide:
                 results[cluster.variant.name] = future.result()
             except ClusterError as error:
                 self.failed[cluster.variant.name] = str(error)
-                print(f"{cluster.variant.name}: {error}", flush=True)
-        self.clusters = [cluster for cluster in self.clusters if cluster.variant.name not in self.failed]
         return results
 
 
 @contextmanager
-def side_by_side(variants: list[Variant], size: int) -> Iterator[SideBySide]:
+def side_by_side(variants: list[Variant], size: int, hosts: bool = False) -> Iterator[SideBySide]:
     """Start a cluster of each, one after the other, and keep all of them running."""
     with ThreadPoolExecutor(max(1, len(variants))) as pool, ExitStack() as stack:  # the clusters are closed before the pool
         together = SideBySide(pool)
         for variant in variants:
             try:
-                cluster = stack.enter_context(Cluster(variant, size))
+                together.clusters.append(stack.enter_context(Cluster(variant, size, hosts)))
             except ClusterError as error:
                 together.failed[variant.name] = str(error)
-                print(f"{variant.name}: {error}", flush=True)
-                continue
-            together.clusters.append(cluster)
-            print(f"{variant.name}: {size} nodes know each other after {cluster.started:.1f} s", flush=True)
         yield together

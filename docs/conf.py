@@ -13,7 +13,7 @@ copyright = "2026, the gossipmonger authors"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.doctest"]
-exclude_patterns = ["_build", "benchmarks/*.md"]  # the latter are parts of the page on benchmarks
+exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"gossipmonger {release}"
 

@@ -1,65 +1,124 @@
-"""How the results of benchmarks become pages. What they measure is measured, not tested."""
+"""How what benchmarks measured becomes figures, and figures a page. What they measure is measured, not tested."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.report import Section, p95, spread, times, write
+from benchmarks.__main__ import DOCS, SECTIONS, main
+from benchmarks.network import Loopback
+from benchmarks.page import keep, page
+from benchmarks.report import Section, figure, percentile, spread, times
+from benchmarks.rows import ROWS, VARIANTS, lags, merged
 
-SECTION = Section(
-    name="speed",
-    title="How fast",
-    text="\nOf two.\n",
-    header=["", "s"],
-    rows=[["ours", "1.0"], ["a|b", "2.0"]],
-    raw={"ours": [1.0]},
-)
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """Return the cells of a page's first table, by their label."""
+    lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("| ")]
+    return {cells[1]: cells[2:-1] for cells in lines}
+
+
+def result(**samples: list[float]) -> dict[str, Any]:
+    return {"samples": samples, "false": 1, "network": ""}
 
 
 def test_a_section_is_a_heading_a_text_and_a_table() -> None:
-    assert SECTION.markdown().startswith(
-        "## How fast\n\nOf two.\n\n|  | s |\n| --- | --- |\n| ours | 1.0 |\n| a\\|b | 2.0 |\n\n*",
-    )
+    section = Section("How fast", "\nOf two.\n", ["", "s"], [["ours", "1.0"], ["a|b", "2.0"]])
+    assert section.markdown() == "## How fast\n\nOf two.\n\n|  | s |\n| --- | --- |\n| ours | 1.0 |\n| a\\|b | 2.0 |\n"
 
 
 def test_a_row_with_a_cell_too_few_is_refused() -> None:
     with pytest.raises(ValueError, match=r"rows: .*1 cells for 2 columns"):
-        Section("speed", "How fast", "", ["", "s"], [["ours"]], None)
+        Section("How fast", "", ["", "s"], [["ours"]]).markdown()
 
 
-def test_a_section_is_written_beside_those_of_others(tmp_path: Path) -> None:
-    (tmp_path / "other.md").write_text("kept")
-    write(SECTION, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"other.md", "speed.md", "speed.json"}
-    assert (tmp_path / "other.md").read_text() == "kept"
-    assert (tmp_path / "speed.md").read_text() == SECTION.markdown()
-    assert json.loads((tmp_path / "speed.json").read_text())["figures"] == {"ours": [1.0]}
+def test_a_percentile_is_a_sample_that_so_many_are_not_above() -> None:
+    assert percentile(range(1, 101), 95) == 95
+    assert percentile(range(1, 21), 95) == 19
+    assert percentile([7.0], 99) == 7
 
 
-def test_the_95th_percentile_is_a_sample_that_95_of_100_are_not_above() -> None:
-    assert p95(range(1, 101)) == 95
-    assert p95(range(1, 21)) == 19
-    assert p95([7.0]) == 7
-
-
-def test_spread_says_the_median_the_range_and_the_number() -> None:
-    assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0-3.0, n=3)"
-    assert spread([1234.0], 0) == "1,234 (one)"
-    assert spread([]) == ""
-
-
-def test_the_page_has_every_section_that_was_written() -> None:
-    pages = Path(__file__).parent.parent / "docs"
-    page = (pages / "benchmarks.md").read_text()
-    sections = [f"{{include}} benchmarks/{path.name}" for path in (pages / "benchmarks").glob("*.md")]
-    assert sections
-    assert [section for section in sections if section not in page] == []
+def test_spread_says_the_median_and_the_range() -> None:
+    assert spread([3.0, 1.0, 2.0]) == "2 (1-3)"
+    assert spread([1234.0]) == "1,234"
+    assert [figure(value) for value in (0.01234, 1.234, 12.34, 123.4)] == ["0.0123", "1.23", "12.3", "123"]
 
 
 def test_times_compares_turn_by_turn() -> None:
     assert times([1.0, 6.0, 2.0], [2.0, 2.0, 2.0]) == "**1.00** (0.50-3.00)"
     with pytest.raises(ValueError, match="longer"):
         times([1.0], [1.0, 2.0])
+
+
+def test_a_later_value_makes_an_earlier_one_needless() -> None:
+    sets = [10.0, 11.0, 12.0]
+    seen = [{"a": 10.5, "b": 10.25}, {"b": 11.5}, {"a": 12.5, "b": 12.25}]
+    assert lags(sets, seen, ["a", "b"], since=0) == [0.5, 1.5, 0.5, 0.25, 0.5, 0.25]
+    assert lags(sets, seen, ["a"], since=2) == [0.5]
+
+
+def test_who_never_has_a_value_lags_for_ever() -> None:
+    assert lags([10.0, 11.0], [{"a": 10.5}, {}], ["a", "b"], since=0) == [math.inf, 0.5, math.inf, math.inf]
+
+
+def test_results_of_several_clusters_are_one() -> None:
+    both = merged(merged(None, result(ms=[1.0])), result(ms=[2.0]))
+    assert both == {"samples": {"ms": [1.0, 2.0]}, "false": 2, "network": ""}
+    assert merged(both, {"missing": "too late", "false": 0}) == {"missing": "too late", "false": 2}
+
+
+def test_the_page_has_figures_reasons_and_gaps(tmp_path: Path) -> None:
+    keep(tmp_path, "quiet", {"ours": result(ms=[3.0, 1.0, 2.0]), "serf": {"absent": "serf is not installed"}})
+    keep(tmp_path, "two", {"ours": result(seconds=[0.25]), "kinship": {"missing": "no keys"}})
+    text = page(tmp_path, SECTIONS)
+    rows = rows_of(text)
+    column = [variant.name for variant in VARIANTS].index
+    assert rows["a quiet update at all of 25, ms"][1:][column("ours")] == "2 (1-3)"
+    assert rows["95 of 100 quiet updates at all of 25 within, ms"][1:][column("ours")] == "3"
+    assert rows["a quiet update at all of 100, ms"][1:][column("ours")] == ""
+    assert rows["10,000 keys between two nodes, s"][1:][column("ours")] == "0.25"
+    assert rows["10,000 keys between two nodes, s"][1:][column("kinship")] == "no keys"
+    assert rows["false deaths in all of it"][1:][column("ours")] == "2"
+    assert "Without *serf*: serf is not installed." in text
+    assert len(rows) > sum(len(row.lines) for row in ROWS.values())
+
+
+def test_what_was_not_counted_or_never_came_says_so(tmp_path: Path) -> None:
+    load = {"samples": {"cpu": [2.0], "bytes": [], "within 99": []}, "false": 0, "network": ""}
+    keep(tmp_path, "load", {"ours": {**load, "network": "no network of its own"}, "kinship": load})
+    cells = rows_of(page(tmp_path, SECTIONS))
+    column = [variant.name for variant in VARIANTS].index
+    bytes = cells["25 nodes, 1 update a second and node: bytes per node and second"][1:]
+    assert bytes[column("ours")] == "no network of its own"
+    assert cells["99 of 100 receivers have it within, ms"][1:][column("kinship")] == "never"
+
+
+def test_figures_are_kept_beside_those_of_others(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("kept")
+    keep(tmp_path, "two", {"ours": result(seconds=[0.25])})
+    assert (tmp_path / "other.json").read_text() == "kept"
+    assert json.loads((tmp_path / "two.json").read_text())["figures"]["ours"]["samples"] == {"seconds": [0.25]}
+
+
+def test_the_page_is_what_the_figures_make_it() -> None:
+    assert (DOCS / "benchmarks.md").read_text() == page(DOCS / "benchmarks", SECTIONS)
+
+
+def test_a_name_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["speed"])
+    assert "there is no benchmark 'speed'" in capsys.readouterr().err
+
+
+def test_nodes_have_ports_of_their_own_with_a_free_one_above() -> None:
+    network = Loopback()
+    try:
+        ports = [network.address(number)[1] for number in (0, 3, 1)]
+    finally:
+        network.close()
+    assert len({port // 2 for port in ports}) == 3
+    assert network.address(3)[1] == ports[1]

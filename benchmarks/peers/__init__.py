@@ -1,7 +1,8 @@
 """Nodes of this library and of what a user would pick instead, each a program that is driven in the same way.
 
-A program is started with one argument, a JSON object: `id`, `port` (on 127.0.0.1; the one above it is free too), `seeds`
-(a list of `{"id", "port"}`), `options` (the peer's own). It reads commands, one JSON object a line, and ends with stdin:
+A program is started with one argument, a JSON object: `id`, `host` (an address), `port` (the one above it is free too), `seeds`
+(a list of `{"id", "host", "port"}`), `options` (the peer's own). It reads commands, one JSON object a line, and ends with
+stdin:
 
 * `{"do": "set", "key", "value"}`: one of its keys; where a peer carries one blob per node, all of that
 * `{"do": "fill", "name", "count"}`: so many keys at once, called `name/count/number`
@@ -10,13 +11,13 @@ A program is started with one argument, a JSON object: `id`, `port` (on 127.0.0.
 
 and writes what happens, one JSON object a line, each with `at` in seconds since the epoch:
 
-* `ready` (`pid` of what is to be measured and killed): it listens
+* `ready` (`pid` of what is to be measured and killed): it listens; `at` is just before it began to
 * `peer` (`id`): it sees another node alive, that it did not know or thought dead
 * `set` (`key`), `filled` (`name`): it did as told; `at` is just before
 * `update` (`id` of the owner, `key`, `value`): it has another's
 * `has` (`id` of the owner, `name`): it has all keys of a fill
 * `dead` (`id`): it thinks so
-* `state` (`keys`: id -> number)
+* `state` (`keys`: id -> number; of ours also `age`, the heartbeats since its life began)
 
 To add a peer: a program here, and a function below that builds it and returns how to start it.
 """
@@ -29,7 +30,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ __all__ = [
     "memberlist",
     "original",
     "ours",
-    "ours_bare",
+    "ours_many",
+    "ours_tls",
     "serf",
 ]
 
@@ -71,8 +72,7 @@ class Variant:
     Args:
         name: What tables call it.
         build: Makes its program, at most once.
-        options: The peer's own.
-        interval: Milliseconds of a round, where that can be set.
+        options: What the peer's own program has to be told; its defaults otherwise.
         keys: Whether it has keys, rather than one blob per node.
         more: What else the program is told.
     """
@@ -80,7 +80,6 @@ class Variant:
     name: str
     build: Callable[[], Program]
     options: Any = field(default_factory=dict)
-    interval: float | None = None
     keys: bool = False
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -145,11 +144,14 @@ def ours() -> Program:
     return _python("ours.py", ROOT)
 
 
-def ours_bare() -> Program:
-    """Return the same, to be told to do without one of them, if it is there at all."""
-    if find_spec("msgspec") is None:
-        raise UnavailableError("msgspec is not installed, so *ours* is without it too")
-    return ours()
+def ours_many() -> Program:
+    """Return this library's with many nodes in one process."""
+    return _python("ours_many.py", ROOT)
+
+
+def ours_tls() -> Program:
+    """Return this library's with TLS."""
+    raise UnavailableError("no transport has TLS yet")
 
 
 @functools.cache

@@ -29,18 +29,19 @@ def watch(name: str, events: Any) -> None:
 
 
 def main(config: dict[str, Any]) -> None:
-    seeds = [f"127.0.0.1:{seed['port']}" for seed in config["seeds"]]
+    seeds = [f"{seed['host']}:{seed['port']}" for seed in config["seeds"]]
     # Nobody else in the comparison encrypts.
     settings = kinship.Config.lan(
-        name=config["id"], bind=f"127.0.0.1:{config['port']}", seeds=seeds, insecure_plaintext=True, **config["options"]
+        name=config["id"], bind=f"{config['host']}:{config['port']}", seeds=seeds, insecure_plaintext=True, **config["options"]
     )
+    began = time.time()
     cluster = Cluster(settings).start()
     events = cluster.events()
     for member in cluster.members():  # those that were there before the events began
         if member.name != config["id"]:
             say("peer", id=member.name)
     threading.Thread(target=watch, args=(config["id"], events), daemon=True).start()
-    say("ready", pid=os.getpid())
+    say("ready", began, pid=os.getpid())
     for command in commands():
         if command["do"] == "set":
             at = time.time()

@@ -8,11 +8,11 @@ const Gossipmonger = require("gossipmonger");
 const config = JSON.parse(process.argv[2]);
 const now = () => (performance.timeOrigin + performance.now()) / 1000;
 const say = (event, more, at) => fs.writeSync(1, JSON.stringify(Object.assign({ at: at || now(), event }, more)) + "\n");
-const address = (port) => ({ host: "127.0.0.1", port });
+const address = ({ host, port }) => ({ host, port });
 
-const seeds = config.seeds.map((seed) => ({ id: seed.id, transport: address(seed.port) }));
+const seeds = config.seeds.map((seed) => ({ id: seed.id, transport: address(seed) }));
 const options = Object.assign({ seeds }, config.options);
-const node = new Gossipmonger({ id: config.id, transport: address(config.port) }, options);
+const node = new Gossipmonger({ id: config.id, transport: address(config) }, options);
 const seen = {};
 for (const name of ["new peer", "peer live"]) node.on(name, (peer) => say("peer", { id: peer.id }));
 node.on("peer dead", (peer) => say("dead", { id: peer.id }));
@@ -53,7 +53,8 @@ readline.createInterface({ input: process.stdin })
     })
     .on("close", () => process.exit());
 
+const began = now();
 node.transport.listen(() => {
     node.gossip();
-    say("ready", { pid: process.pid });
+    say("ready", { pid: process.pid }, began);
 });

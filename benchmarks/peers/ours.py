@@ -1,4 +1,8 @@
-"""A node of this library. See `benchmarks.peers` for what it is told and what it says."""
+"""A node of this library. See `benchmarks.peers` for what it is told and what it says.
+
+`age` makes it as old as that many digests: it continues a life that a storage kept, as after a restart. Heartbeats are told as
+their distance from where a life began, and those of a cluster that has run for a day take more bytes.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +14,32 @@ from typing import Any
 
 from lines import Updates, commands, fill, say
 
-HOST = "127.0.0.1"
+import gossipmonger
 
 
 def main(config: dict[str, Any]) -> None:
-    for name in config.get("without", ()):
-        sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
-    import gossipmonger
-
     options = dict(config["options"])
-    address = {"host": HOST, "port": config["port"]}
+    address = {"host": config["host"], "port": config["port"]}
     if "transport" in config:
         options["transport"] = getattr(gossipmonger, config["transport"])(address)
-    seeds = [{"id": seed["id"], "transport": {"host": HOST, "port": seed["port"]}} for seed in config["seeds"]]
+    if "age" in config:
+        start = int(time.time() * 1e6)
+        former = gossipmonger.Peer(
+            config["id"], transport=address, floor=start, max_version_seen=start, heartbeat=start + config["age"]
+        )
+        options["storage"] = gossipmonger.MemoryStorage()
+        options["storage"].put(former.id, former)
+    seeds = [{"id": seed["id"], "transport": {"host": seed["host"], "port": seed["port"]}} for seed in config["seeds"]]
     node = gossipmonger.Gossipmonger({"id": config["id"], "transport": address}, options, seeds=seeds)
     node.on("new peer", lambda peer: say("peer", id=peer.id))
     node.on("peer live", lambda peer: say("peer", id=peer.id))
     node.on("peer dead", lambda peer: say("dead", id=peer.id))
     node.on("update", Updates())
     node.on("error", lambda error: None)  # those that are not up yet, and those that were killed
+    began = time.time()
     node.transport.listen()
     node.gossip()
-    say("ready", pid=os.getpid())
+    say("ready", began, pid=os.getpid())
     for command in commands():
         if command["do"] == "set":
             at = time.time()
@@ -40,7 +48,9 @@ def main(config: dict[str, Any]) -> None:
         elif command["do"] == "fill":
             fill(command, node.update)
         else:
-            say("state", keys={peer.id: len(peer.data) for peer in node.peers().values()})
+            own = node.local_peer
+            keys = {peer.id: len(peer.data) for peer in node.peers().values()}
+            say("state", keys=keys, age=own.heartbeat - own.floor)
     os._exit(0)  # without a good-bye, which nobody is there to hear
 
 

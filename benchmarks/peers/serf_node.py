@@ -63,26 +63,27 @@ def tell(own: str, event: dict[str, Any]) -> None:
 
 
 def main(config: dict[str, Any]) -> None:
-    join = [f"-retry-join=127.0.0.1:{seed['port']}" for seed in config["seeds"]]
+    join = [f"-retry-join={seed['host']}:{seed['port']}" for seed in config["seeds"]]
     rpc_port = config["port"] + 1
+    began = time.time()
     agent = subprocess.Popen(
-        ["serf", "agent", f"-node={config['id']}", f"-bind=127.0.0.1:{config['port']}", f"-rpc-addr=127.0.0.1:{rpc_port}",
-         "-retry-interval=1s", "-log-level=err", *config["options"], *join],
+        ["serf", "agent", f"-node={config['id']}", f"-bind={config['host']}:{config['port']}",
+         f"-rpc-addr=127.0.0.1:{rpc_port}", "-retry-interval=1s", "-log-level=err", *config["options"], *join],
         stdin=subprocess.DEVNULL, stdout=sys.stderr,
     )  # fmt: skip
     try:
-        serve(config["id"], agent, rpc_port)
+        serve(config["id"], agent, rpc_port, began)
     finally:
         agent.kill()
         agent.wait()
 
 
-def serve(own: str, agent: subprocess.Popen[bytes], port: int) -> None:
+def serve(own: str, agent: subprocess.Popen[bytes], port: int, began: float) -> None:
     rpc = Rpc(port, agent)
     rpc.call("handshake", {"Version": 1})
     rpc.call("stream", {"Type": "*"})
     rpc.call("members")  # those that were there before the stream began
-    say("ready", pid=agent.pid)
+    say("ready", began, pid=agent.pid)
     buffer = b""
     while True:
         readable, _, _ = select.select([rpc.socket.fileno(), 0], [], [])

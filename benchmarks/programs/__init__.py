@@ -24,13 +24,11 @@ __all__ = [
     "PLAIN",
     "Program",
     "bind",
-    "columns",
     "cores",
     "free_ports",
     "kinds",
     "missing",
     "start",
-    "without",
 ]
 
 ORIGINAL = "original"
@@ -62,20 +60,10 @@ def missing() -> dict[str, str]:
     return reasons
 
 
-def without() -> str:
-    """Return a sentence on the kinds that can't be run here."""
-    return " ".join(f"Without {NAMES[kind]}, since {reason}." for kind, reason in missing().items())
-
-
-def columns(kind: str) -> list[str]:
-    """Return the names of the columns that a kind has in a table."""
-    return [NAMES[kind]] if kind == ORIGINAL else [NAMES[kind], "times"]
-
-
 def kinds() -> list[str]:
     """Return the kinds that can be run here."""
-    without = missing()
-    return [kind for kind in (ORIGINAL, PLAIN, FAST) if kind not in without]
+    reasons = missing()
+    return [kind for kind in (ORIGINAL, PLAIN, FAST) if kind not in reasons]
 
 
 def cores() -> tuple[int | None, int | None]:

@@ -17,9 +17,11 @@ import (
 
 type config struct {
 	ID    string `json:"id"`
+	Host  string `json:"host"`
 	Port  int    `json:"port"`
 	Seeds []struct {
-		Port int `json:"port"`
+		Host string `json:"host"`
+		Port int    `json:"port"`
 	} `json:"seeds"`
 }
 
@@ -83,18 +85,19 @@ func main() {
 	own := &blob{own: given.ID}
 	settings := memberlist.DefaultLANConfig()
 	settings.Name = given.ID
-	settings.BindAddr, settings.BindPort = "127.0.0.1", given.Port
-	settings.AdvertiseAddr, settings.AdvertisePort = "127.0.0.1", given.Port
+	settings.BindAddr, settings.BindPort = given.Host, given.Port
+	settings.AdvertiseAddr, settings.AdvertisePort = given.Host, given.Port
 	settings.Delegate, settings.Events = own, own
 	settings.LogOutput = io.Discard
+	began := now()
 	list, err := memberlist.Create(settings)
 	if err != nil {
 		log.Fatal(err)
 	}
-	say(now(), "ready", map[string]any{"pid": os.Getpid()})
+	say(began, "ready", map[string]any{"pid": os.Getpid()})
 	var seeds []string
 	for _, seed := range given.Seeds {
-		seeds = append(seeds, fmt.Sprintf("127.0.0.1:%d", seed.Port))
+		seeds = append(seeds, fmt.Sprintf("%s:%d", seed.Host, seed.Port))
 	}
 	if len(seeds) > 0 {
 		go func() {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,15 +27,16 @@ fn say(at: f64, event: &str, mut more: Value) {
     out.flush().unwrap();
 }
 
-fn address(port: &Value) -> SocketAddr {
-    ([127, 0, 0, 1], port.as_u64().unwrap() as u16).into()
+fn address(of: &Value) -> SocketAddr {
+    let host: IpAddr = of["host"].as_str().unwrap().parse().unwrap();
+    (host, of["port"].as_u64().unwrap() as u16).into()
 }
 
 #[tokio::main]
 async fn main() {
     let given: Value = serde_json::from_str(&std::env::args().nth(1).unwrap()).unwrap();
     let own = given["id"].as_str().unwrap().to_string();
-    let listen_addr = address(&given["port"]);
+    let listen_addr = address(&given);
     let interval = Duration::from_millis(given["options"]["interval"].as_u64().unwrap());
     let config = ChitchatConfig {
         chitchat_id: ChitchatId::new(own.as_str(), (now() * 1000.0) as u64, listen_addr),
@@ -46,7 +47,7 @@ async fn main() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|seed| address(&seed["port"]).to_string())
+            .map(|seed| address(seed).to_string())
             .collect(),
         failure_detector_config: FailureDetectorConfig {
             // The default is five times the default interval of a second; so it is here.
@@ -58,6 +59,7 @@ async fn main() {
         extra_liveness_predicate: None,
         protocol_version: ProtocolVersion::V1,
     };
+    let began = now();
     let handle = spawn_chitchat(config, Vec::new(), &UdpTransport)
         .await
         .unwrap();
@@ -113,7 +115,7 @@ async fn main() {
             known = current;
         }
     });
-    say(now(), "ready", json!({"pid": std::process::id()}));
+    say(began, "ready", json!({"pid": std::process::id()}));
 
     let (sender, mut commands) = tokio::sync::mpsc::unbounded_channel::<Value>();
     std::thread::spawn(move || {
