@@ -31,7 +31,7 @@ UNLIMITED = 10**6
 OVERLOADS: dict[str, dict[str, Any]] = {
     "depth": {"delta_order": "depth", "max_exchanges_per_gossip": 1},
     "breadth": {"delta_order": "breadth", "max_exchanges_per_gossip": 1},
-    "conversations": {"delta_order": "depth"},
+    "conversations": {"delta_order": "depth", "max_exchanges_per_gossip": 64},
 }
 FLOWS: dict[str, dict[str, Any]] = {
     "flow, depth": {"delta_order": "depth", "max_exchanges_per_gossip": 1, "flow_control": True},
@@ -73,8 +73,8 @@ class Experiment:
         )
 
     def limit(self, deltas: int) -> None:
-        for node in self.nodes:  # options do not change while a node runs; this experiment's do
-            object.__setattr__(node.options, "max_deltas_per_gossip", deltas)
+        for node in self.nodes:  # what a protocol is told does not change while a node runs; this experiment's does
+            object.__setattr__(node._protocol._config, "max_deltas_per_gossip", deltas)
             flow = node._protocol._flow
             if flow is not None:
                 flow._most = deltas

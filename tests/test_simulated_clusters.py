@@ -48,7 +48,7 @@ def has_all(node: Gossipmonger, owners: list[Gossipmonger]) -> bool:
 @pytest.mark.untraced
 def test_a_flood_is_sent_to_each_node_less_than_twice() -> None:
     sim = Simulation(1)
-    nodes = [sim.add(f"n{n}", seeds=["n0"], max_deltas_per_gossip=100) for n in range(10)]
+    nodes = [sim.add(f"n{n}", seeds=["n0"]) for n in range(10)]
     sim.run(5_000)
     received = {node.local_peer.id: 0 for node in nodes}
     for node in nodes:

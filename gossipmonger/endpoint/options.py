@@ -54,7 +54,9 @@ _METHODS: Mapping[str, tuple[str, ...]] = {
 }
 
 #: Options that may be None, which stands for the default of the same meaning, or for "never".
-_OPTIONAL = frozenset({"storage", "transport", "executor", "compress_above"})
+_OPTIONAL = frozenset(
+    {"storage", "transport", "executor", "compress_above", "max_deltas_per_gossip", "max_exchanges_per_gossip"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +71,12 @@ class Options:
     rumor_fanout: int = 3
     #: Milliseconds between rumours. News of this time travel together.
     rumor_interval: float = 50
-    #: Deltas in one message. The Node.js package's default; raise it where peers own many keys.
-    max_deltas_per_gossip: int = 5
+    #: Deltas in one message; None for as many as some 60 KB hold, and 5, its own default, to a Node.js node.
+    max_deltas_per_gossip: int | None = None
     #: Live peers that a round sends a digest to. Each costs its messages; with 3, a death is seen in a third of the time.
     gossip_fanout: int = 1
-    #: Replies between two nodes within one interval. 64 bring a newcomer level with a large cluster within a few rounds.
-    max_exchanges_per_gossip: int = 64
+    #: Replies between two nodes within one interval; None for no bound, as long as they bring what one of the two lacks.
+    max_exchanges_per_gossip: int | None = None
     #: Which deltas go first when there is no room for all: "depth", those of the peer with the most, or "breadth".
     delta_order: str = "depth"
     #: Milliseconds for which a peer stays dead before it is forgotten. Most peers that return do so within a day.

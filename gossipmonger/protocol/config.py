@@ -11,16 +11,19 @@ __all__ = ["Config"]
 
 @dataclass(frozen=True)
 class Config:
-    """The numbers that the protocol goes by, named and explained as in `gossipmonger.Options`. Times are in milliseconds."""
+    """The numbers that the protocol goes by, named and explained as in `gossipmonger.Options`. Times are in milliseconds.
+
+    `max_deltas_per_gossip` and `max_exchanges_per_gossip` are None where nothing but the size of a message bounds them.
+    """
 
     dead_peer_phi: float
     gossip_interval: float
-    max_deltas_per_gossip: int
+    max_deltas_per_gossip: int | None
     minimum_live_peers: int
     gossip_fanout: int
     rumor_fanout: int
     rumor_interval: float
-    max_exchanges_per_gossip: int
+    max_exchanges_per_gossip: int | None
     forget_dead_peers_after: float
     delta_order: str
     flow_control: bool

@@ -7,7 +7,7 @@ with a digest of its own, until both know the same. What a digest is answered wi
 | kind | contains | is answered with |
 |---|---|---|
 | `ROUND` | an entry for every peer that the sender tells of, or a compact digest | the deltas that the sender lacks; a `REPLY` if the receiver lacks some too or could not tell all, or knows later heartbeats or other peers; a whole digest if the compact one has another fingerprint |
-| `REPLY` | entries of the peers about which there is more to say, or a compact digest | the same, but only while versions are missing, and within MAX_EXCHANGES_PER_GOSSIP |
+| `REPLY` | entries of the peers about which there is more to say, or a compact digest | the same, but only while versions are missing and come, and within MAX_EXCHANGES_PER_GOSSIP if that is set |
 | `RUMOR` | deltas that are new, and entries of their peers | the deltas that the sender lacks; a `REPLY` if the receiver lacks some |
 | `PART` | some of the entries of a round's digest | as for `ROUND`, but nothing is concluded from absent peers |
 | `FAREWELL` | the sender's own entry, marked as left | nothing |
@@ -35,12 +35,13 @@ from typing import Any
 
 from gossipmonger.protocol.catch_up import CatchUp
 from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.conversations import Conversations
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import TELLING, Membership, draw
 from gossipmonger.protocol.output import Event, Output, Send
 from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
 from gossipmonger.protocol.rumors import Rumors, choose_news
-from gossipmonger.state import CompactDigest, Delta, Digest, Entry, Flow, Header, Kind, Message, Peer, RemotePeer, values
+from gossipmonger.state import CompactDigest, Delta, Digest, Entry, Header, Kind, Message, Peer, RemotePeer, values
 from gossipmonger.state.peer import NOTHING, REFUSED
 
 __all__ = ["Protocol"]
@@ -48,6 +49,9 @@ __all__ = ["Protocol"]
 #: Every eighth message that had to be cut in depth's order uses a random order of peers instead, so that a large backlog cannot
 #: starve small ones. Under flow control no backlog is large, so depth's order has less to win: every third.
 _FAIR, _FAIR_IN_FLOW = 8, 3
+
+#: Deltas in a message to a Node.js node if MAX_DELTAS_PER_GOSSIP is not set: its own default.
+_TO_NODE_JS = 5
 
 #: Share of the peers above which a reply is a compact digest: so many entries are as long as two numbers for everybody.
 _FEW = 0.1
@@ -78,13 +82,11 @@ class Protocol:
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         self.membership = Membership(local, storage, config, now)
         self._identity = Identity(local, random)
-        self._horizon = config.max_deltas_per_gossip * max(1, config.max_exchanges_per_gossip)  # what one peer can be told
-        self._flow = Flow(config.gossip_interval, self._horizon, now) if config.flow_control else None
+        self._conversations = Conversations(config, now)
+        self._flow = self._conversations.flow
         self._rumors = Rumors(config.rumor_interval) if config.rumor_fanout else None
-        self._catch_up = CatchUp(config.rumor_interval, config.max_deltas_per_gossip)
+        self._catch_up = CatchUp(config.rumor_interval)
         self._deleted = now  # when a key was deleted last
-        self._exchanges: dict[str, int] = {}  # replies to and from each peer since _exchanges_since
-        self._exchanges_since = now
         self._cut = 0  # messages that could not tell all
         self.membership.put(local)
 
@@ -149,6 +151,8 @@ class Protocol:
         output: Output = []
         membership = self.membership
         membership.begin_round(now, output)
+        self._catch_up.tidy(now, self._config.gossip_interval)
+        self._conversations.begin_round()
         if self._flow is not None:
             for key, value in self._flow.admit(now):
                 if values.same(self._local.log.get(key, NOTHING), value):
@@ -171,7 +175,7 @@ class Protocol:
         compact = self.membership.compact(told)
         unasked = self._catch_up.unasked(now, told)  # to tell how little is known about the others would be to ask again
         kind = Kind.PART if len(unasked) < len(told) else Kind.ROUND
-        can_answer = self._config.max_exchanges_per_gossip > 0  # as a node with another fingerprint must
+        can_answer = self._config.max_exchanges_per_gossip != 0  # as a node with another fingerprint must
         at_rest = self.membership.at_rest and kind is Kind.ROUND and can_answer
         messages: dict[bool, Message] = {}
         for partner in partners:
@@ -246,9 +250,12 @@ class Protocol:
         if digest is None or digest.kind is Kind.REPLY:
             self._catch_up.answered(now, sender.id)
         peer = membership.hear_from(now, message, output)
-        if deltas is not None:
-            self._take_deltas(now, deltas, digest is not None and digest.kind is Kind.RUMOR, output)
-        if digest is not None:
+        rumor = digest is not None and digest.kind is Kind.RUMOR
+        news = deltas is not None and self._take_deltas(now, deltas, rumor, output)
+        if digest is None:
+            if news:
+                self._ask_on(now, sender, output)
+        else:
             output += received[1:]
             found = Reconciliation(now, self._local, membership, self._identity, output)
             found.read(digest.entries, sender.id)
@@ -256,14 +263,15 @@ class Protocol:
             if digest.header is None or peer is None:
                 self._answer_node_js(sender, found, output)
             elif digest.kind is not Kind.FAREWELL:
-                self._answer(now, sender, digest, digest.header, found, output)
+                self._answer(now, message, news, digest, digest.header, found, output)
         membership.put_changes()
         return output
 
-    def _take_deltas(self, now: float, deltas: Sequence[Delta], rumor: bool, output: Output) -> None:
-        """Write those that are new and leave no gap, and pass those of a rumour on in rumours."""
+    def _take_deltas(self, now: float, deltas: Sequence[Delta], rumor: bool, output: Output) -> bool:
+        """Write those that are new and leave no gap, and pass those of a rumour on in rumours; return whether any was."""
         membership, local = self.membership, self._local.id
         find, limit, beyond = membership.found.get, membership.bound.limit(now), set()
+        changed: dict[str, Peer] = {}
         for id, key, value, version, after, more in deltas:
             if id == local:
                 continue  # nobody but the owner writes its state
@@ -281,7 +289,7 @@ class Protocol:
             old = peer.take(key, value, version, after, more)
             if old is REFUSED:
                 continue
-            membership.change(peer)
+            changed[id] = peer
             if rumor and self._rumors is not None:
                 self._rumors.note(id, before)
             if type(value) is dict and values.is_tombstone(value):
@@ -289,29 +297,43 @@ class Protocol:
                     output.append(Event("delete", (id, key)))
             elif old is NOTHING or not values.same(old, value):
                 output.append(Event("update", (id, key, value)))
+        for peer in changed.values():
+            membership.change(peer)
+        return bool(changed)
 
     def _answer_node_js(self, sender: RemotePeer, found: Reconciliation, output: Output) -> None:
         """Answer a digest without a header: with the deltas that its sender lacks."""
-        deltas, _ = self._choose(found.they_lack, 0)
+        limit = self._config.max_deltas_per_gossip
+        deltas, _ = self._choose(found.they_lack, _TO_NODE_JS if limit is None else limit)
         if deltas:
             self._send([RemotePeer(sender.id, sender.transport)], Message(self._local.remote, deltas), output)
 
+    def _ask_on(self, now: float, sender: RemotePeer, output: Output) -> None:
+        """Ask for what was left for later, since all that was asked for has come."""
+        asked, later = self._catch_up.choose(now, sender.id, (), self._storage.get, reply=True, news=True)
+        if asked and self._conversations.may_reply(now, sender.id, Kind.REPLY, brings=True):
+            self._catch_up.ask(now, sender.id, asked, later)
+            reply = Digest(Kind.REPLY, Header(), self.digest(asked))
+            self._send([sender], Message(self._local.remote, None, reply), output)
+
     def _answer(
-        self, now: float, sender: RemotePeer, digest: Digest, header: Header, found: Reconciliation, output: Output
+        self, now: float, message: Message, news: bool, digest: Digest, header: Header, found: Reconciliation, output: Output
     ) -> None:
-        """Answer a digest of a node that speaks our extensions: see the table of kinds."""
-        membership, compact = self.membership, None
+        """Answer a digest of a node that speaks our extensions: see the table of kinds. `news` is what `_take_deltas` said."""
+        sender, membership, compact = message.sender, self.membership, None
         if digest.kind is Kind.RUMOR:  # a node that knows it is behind asks in replies, and there one node at a time
             behind = {entry.id for entry in digest.entries if entry.heard}
             found.they_lack = [(peer, version) for peer, version in found.they_lack if peer.id not in behind]
-        else:
+        elif header.compact is not None or digest.kind is Kind.ROUND:
             told = membership.told_of(now, *membership.others())
             named = {entry.id for entry in digest.entries}
-            if header.compact is not None:
+            if header.compact is None:
+                found.fresher_heartbeats += [peer for peer in told if peer.id not in named]
+            else:
                 compact = membership.compact(told)
                 numbers = compact.decode(header.compact)
                 if numbers is None:
-                    if self._may_reply(now, sender.id, digest.kind):
+                    if self._conversations.may_reply(now, sender.id, digest.kind, brings=False):
                         # Of a sender that is dead here too: it may live anew, below what its former life has said.
                         ids = {peer.id for peer in told}
                         told += [peer for peer in found.fresher_heartbeats if peer.id not in ids]
@@ -319,41 +341,44 @@ class Protocol:
                         self._send([sender], Message(self._local.remote, None, whole), output)
                     return
                 found.read_compact(numbers, named)
-            elif digest.kind is Kind.ROUND:
-                found.fresher_heartbeats += [peer for peer in told if peer.id not in named]
-        deltas, cut = self._choose(found.they_lack, self._horizon)
-        reply = self._reply(now, sender.id, digest.kind, header, found, deltas, cut, compact)
+        deltas, cut = self._choose(found.they_lack, self._config.max_deltas_per_gossip)
+        reply = self._reply(now, message, digest.kind, news, header, found, deltas, cut, compact)
         if deltas or reply is not None:
             self._send([sender], Message(self._local.remote, deltas or None, reply), output)
 
     def _reply(
         self,
         now: float,
-        id: str,
+        message: Message,
         kind: Kind,
+        news: bool,
         header: Header,
         found: Reconciliation,
         deltas: list[Delta],
         cut: list[Peer],
         compact: CompactDigest | None,
     ) -> Digest | None:
-        """Return the reply to a digest, None if there is nothing to reply."""
+        """Return the reply to a digest that is answered with these deltas, None if there is nothing to reply."""
+        id = message.sender.id
         begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
         # A node that settles a floor has to know of which peers it was told only a part of what is current.
         partial = [peer for peer, _ in found.they_lack if peer.id in begun and (peer.behind or peer.id in unfinished)]
-        asked = self._catch_up.unasked(now, found.we_lack)
+        asked, later = self._catch_up.choose(now, id, found.we_lack, self._storage.get, kind is Kind.REPLY, news)
+        if kind is Kind.REPLY and compact is not None:
+            cut = []  # it was sent everybody's numbers before, so it knows who has more
         wanted = asked + cut + ([] if kind in (Kind.REPLY, Kind.RUMOR) else found.fresher_heartbeats)
-        grant = self._read_flow(header)
-        goes_on = bool(wanted or grant) and self._may_reply(now, id, kind)
-        exhausted = self._exchanges.get(id, 0) >= self._config.max_exchanges_per_gossip
-        if self._flow is not None and kind is not Kind.RUMOR and (deltas or kind is not Kind.REPLY) and (exhausted or not cut):
-            self._flow.gossiped(overflowed=bool(cut))  # while there are exchanges left, it is not known yet
+        grant = self._conversations.read_flow(header)
+        goes_on = bool(wanted or grant) and self._conversations.may_reply(now, id, kind, brings=news or bool(deltas))
+        if kind is not Kind.RUMOR and (deltas or kind is not Kind.REPLY):
+            self._conversations.answer(id, cut=bool(unfinished))
         if not goes_on and not partial:
             return None
-        if goes_on:
-            self._catch_up.ask(now, id, asked)
+        if goes_on and asked:
+            brought = {delta.peer_id: delta.version for delta in message.deltas or ()}
+            partly = [peer.id for peer in asked if brought.get(peer.id, peer.heard) < peer.heard]
+            self._catch_up.ask(now, id, asked, later, partly)
         flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
-        short = goes_on and compact is not None and len(partial) + len(wanted) > len(compact) * _FEW
+        short = goes_on and compact is not None and kind is not Kind.REPLY and len(partial) + len(wanted) > len(compact) * _FEW
         if short and compact is not None:
             told = partial + [peer for peer in compact.peers if peer.heard > peer.max_version_seen]
             header = Header(flow, compact.encode())
@@ -363,34 +388,13 @@ class Protocol:
         entries = {peer.id: peer for peer in told if peer is not self._local}
         return Digest(Kind.REPLY, header, self.digest([*entries.values()]))
 
-    def _choose(self, they_lack: list[tuple[Peer, int]], horizon: int) -> tuple[list[Delta], list[Peer]]:
+    def _choose(self, they_lack: list[tuple[Peer, int]], limit: int | None) -> tuple[list[Delta], list[Peer]]:
         if not they_lack:
             return [], []
         order = self._config.delta_order
         turn = _FAIR if self._flow is None else _FAIR_IN_FLOW
         if order == "depth" and self._cut % turn == turn - 1:
             order = "random"
-        deltas, cut = choose_deltas(they_lack, self._config.max_deltas_per_gossip, order, self._random, horizon)
+        deltas, cut = choose_deltas(they_lack, limit, order, self._random)
         self._cut += bool(cut)
         return deltas, cut
-
-    def _read_flow(self, header: Header) -> float | None:
-        """Read the sender's rates; return what it is to be granted, None if it asks for nothing or for next to nothing."""
-        if self._flow is None or header.flow is None:
-            return None
-        rho, tau, *grant = header.flow
-        self._flow.meet(tau)
-        if grant:
-            self._flow.take(grant[0])
-            return None
-        wanted = self._flow.grant_for(rho, tau)
-        return wanted if self._flow.worth_telling(wanted, tau) else None
-
-    def _may_reply(self, now: float, id: str, kind: Kind) -> bool:
-        if not 0 <= now - self._exchanges_since < self._config.gossip_interval:
-            self._exchanges_since = now
-            self._exchanges.clear()
-        exchanges = self._exchanges.get(id, 0) + (kind is Kind.REPLY)
-        allowed = exchanges < self._config.max_exchanges_per_gossip
-        self._exchanges[id] = exchanges + allowed
-        return allowed

@@ -6,16 +6,27 @@ nothing new costs a handful of comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, zip_longest
 from random import Random
 
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership, draw
 from gossipmonger.protocol.output import Output
-from gossipmonger.state import Delta, Entry, Peer
+from gossipmonger.state import Delta, Entry, Peer, values
 
 __all__ = ["Reconciliation", "choose_deltas"]
+
+#: Bytes, roughly, of the deltas in one message. With the digest that goes along, a message stays within some 64 KB: long
+#: enough for its fixed cost not to matter, and short enough not to keep others waiting.
+_ROOM = 57_344
+
+#: Bytes of a delta beside its id, key and value.
+_FRAME = 43
+
+#: Deltas of one peer that are made at once: few are made in vain, and the log is bisected rarely.
+_AT_ONCE = 64
 
 
 class Reconciliation:
@@ -111,18 +122,16 @@ class Reconciliation:
 
 
 def choose_deltas(
-    they_lack: Sequence[tuple[Peer, int]], limit: int, order: str, random: Random, horizon: int
+    they_lack: Sequence[tuple[Peer, int]], limit: int | None, order: str, random: Random
 ) -> tuple[list[Delta], list[Peer]]:
-    """Return at most `limit` deltas, and peers that have more to tell.
+    """Return the deltas of one message, and the peers that have more to tell, those whose turn is next first.
+
+    There are at most `limit` deltas; None stands for as many as fit into `_ROOM` bytes, and for one that is larger by itself.
 
     Those of one peer go in ascending version, whatever the order; otherwise a digest's one number would not do. The orders of
     van Renesse et al., section 3.1: scuttle-depth tells the peer with most deltas first, as long as there is room;
     scuttle-breadth tells the first delta of every peer, then the second of every peer, and so on, in an order of peers that is
     drawn for each message. "random" tells as depth does, in such an order.
-
-    Of the peers that have more, those whose turn is next are returned until they have `horizon` deltas together, and
-    `limit` others that are drawn. The other side is told of them in each message, and it is no use to speak of more than
-    all the messages to come can tell.
     """
     counts = {peer.id: peer.count_after_version(version) for peer, version in they_lack}
     if order == "depth":  # equals stay in the digest's order, from a place that is drawn: all digests may have the same order
@@ -131,34 +140,24 @@ def choose_deltas(
         turns.sort(key=lambda turn: counts[turn[0].id], reverse=True)
     else:
         turns = draw(they_lack, len(they_lack), random)
-    quotas = _quotas([counts[peer.id] for peer, _ in turns], limit, order)
-    told = [peer.deltas(version, quota) for (peer, version), quota in zip(turns, quotas, strict=True) if quota]
-    if order == "breadth":
-        deltas = [delta for row in zip_longest(*told) for delta in row if delta is not None]
-    else:
-        deltas = [delta for each in told for delta in each]
-    cut = [peer for (peer, _), quota in zip(turns, quotas, strict=True) if 0 < quota < counts[peer.id]]
-    others = [peer for (peer, _), quota in zip(turns, quotas, strict=True) if not quota and counts[peer.id]]
-    together = sum([counts[peer.id] - quota for (peer, _), quota in zip(turns, quotas, strict=True) if quota])
-    while others and (together < horizon or not cut):
-        cut.append(others.pop(0))
-        together += counts[cut[-1].id]
-    return deltas, cut + (draw(others, limit, random) if horizon else [])
+    deltas: list[Delta] = []
+    room = _ROOM if limit is None else limit
+    at_once = min(_AT_ONCE, room) if order != "breadth" else 1 + _AT_ONCE // (1 + len(turns))
+    writes = [_deltas_of(peer, version, at_once) for peer, version in turns]
+    in_turn = chain.from_iterable(writes if order != "breadth" else zip_longest(*writes))
+    for delta in in_turn:
+        if delta is None:
+            continue  # this peer has told all, others have not
+        room -= 1 if limit is not None else _FRAME + len(delta.peer_id) + len(delta.key) + values.size(delta.value)
+        if room < 0 and deltas:
+            break
+        deltas.append(delta)
+    told = Counter([delta.peer_id for delta in deltas])
+    return deltas, [peer for peer, _ in turns if told[peer.id] < counts[peer.id]]
 
 
-def _quotas(counts: list[int], limit: int, order: str) -> list[int]:
-    """Return how many deltas each peer may tell, in the order of their turns."""
-    if order != "breadth":
-        quotas = []
-        for count in counts:
-            quotas.append(min(count, limit))
-            limit -= quotas[-1]
-        return quotas
-    quotas = [0] * len(counts)
-    open_ = [index for index, count in enumerate(counts) if count]
-    while limit and open_:
-        for index in open_[:limit]:
-            quotas[index] += 1
-        limit -= min(limit, len(open_))
-        open_ = [index for index in open_ if quotas[index] < counts[index]]
-    return quotas
+def _deltas_of(peer: Peer, version: int, at_once: int) -> Iterator[Delta]:
+    """Yield the deltas of a peer above this version. So many are made at once; only some may be wanted."""
+    while deltas := peer.deltas(version, at_once):
+        yield from deltas
+        version = deltas[-1].version

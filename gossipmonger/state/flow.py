@@ -7,7 +7,7 @@ costs intermediate values and not staleness.
 * *Redistribution.* Two nodes that gossip share what they may update, so that the one that needs more gets it from the one that
   needs less, and the sum of their rates stays the same. A digest's header tells [rho, tau]; the node that answers takes its new
   share at once and returns the difference, the *grant*, in its own header: [rho, tau, grant].
-* *Adaptation*, as in TCP. A gossip overflows if deltas had to be cut short and no exchange was left to send the rest. When
+* *Adaptation*, as in TCP. A gossip overflows if deltas had to be cut short and the rest did not go before the next round. When
   several in a row do, tau is multiplied by alpha; each that does not adds beta. What is multiplied is the rate in use: an
   allowance that nobody uses congests nothing, and would take its time to shrink before it made a difference.
 

@@ -68,10 +68,11 @@ def test_the_endpoint_takes_both() -> None:
     assert node.seeds == node.options.seeds == (RemotePeer("b", "there"),)
 
 
-def test_the_defaults_are_those_of_the_node_js_package() -> None:
+def test_the_defaults_are_those_of_the_node_js_package_but_what_one_exchange_brings() -> None:
     for options in (parse(), parse({}), parse(MappingProxyType({}))):
         assert (options.dead_peer_phi, options.gossip_interval) == (8, 1000)
-        assert (options.max_deltas_per_gossip, options.minimum_live_peers, options.seeds) == (5, 1, ())
+        assert (options.minimum_live_peers, options.seeds) == (1, ())
+        assert (options.max_deltas_per_gossip, options.max_exchanges_per_gossip) == (None, None)
         assert options.timer is threading.Timer
         assert (options.storage, options.transport, options.executor) == (None, None, None)
 
@@ -127,8 +128,8 @@ def test_a_number_out_of_range_is_named_as_it_was_typed(name: str) -> None:
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["1", None, True, False, [1], {}, 1j, object])
 def test_what_is_not_a_number_is_named_as_it_was_typed(name: str, value: Any) -> None:
-    if (name, value) == ("COMPRESS_ABOVE", None):  # never
-        assert parse({name: value}).compress_above is None
+    if value is None and name in ("COMPRESS_ABOVE", "MAX_DELTAS_PER_GOSSIP", "MAX_EXCHANGES_PER_GOSSIP"):  # never, no bound
+        assert getattr(parse({name: value}), name.lower()) is None
         return
     for typed in (name, name.lower()):
         with pytest.raises(TypeError, match=f"^{typed} must be (a number|an integer).*, got "):

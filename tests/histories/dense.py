@@ -51,8 +51,8 @@ class History:
         self.options: dict[str, Any] = {
             "rumor_fanout": chance.choice([0, 1, 2]),
             "gossip_fanout": chance.choice([1, 2]),
-            "max_deltas_per_gossip": chance.choice([1, 2, 5]),
-            "max_exchanges_per_gossip": chance.choice([1, 3, 64]),
+            "max_deltas_per_gossip": chance.choice([1, 2, None]),
+            "max_exchanges_per_gossip": chance.choice([1, 3, None]),
             "delta_order": chance.choice(["depth", "breadth"]),
             "flow_control": chance.random() < 0.1,
             "gossip_interval": self.interval,

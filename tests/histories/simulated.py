@@ -27,8 +27,8 @@ class History:
         self.sim = Simulation(seed, latency=(1, most), loss=self.loss, duplication=chance.choice([0, 0.1]))
         self.began = self.sim.now
         self.options: dict[str, Any] = {
-            "max_exchanges_per_gossip": chance.choice([1, 2, 5, 64]),
-            "max_deltas_per_gossip": chance.choice([1, 2, 5, 50]),
+            "max_exchanges_per_gossip": chance.choice([1, 2, 5, None]),
+            "max_deltas_per_gossip": chance.choice([1, 2, 5, None]),
             "delta_order": chance.choice(["depth", "breadth"]),
             "gossip_fanout": chance.choice([1, 1, 3]),
             "rumor_fanout": chance.choice([0, 1, 3, 3]),
@@ -58,7 +58,7 @@ class History:
         for n in range(plain):
             id = f"plain{n}"
             self.truth[id] = {}
-            self.plain[id] = NodeJsNode(self.sim, id, ["n0"], self.options["max_deltas_per_gossip"])
+            self.plain[id] = NodeJsNode(self.sim, id, ["n0"], self.options["max_deltas_per_gossip"] or 5)
 
     def watch(self, node: Gossipmonger) -> None:
         id = node.local_peer.id

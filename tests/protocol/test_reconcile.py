@@ -14,8 +14,9 @@ from gossipmonger.protocol import Output
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
-from gossipmonger.state import Delta, Entry, Peer
+from gossipmonger.state import Delta, Entry, Message, Peer, RemotePeer
 from gossipmonger.storage import MemoryStorage
+from gossipmonger.wire import encode
 
 from .steps import NOW, Copying, a_config, a_peer, entry
 
@@ -212,13 +213,14 @@ def test_depth_tells_the_peer_with_most_first_and_is_cut_at_the_limit() -> None:
         Delta("few", "x", 0, 8, 0, 1),  # it leaps, and 9 is known too
         Delta("few", "y", 0, 9, 8),
     ]
-    assert choose_deltas([(FEW, 0), (MANY, 1)], 10, "depth", chance, 10) == (whole, [])
-    assert choose_deltas([(FEW, 0), (MANY, 1)], 4, "depth", chance, 10) == (whole[:4], [FEW])
-    assert choose_deltas([(FEW, 0), (MANY, 1)], 2, "depth", chance, 10) == (whole[:2], [MANY, FEW])
+    for all_of_it in (10, 5, None):
+        assert choose_deltas([(FEW, 0), (MANY, 1)], all_of_it, "depth", chance) == (whole, [])
+    assert choose_deltas([(FEW, 0), (MANY, 1)], 4, "depth", chance) == (whole[:4], [FEW])
+    assert choose_deltas([(FEW, 0), (MANY, 1)], 2, "depth", chance) == (whole[:2], [MANY, FEW])
 
 
 def test_breadth_tells_one_of_each_before_the_second_of_any() -> None:
-    deltas, more = choose_deltas([(FEW, 0), (MANY, 1)], 3, "breadth", random.Random(0), 10)
+    deltas, more = choose_deltas([(FEW, 0), (MANY, 1)], 3, "breadth", random.Random(0))
     assert {delta[0] for delta in deltas[:2]} == {"few", "many"}
     assert deltas[2][0] == deltas[0][0]
     assert more
@@ -227,30 +229,62 @@ def test_breadth_tells_one_of_each_before_the_second_of_any() -> None:
 @pytest.mark.parametrize("order", ["breadth", "random"])
 def test_the_order_of_peers_is_drawn_anew_for_each_message(order: str) -> None:
     chance = random.Random(0)
-    first = Counter(choose_deltas([(FEW, 0), (MANY, 1)], 1, order, chance, 10)[0][0].peer_id for _ in range(1_000))
+    first = Counter(choose_deltas([(FEW, 0), (MANY, 1)], 1, order, chance)[0][0].peer_id for _ in range(1_000))
     assert 400 < first["few"] < 600
 
 
-def test_of_those_that_have_more_so_many_are_named_as_can_be_told_of_and_some_others() -> None:
-    peers = [Peer(f"p{n:02}", data={f"k{m}": (m, m + 1) for m in range(4)}) for n in range(50)]
-    they_lack = [(peer, 0) for peer in peers]
-    chance = random.Random(0)
-    deltas, more = choose_deltas(they_lack, 5, "depth", chance, horizon=20)
-    assert len(deltas) == 5  # all of one, one of the next
-    assert deltas[4].peer_id == more[0].id
-    assert len(set(more)) == len(more) == 6 + 5  # 3 + 4 + 4 + 4 + 4 + 4, and five others
-    assert deltas[0].peer_id not in [peer.id for peer in more]
-    others = [tuple(choose_deltas(they_lack, 5, "depth", chance, horizon=20)[1][6:]) for _ in range(100)]
-    assert {len(each) for each in others} == {5}
-    assert set().union(*others) == set(peers)
-    assert len(choose_deltas(they_lack, 5, "depth", chance, horizon=200)[1]) == 49
-    assert [len(choose_deltas(they_lack, limit, "depth", chance, horizon=0)[1]) for limit in (4, 5, 200)] == [1, 1, 0]
+@pytest.mark.parametrize("order", ["depth", "breadth", "random"])
+def test_all_that_have_more_are_named_those_whose_turn_is_next_first(order: str) -> None:
+    they_lack = [(Peer(f"p{n:02}", data={f"k{m}": (m, m + 1) for m in range(4)}), 0) for n in range(50)]
+    deltas, more = choose_deltas(they_lack, 5, order, random.Random(0))
+    told = Counter(delta.peer_id for delta in deltas)
+    assert len(deltas) == 5
+    assert len(set(more)) == len(more) == len([peer for peer, _ in they_lack if told[peer.id] < 4])
+    assert deltas[4].peer_id in [peer.id for peer in more[:5]]
+
+
+def bytes_of(deltas: list[Delta]) -> int:
+    return len(encode(Message(RemotePeer("a", None), deltas)))
+
+
+@pytest.mark.parametrize("order", ["depth", "breadth", "random"])
+@pytest.mark.parametrize("length", [0, 1, 100, 5_000, 40_000])
+def test_without_a_limit_a_message_is_as_full_as_64_kilobytes_allow(order: str, length: int) -> None:
+    floor = 1_700_000_000_000_000
+    peers = [Peer(f"p{n}", data={f"k{m}": ("v" * length, floor + m) for m in range(3_000)}, floor=floor) for n in range(3)]
+    deltas, more = choose_deltas([(peer, floor - 1) for peer in peers], None, order, random.Random(0))
+    assert 57_344 - length - 1_000 < bytes_of(deltas) < 58_400
+    assert len(more) == 3
+
+
+def test_a_message_has_one_delta_however_large_it_is() -> None:
+    huge = Peer("huge", data={"x": ("v" * 100_000, 1), "y": ("v" * 100_000, 2), "z": (3, 3)})
+    for known in (0, 1):
+        assert choose_deltas([(huge, known)], None, "depth", random.Random(0)) == (huge.deltas(known, 1), [huge])
+    assert choose_deltas([(huge, 2)], None, "depth", random.Random(0)) == (huge.deltas(2), [])
+
+
+def test_few_deltas_are_made_in_vain_and_of_a_million_keys_none_is_looked_at_beyond_them(monkeypatch: Any) -> None:
+    peers = [Peer(f"p{n}", data={f"k{m}": ("v" * 5_000, m + 1) for m in range(1_000)}) for n in range(10)]
+    made = []
+    deltas_of = Peer.deltas
+
+    def counted(peer: Peer, after: int, limit: int | None = None) -> list[Delta]:
+        made.extend(found := deltas_of(peer, after, limit))
+        return found
+
+    monkeypatch.setattr(Peer, "deltas", counted)
+    for order in ("depth", "breadth"):
+        made.clear()
+        deltas, _ = choose_deltas([(peer, 0) for peer in peers], None, order, random.Random(0))
+        assert len(deltas) == 11
+        assert len(made) <= 64
 
 
 def test_of_equals_it_is_drawn_who_is_told_first_in_depth_s_order_too() -> None:
     they_lack = [(Peer(f"p{n}", data={f"k{m}": (m, m + 1) for m in range(4)}), 0) for n in range(5)]
     chance = random.Random(0)
-    first = Counter(choose_deltas(they_lack, 4, "depth", chance, 10)[0][0].peer_id for _ in range(1_000))
+    first = Counter(choose_deltas(they_lack, 4, "depth", chance)[0][0].peer_id for _ in range(1_000))
     assert min(first.values()) > 140
     assert len(first) == 5
 
@@ -258,13 +292,10 @@ def test_of_equals_it_is_drawn_who_is_told_first_in_depth_s_order_too() -> None:
 @given(
     st.lists(st.tuples(st.lists(st.sampled_from("aab"), max_size=9), st.sampled_from([0, 0, 2, 5])), max_size=9),
     st.sampled_from([1, 1, 2, 6]),
-    st.sampled_from([0, 3, 1_000]),
 )
-@example([(list("ab"), 0), (list("aaaaa"), 0)], 1, 0)
-@example([(list("aaaaa"), 0), (list("ab"), 0)], 1, 0)
-def test_in_depth_s_order_nobody_is_told_of_while_another_has_more(
-    writes: list[tuple[list[str], int]], limit: int, horizon: int
-) -> None:
+@example([(list("ab"), 0), (list("aaaaa"), 0)], 1)
+@example([(list("aaaaa"), 0), (list("ab"), 0)], 1)
+def test_in_depth_s_order_nobody_is_told_of_while_another_has_more(writes: list[tuple[list[str], int]], limit: int) -> None:
     they_lack = []
     for number, (keys, known) in enumerate(writes):
         floor = 1_000 * (number % 2)
@@ -272,19 +303,10 @@ def test_in_depth_s_order_nobody_is_told_of_while_another_has_more(
         for version, key in enumerate(keys, floor + 1):
             peer.update_with_delta(key, version, version)  # of what is written again there is one delta, and a gap
         they_lack.append((peer, known and floor + known))
-    told = Counter(delta[0] for delta in choose_deltas(they_lack, limit, "depth", random.Random(0), horizon)[0])
+    told = Counter(delta[0] for delta in choose_deltas(they_lack, limit, "depth", random.Random(0))[0])
     counts = [(peer.count_after_version(known), told[peer.id]) for peer, known in they_lack]
     assert sum(told.values()) == min(limit, sum(count for count, _ in counts))
     assert min([count for count, of in counts if of], default=9) >= max([count for count, of in counts if not of], default=0)
-
-
-def test_of_whom_a_part_is_told_is_named_whatever_the_horizon() -> None:
-    they_lack = [(Peer(f"p{n}", data={f"k{m}": (m, m + 1) for m in range(9)}), 0) for n in range(20)]
-    for seed in range(20):
-        deltas, more = choose_deltas(they_lack, 5, "breadth", random.Random(seed), horizon=5)
-        assert len({delta[0] for delta in deltas}) == 5
-        assert {delta[0] for delta in deltas} <= {peer.id for peer in more}
-        assert len(more) == 10
 
 
 PEERS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 7)), max_size=6)
@@ -297,7 +319,7 @@ def test_in_every_order_a_peer_s_deltas_ascend_and_leave_no_gap(
     they_lack = [
         (Peer(f"p{n}", data={f"k{m}": (m, m + 1) for m in range(keys)}), known) for n, (keys, known) in enumerate(sizes)
     ]
-    deltas, more = choose_deltas(they_lack, limit, order, random.Random(seed), 1_000)
+    deltas, more = choose_deltas(they_lack, limit, order, random.Random(seed))
     assert len(deltas) == min(limit, sum(max(0, keys - known) for keys, known in sizes))
     for peer, known in they_lack:
         told = [delta for delta in deltas if delta[0] == peer.id]
