@@ -41,7 +41,7 @@ def counted(function: Callable[[], object]) -> Counter[str]:
     return calls
 
 
-def at_rest(rumor_fanout: int = 3) -> tuple[Simulation, list[Gossipmonger]]:
+def at_rest(rumor_fanout: int = 4) -> tuple[Simulation, list[Gossipmonger]]:
     """Return a cluster that knows everything, on a network that forgets what is sent from now on."""
     sim = Simulation(seed=1)
     nodes = [sim.add(f"n{n}", seeds=["n0"], rumor_fanout=rumor_fanout) for n in range(NODES)]

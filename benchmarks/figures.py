@@ -50,7 +50,7 @@ def restart() -> list[float]:
 
 def rumors(count: int, updates: int, loss: float = 0) -> tuple[list[float], int]:
     """Return after how many milliseconds each update was everywhere, and the most rumours that a node sent for one."""
-    sim, nodes = a_cluster(count, 1, rumor_fanout=3)
+    sim, nodes = a_cluster(count, 1, rumor_fanout=4)
     sim.run(2 * SECOND)
     sim.network.loss = loss
     took, most = [], 0

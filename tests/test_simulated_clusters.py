@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from functools import partial
 from random import Random
 
@@ -90,8 +89,8 @@ class Watch:
 
 
 @pytest.mark.untraced
-def test_an_update_is_at_a_hundred_nodes_within_120_ms_for_at_most_nine_rumours_a_node(seed: int) -> None:
-    sim, nodes = a_cluster(100, seed, rumor_fanout=3)
+def test_an_update_is_at_a_hundred_nodes_within_60_ms_for_at_most_five_rumours_a_node(seed: int) -> None:
+    sim, nodes = a_cluster(100, seed, rumor_fanout=4)
     sim.run(2 * SECOND)
     watch = Watch(nodes)
     took = []
@@ -100,13 +99,37 @@ def test_an_update_is_at_a_hundred_nodes_within_120_ms_for_at_most_nine_rumours_
         nodes[9 * n].update("k", n)
         took.append(sim.run_until(partial(level_with, nodes[9 * n], nodes), limit=30 * SECOND))
         sim.run(SECOND)
-        assert max(watch.sent[id] - before[id] for id in before) <= 9
-    assert statistics.median(took) <= 120
+        assert max(watch.sent[id] - before[id] for id in before) <= 5
+    assert max(took) <= 60
+
+
+@pytest.mark.untraced
+def test_under_load_nearly_everybody_has_an_update_within_350_ms_at_a_bounded_cost(seed: int) -> None:
+    sim, nodes = a_cluster(25, seed, rumor_fanout=4)
+    sim.run(31 * SECOND)  # until entries of new peers are left out
+    sim.network.latency = (1, 5)
+    took: list[float] = []
+    for node in nodes:
+        node.on("update", lambda id, key, at: took.append(sim.now - at))
+    watch, sent = Watch(nodes), sim.bytes
+
+    def write(key: str) -> None:
+        sim.random.choice(nodes).update(key, sim.now)
+
+    for n in range(250):
+        sim.at(sim.random.uniform(0, 10 * SECOND), partial(write, f"k{n}"))
+    sim.run(10 * SECOND)
+    rumors, sent = sum(watch.sent.values()), sim.bytes - sent
+    sim.run(SECOND)
+    assert len(took) == 24 * 250
+    assert sorted(took)[len(took) * 99 // 100] <= 350
+    assert rumors / 25 / 10 <= 28
+    assert sent / 25 / 10 <= 16_000
 
 
 @pytest.mark.untraced
 def test_at_ten_percent_loss_nearly_all_updates_are_everywhere_within_a_round(seed: int) -> None:
-    sim, nodes = a_cluster(50, seed, rumor_fanout=3)
+    sim, nodes = a_cluster(50, seed, rumor_fanout=4)
     sim.run(2 * SECOND)
     sim.network.loss = 0.1
     took = []
@@ -118,7 +141,7 @@ def test_at_ten_percent_loss_nearly_all_updates_are_everywhere_within_a_round(se
 
 @pytest.mark.untraced
 def test_a_joiner_that_catches_up_repeats_nothing(seed: int) -> None:
-    sim, nodes = a_cluster(10, seed, rumor_fanout=3)
+    sim, nodes = a_cluster(10, seed, rumor_fanout=4)
     for node in nodes:
         for n in range(50):
             node.update(f"k{n}", n)
@@ -132,7 +155,7 @@ def test_a_joiner_that_catches_up_repeats_nothing(seed: int) -> None:
 
 @pytest.mark.untraced
 def test_a_burst_of_keys_is_everywhere_within_a_fraction_of_a_round(seed: int) -> None:
-    sim, nodes = a_cluster(25, seed, rumor_fanout=3)
+    sim, nodes = a_cluster(25, seed, rumor_fanout=4)
     sim.run(2 * SECOND)
     for n in range(200):
         nodes[7].update(f"k{n}", n)

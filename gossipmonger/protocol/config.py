@@ -23,6 +23,7 @@ class Config:
     gossip_fanout: int
     rumor_fanout: int
     rumor_interval: float
+    rumor_rate: float
     max_exchanges_per_gossip: int | None
     forget_dead_peers_after: float
     delta_order: str

@@ -11,6 +11,7 @@ storage once (`put_changes`).
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from random import Random
@@ -22,7 +23,8 @@ from gossipmonger.state import Bound, CompactDigest, Entry, Message, Peer, Remot
 
 __all__ = ["TELLING", "Membership", "draw"]
 
-#: Intervals for which a peer that left is still told of, and deletes are kept for Node.js nodes: far more than gossip takes.
+#: Intervals for which a peer that left is still told of, rumours name one that is new, and deletes are kept for Node.js nodes:
+#: far more than gossip takes.
 TELLING = 30
 
 #: Forgotten ids that are remembered, to tell news about them from old news.
@@ -85,6 +87,7 @@ class Membership:
         self._compact = CompactDigest([])
         self._counted: set[str] = set()  # peers on whose behalf this node has counted since its last round
         self._unsettled: set[str] = set()  # peers with a floor to settle
+        self._fresh: dict[str, float] = {}  # peers that are new, restarted or moved -> since when
         self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat
         for peer in self.others()[0]:
             peer.last_time = now
@@ -136,6 +139,10 @@ class Membership:
     def speakers(self) -> list[Peer]:
         """Return the live peers that are known to speak our extensions."""
         return [peer for peer in self._storage.live_peers() if peer.speaks_extensions and peer.id != self._local.id]
+
+    def is_fresh(self, now: float, id: str) -> bool:
+        """Return whether a peer is new, restarted or moved, so that others may not know it as it is now."""
+        return now - self._fresh.get(id, -math.inf) < TELLING * self._config.gossip_interval
 
     def has_node_js(self) -> bool:
         """Return whether a live peer speaks only the Node.js package's protocol."""
@@ -199,6 +206,7 @@ class Membership:
         round.
         """
         self._counted.clear()
+        self._fresh = {id: since for id, since in self._fresh.items() if self.is_fresh(now, id)}
         self.look_up(sorted(self._unsettled))
         self._unsettled.clear()
         for peer in [*self.found.values()]:
@@ -232,6 +240,7 @@ class Membership:
         believed = heartbeat <= self.bound.limit(now)
         if believed and (heartbeat < 0 or heartbeat >= peer.heartbeat) and peer.transport != sender.transport:
             peer.transport = sender.transport
+            self._fresh[peer.id] = now
         # A heartbeat that is not believed counts as not told, so this node counts as it does for a Node.js node.
         if (peer.speaks_extensions is False or not believed) and sender.id not in self._counted:
             self._counted.add(sender.id)
@@ -256,9 +265,11 @@ class Membership:
             peer = self._meet(now, RemotePeer(id, entry.transport), output)
             peer.heartbeat = heartbeat
         elif heartbeat > peer.heartbeat:
+            restarted = heartbeat - peer.heartbeat > now - (peer.last_time or 0)  # no life's heartbeat is so fast
             later = peer.hear(heartbeat, now)
-            if peer.transport != entry.transport:
+            if restarted or peer.transport != entry.transport:
                 peer.transport = entry.transport
+                self._fresh[id] = now
             if peer.left != entry.left:
                 peer.left = entry.left
                 if peer.left:
@@ -294,6 +305,7 @@ class Membership:
         peer = Peer(remote.id, intervals=[interval] * _FIRST_INTERVALS, last_time=now, transport=remote.transport)
         output.append(Event("new peer", (remote,)))
         self.found[remote.id] = peer
+        self._fresh[remote.id] = now
         return peer
 
     # Verdicts

@@ -8,7 +8,7 @@ with a digest of its own, until both know the same. What a digest is answered wi
 |---|---|---|
 | `ROUND` | an entry for every peer that the sender tells of, or a compact digest | the deltas that the sender lacks; a `REPLY` if the receiver lacks some too or could not tell all, or knows later heartbeats or other peers; a whole digest if the compact one has another fingerprint |
 | `REPLY` | entries of the peers about which there is more to say, or a compact digest | the same, but only while versions are missing and come, and within MAX_EXCHANGES_PER_GOSSIP if that is set |
-| `RUMOR` | deltas that are new, and entries of their peers | the deltas that the sender lacks; a `REPLY` if the receiver lacks some |
+| `RUMOR` | deltas that are new; entries only for peers whose deltas did not fit, or that are new, restarted or moved | a `REPLY` that asks, only if the receiver lacks some still |
 | `PART` | some of the entries of a round's digest | as for `ROUND`, but nothing is concluded from absent peers |
 | `FAREWELL` | the sender's own entry, marked as left | nothing |
 | no digest | deltas | nothing |
@@ -40,7 +40,7 @@ from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import TELLING, Membership, draw
 from gossipmonger.protocol.output import Event, Output, Send
 from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
-from gossipmonger.protocol.rumors import Rumors, choose_news
+from gossipmonger.protocol.rumors import Rumors
 from gossipmonger.state import CompactDigest, Delta, Digest, Entry, Header, Kind, Message, Peer, RemotePeer, values
 from gossipmonger.state.peer import NOTHING, REFUSED
 
@@ -84,7 +84,7 @@ class Protocol:
         self._identity = Identity(local, random)
         self._conversations = Conversations(config, now)
         self._flow = self._conversations.flow
-        self._rumors = Rumors(config.rumor_interval) if config.rumor_fanout else None
+        self._rumors = Rumors(local, config, random) if config.rumor_fanout else None
         self._catch_up = CatchUp(config.rumor_interval)
         self._deleted = now  # when a key was deleted last
         self._cut = 0  # messages that could not tell all
@@ -188,7 +188,7 @@ class Protocol:
 
     def leave(self, now: float) -> Output:
         """Say goodbye: tell what is new, then that the node's silence from now on is meant."""
-        output = self.spread(max(now, self.rumor_due or now))  # what would be told a little later is told now
+        output = self.spread(now, hurry=True)  # what would be told a little later is told now
         self._local.left = True
         self._local.heartbeat += 1
         self.membership.put(self._local)
@@ -219,14 +219,14 @@ class Protocol:
         """When `spread` has something to tell, in milliseconds since the epoch; it may be past. None for nothing."""
         return None if self._rumors is None else self._rumors.due
 
-    def spread(self, now: float) -> Output:
-        """Tell a few peers what is new, if it is time for that."""
-        news = {} if self._rumors is None else self._rumors.take(now)
-        partners = draw(self.membership.speakers(), self._config.rumor_fanout, self._random) if news else []
+    def spread(self, now: float, hurry: bool = False) -> Output:
+        """Tell a few peers what is new, if it is time for that, or if there is no other time."""
         output: Output = []
-        if partners:
-            deltas, peers = choose_news(news, self._storage.get)
-            entries = self.digest([peer for peer in peers if peer.id != self._local.id])
+        due = self.rumor_due
+        if self._rumors is not None and due is not None and (hurry or due <= now):
+            partners, deltas, told, cut = self._rumors.tell(now, self.membership.speakers(), self._storage.get, hurry)
+            named = [peer for peer in told if peer in cut or self.membership.is_fresh(now, peer.id)]
+            entries = self.digest([peer for peer in named if peer.id != self._local.id])
             rumor = Message(self._local.remote, deltas or None, Digest(Kind.RUMOR, Header(), entries))
             self._send([partner.remote for partner in partners], rumor, output)
         return output
@@ -251,7 +251,7 @@ class Protocol:
             self._catch_up.answered(now, sender.id)
         peer = membership.hear_from(now, message, output)
         rumor = digest is not None and digest.kind is Kind.RUMOR
-        news = deltas is not None and self._take_deltas(now, deltas, rumor, output)
+        news, refused = self._take_deltas(now, deltas or (), rumor, output)
         if digest is None:
             if news:
                 self._ask_on(now, sender, output)
@@ -259,6 +259,7 @@ class Protocol:
             output += received[1:]
             found = Reconciliation(now, self._local, membership, self._identity, output)
             found.read(digest.entries, sender.id)
+            found.we_lack += [peer for peer in refused if peer not in found.we_lack]
             membership.put_changes()
             if digest.header is None or peer is None:
                 self._answer_node_js(sender, found, output)
@@ -267,11 +268,16 @@ class Protocol:
         membership.put_changes()
         return output
 
-    def _take_deltas(self, now: float, deltas: Sequence[Delta], rumor: bool, output: Output) -> bool:
-        """Write those that are new and leave no gap, and pass those of a rumour on in rumours; return whether any was."""
+    def _take_deltas(self, now: float, deltas: Sequence[Delta], rumor: bool, output: Output) -> tuple[bool, list[Peer]]:
+        """Write those that are new, and pass those of a rumour on in rumours.
+
+        Returns:
+            Whether any was written, and the peers of those that would have left a gap.
+        """
         membership, local = self.membership, self._local.id
         find, limit, beyond = membership.found.get, membership.bound.limit(now), set()
         changed: dict[str, Peer] = {}
+        refused: dict[str, Peer] = {}
         for id, key, value, version, after, more in deltas:
             if id == local:
                 continue  # nobody but the owner writes its state
@@ -288,6 +294,8 @@ class Protocol:
             before = peer.max_version_seen
             old = peer.take(key, value, version, after, more)
             if old is REFUSED:
+                refused[id] = peer
+                peer.hear_of(version + more, 0, False)
                 continue
             changed[id] = peer
             if rumor and self._rumors is not None:
@@ -297,9 +305,9 @@ class Protocol:
                     output.append(Event("delete", (id, key)))
             elif old is NOTHING or not values.same(old, value):
                 output.append(Event("update", (id, key, value)))
-        for peer in changed.values():
+        for peer in (changed | refused).values():
             membership.change(peer)
-        return bool(changed)
+        return bool(changed), [*refused.values()]
 
     def _answer_node_js(self, sender: RemotePeer, found: Reconciliation, output: Output) -> None:
         """Answer a digest without a header: with the deltas that its sender lacks."""
@@ -321,9 +329,8 @@ class Protocol:
     ) -> None:
         """Answer a digest of a node that speaks our extensions: see the table of kinds. `news` is what `_take_deltas` said."""
         sender, membership, compact = message.sender, self.membership, None
-        if digest.kind is Kind.RUMOR:  # a node that knows it is behind asks in replies, and there one node at a time
-            behind = {entry.id for entry in digest.entries if entry.heard}
-            found.they_lack = [(peer, version) for peer, version in found.they_lack if peer.id not in behind]
+        if digest.kind is Kind.RUMOR:  # what its sender lacks comes in rumours too
+            found.they_lack = []
         elif header.compact is not None or digest.kind is Kind.ROUND:
             told = membership.told_of(now, *membership.others())
             named = {entry.id for entry in digest.entries}

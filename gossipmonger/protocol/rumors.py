@@ -1,104 +1,205 @@
-"""Rumours: news do not wait for the round.
+"""Rumours: news does not wait for the round.
 
-A local change, or one that came in a rumour, is told at once to a few peers drawn at random, and twice more, an interval apart.
-That is rumour mongering as in Demers et al., "Epidemic Algorithms for Replicated Database Maintenance" (PODC 1987), section
-1.4: a push that is blind and counts to three. A node that the rumour misses gets the change within a round or two, so the
-numbers are chosen for speed and nothing rests on them.
+A node tells a change at once to RUMOR_FANOUT peers, its *successors*, and RUMOR_INTERVAL later to one more that is drawn at
+random. Every node that learns the change from a rumour does the same. That is rumour mongering as in Demers et al., "Epidemic
+Algorithms for Replicated Database Maintenance" (PODC 1987), section 1.4, a push that is blind and counts, but its first telling
+is not random. In the order of ids, node p of n tells places k*p to k*p + k - 1, modulo n, where k is the fan-out. This is the
+generalised de Bruijn graph (Imase and Itoh, "Design to Minimize Diameter on Building-Block Network", IEEE Transactions on
+Computers, 1981): everybody is told by k others, and is at most log n to the base k hops away. Drawn partners would need more
+copies, as some nodes would be drawn by nobody. Nodes that disagree about who is there have successors as good as drawn ones.
 
-News of one interval go together, so that however much changes, a node sends at most RUMOR_FANOUT rumours an interval. What came
-in rounds and conversations is not news: a node that catches up repeats nothing.
+A token bucket bounds what this costs. It is full while the cluster is quiet, and refills by RUMOR_RATE messages a second. When
+it is empty, news waits for the next token, and one message to one partner carries all of it. Each piece of news counts its
+copies: what was told to fewer peers than wanted is told more often later, to the successors in turn.
 
-A piece of news is a peer and the version after which the news begin. What is told is then what the peer's log has above that
+Nothing rests on rumours. A node that they miss gets the change within a round or two. What came in rounds and conversations is
+no news: a node that catches up repeats nothing.
+
+A piece of news is a peer and the version after which the news begins. What is told is what the peer's log has above that
 version, so a key that has been written again meanwhile goes once, with its latest value.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
 
+from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.membership import draw
 from gossipmonger.state import Delta, Peer, values
 
-__all__ = ["Rumors", "choose_news"]
+__all__ = ["Rumors", "successors"]
 
-#: How often a piece of news is told.
-_TELLINGS = 3
+#: Copies of a piece of news beside those of the first telling.
+_AGAIN = 1
 
-#: Bytes, roughly, that the deltas of a rumour may have. A burst of some hundred keys fits; a large value does not. The digest
-#: tells of it, so a peer asks for it once, and does not get it nine times.
+#: Seconds for which a full bucket has tokens.
+_BURST = 1.0
+
+#: Share of RUMOR_INTERVAL that lies between two tellings at least, so what happens at nearly the same time travels together.
+_PAUSE = 0.2
+
+#: Bytes, roughly, that the deltas of a rumour may have. A burst of some hundred keys fits. A flood or a large value does not:
+#: an entry says that it is there, and whoever lacks it asks for it once.
 _ROOM = 16_384
 
-#: Deltas that are told where there is no room for all. The rest has to be asked for, and so few cost little where they are
-#: known.
+#: Deltas of a flood that are told even so. The rest has to be asked for, and so few cost little where they are known.
 _SOME = 8
 
 #: Bytes of a delta beside its id, key and value.
 _FRAME = 42
 
+#: Tokens are counted in floating point.
+_NEARLY_ONE = 1 - 1e-6
+
+
+class _Piece:
+    """A piece of news: the version after which it begins, how many were told it, and when last."""
+
+    __slots__ = ("after", "at", "told")
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.told = 0
+        self.at = 0.0
+
 
 class Rumors:
-    """What is new, and how often it is still to be told.
+    """What is new, to whom it is told, and when.
 
     Args:
-        interval: RUMOR_INTERVAL, in milliseconds.
+        local: The node's own peer.
+        config: The numbers to go by.
+        random: Draws the partners that are not successors.
     """
 
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
-        self._fresh: dict[str, int] = {}  # id -> the version after which its news begin
-        self._told: deque[dict[str, int]] = deque(maxlen=_TELLINGS)  # news of the last intervals, the latest first
-        self._again = 0  # tellings that are still to come if nothing new happens
-        self._next = 0.0
+    def __init__(self, local: Peer, config: Config, random: Random) -> None:
+        self._local = local
+        self._fanout = self._width = config.rumor_fanout
+        self._interval = config.rumor_interval
+        self._rate = config.rumor_rate / 1000
+        self._random = random
+        self._news: dict[str, list[_Piece]] = {}  # peer's id -> its pieces, oldest first; who waits longest stands first
+        self._capacity = self._tokens = max(_BURST * config.rumor_rate, float(self._fanout + _AGAIN))
+        self._counted = 0.0  # when the tokens were counted
+        self._told = self._next = 0.0  # the last telling; the next, if there are tokens
+        self._turn = 0  # which successor is next when there are not tokens for all
 
     def note(self, id: str, after: int) -> None:
-        """Note that there are news of a peer, beginning after this version."""
-        self._fresh.setdefault(id, after)
+        """Note that there is news of a peer, beginning after this version."""
+        pieces = self._news.setdefault(id, [])
+        if not pieces or pieces[-1].told:
+            pieces.append(_Piece(after))
+            self._next = min(self._next, self._told + _PAUSE * self._interval)
 
     @property
     def due(self) -> float | None:
         """When there is something to tell, in milliseconds since the epoch; it may be past. None if there is nothing."""
-        return self._next if self._fresh or self._again else None
+        if not self._news:
+            return None
+        return max(self._next, self._counted + max(0.0, _NEARLY_ONE - self._tokens) / self._rate)
 
-    def take(self, now: float) -> Mapping[str, int]:
-        """Return what is to be told now, id -> the version after which its news begin, and count it as told once."""
-        if not (self._fresh or self._again) or now < self._next:
-            return {}
-        self._again = _TELLINGS - 1 if self._fresh else self._again - 1
-        self._told.appendleft(self._fresh)
-        self._fresh = {}
-        self._next = now + self._interval
-        news: dict[str, int] = {}
-        for batch in self._told:
-            for id, after in batch.items():
-                news[id] = min(after, news.get(id, after))
-        return news
+    def tell(
+        self, now: float, others: Sequence[Peer], find: Callable[[str], Peer | None], hurry: bool = False
+    ) -> tuple[list[Peer], list[Delta], list[Peer], list[Peer]]:
+        """Return whom to tell now, the deltas of the rumour, the peers whose news it is, and those of them that have more.
 
+        It is counted as told. The caller has seen that it is `due`, or is in a `hurry`, and then the bucket is not asked.
 
-def choose_news(news: Mapping[str, int], find: Callable[[str], Peer | None]) -> tuple[list[Delta], list[Peer]]:
-    """Return the deltas of a rumour, as far as there is room, and the peers that they are of.
+        Args:
+            now: Milliseconds since the epoch.
+            others: The live peers that speak our extensions.
+            find: Finds a peer by its id.
+            hurry: Whether this is the last opportunity.
+        """
+        self._tokens = min(self._capacity, self._tokens + max(0.0, now - self._counted) * self._rate)
+        self._counted = now
+        self._width = min(self._fanout, len(others))
+        first = max((self._width - piece.told for pieces in self._news.values() for piece in pieces), default=0)
+        count = max(first, _AGAIN)
+        partners = self._choose(others, count if hurry else min(count, int(self._tokens + 1 - _NEARLY_ONE)), first > 0)
+        if not others:
+            self._news.clear()
+        deltas, told, cut = self._collect(find)
+        partners = partners if told else []  # whoever the news was of may be forgotten since
+        self._tokens = max(0.0, self._tokens - len(partners))
+        self._told = now
+        for peer in told:
+            self._count(peer.id, len(partners), now)
+        pieces = [piece for pieces in self._news.values() for piece in pieces]
+        soonest = min((0.0 if piece.told < self._width else piece.at + self._interval for piece in pieces), default=0.0)
+        self._next = max(soonest, now + _PAUSE * self._interval)
+        return partners, deltas, told, cut
 
-    The deltas of one peer go in ascending version. A peer whose deltas do not all fit is among the peers even so: its entry
-    tells that there is more. Of a flood that does not fit, only the first few deltas are told, so that everybody hears of it,
-    passes the word on, and asks.
+    def _count(self, id: str, copies: int, now: float) -> None:
+        """Count the news of a peer as told, and let it go to the end of the queue if more copies are owed."""
+        left = []
+        for piece in self._news.pop(id):
+            piece.told += copies
+            piece.at = now
+            if piece.told < self._width + _AGAIN:
+                left.append(piece)
+        if left:
+            self._news[id] = left
 
-    Args:
-        news: As `Rumors.take` returns them.
-        find: Finds a peer by its id.
-    """
-    deltas: list[Delta] = []
-    peers = []
-    room, fits = _ROOM, True
-    for id, after in news.items():
-        peer = find(id)
-        if peer is None or peer.max_version_seen <= after:
-            continue  # forgotten since
-        peers.append(peer)
-        for delta in peer.deltas(after, room // _FRAME):
-            size = _FRAME + len(id) + len(delta.key) + values.size(delta.value)
+    def _choose(self, others: Sequence[Peer], count: int, first: bool) -> list[Peer]:
+        """Return whom to tell: all successors, or some in turn and now and then a drawn peer, or only drawn ones."""
+        if not first:
+            return draw(others, count, self._random)
+        places: list[Peer | None] = [*successors(self._local, others, self._fanout), None]
+        start = 0
+        if count < self._width:
+            start, self._turn = self._turn, self._turn + count
+        turns = [places[turn % len(places)] for turn in range(start, start + min(count, len(places)))]
+        chosen = [peer for peer in turns if peer is not None]
+        rest = [peer for peer in others if peer not in chosen] if len(chosen) < count else []
+        return chosen + draw(rest, count - len(chosen), self._random)
+
+    def _collect(self, find: Callable[[str], Peer | None]) -> tuple[list[Delta], list[Peer], list[Peer]]:
+        """Return the deltas of a rumour, the peers whose news it is, and those that have more than any rumour has room for.
+
+        The deltas of one peer go in ascending version. Who does not fit in beside the others is the first of the next rumour.
+        """
+        deltas: list[Delta] = []
+        told: list[Peer] = []
+        cut: list[Peer] = []
+        room = _ROOM
+        for id, pieces in [*self._news.items()]:
+            after, peer = pieces[0].after, find(id)
+            if peer is None or peer.max_version_seen <= after:
+                del self._news[id]  # forgotten since
+                continue
+            news = list(_that_fit(peer.deltas(after, _ROOM // _FRAME), _ROOM))
+            is_cut = not news or news[-1].version < peer.max_version_seen
+            news = news[:_SOME] if is_cut else news
+            size = sum(map(_size, news))
             if size > room:
                 break
             room -= size
-            deltas.append(delta)
-            after = delta.version
-        fits = fits and after == peer.max_version_seen
-    return deltas if fits else deltas[:_SOME], peers
+            deltas += news
+            told.append(peer)
+            if is_cut:
+                cut.append(peer)
+        return deltas, told, cut
+
+
+def _that_fit(deltas: Iterable[Delta], room: int) -> Iterator[Delta]:
+    for delta in deltas:
+        room -= _size(delta)
+        if room < 0:
+            return
+        yield delta
+
+
+def _size(delta: Delta) -> int:
+    return _FRAME + len(delta.peer_id) + len(delta.key) + values.size(delta.value)
+
+
+def successors(local: Peer, others: Sequence[Peer], fanout: int) -> list[Peer]:
+    """Return whom this node tells first: its successors in the generalised de Bruijn graph, or all others if they are few."""
+    if len(others) <= fanout:
+        return [*others]
+    order = sorted([*others, local], key=lambda peer: peer.id)
+    place = fanout * order.index(local)
+    found = [order[(place + step) % len(order)] for step in range(fanout)]
+    return [peer for peer in found if peer is not local]

@@ -100,6 +100,7 @@ NUMBERS: dict[str, tuple[float, float | None, bool, str]] = {
     "GOSSIP_FANOUT": (1, 1000, True, "peers"),
     "RUMOR_FANOUT": (0, 1000, True, "peers"),
     "RUMOR_INTERVAL": (1, 86_400_000, False, "ms"),
+    "RUMOR_RATE": (1, 10_000, False, "messages"),
     "MAX_EXCHANGES_PER_GOSSIP": (0, None, True, "replies"),
     "COMPRESS_ABOVE": (0, None, True, "bytes"),
 }

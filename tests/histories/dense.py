@@ -50,6 +50,7 @@ class History:
         self.interval = 3_000 if self.forgets else 1_000
         self.options: dict[str, Any] = {
             "rumor_fanout": chance.choice([0, 1, 2]),
+            "rumor_rate": chance.choice([1, 25]),
             "gossip_fanout": chance.choice([1, 2]),
             "max_deltas_per_gossip": chance.choice([1, 2, None]),
             "max_exchanges_per_gossip": chance.choice([1, 3, None]),

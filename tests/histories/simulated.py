@@ -33,6 +33,7 @@ class History:
             "gossip_fanout": chance.choice([1, 1, 3]),
             "rumor_fanout": chance.choice([0, 1, 3, 3]),
             "rumor_interval": chance.choice([50, 500]),
+            "rumor_rate": chance.choice([1, 25]),
             "flow_control": chance.random() < 0.5,
             "forget_dead_peers_after": chance.choice([30_000, 86_400_000]),
         }
