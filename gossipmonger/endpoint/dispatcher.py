@@ -19,13 +19,13 @@ import atexit
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyee.base import EventEmitter
 
 from gossipmonger.errors import OverflowedError, report
-from gossipmonger.protocol import Event, Send
+from gossipmonger.protocol import Event, Output
 from gossipmonger.state import values
 from gossipmonger.wire import as_dicts, as_lists
 
@@ -87,7 +87,7 @@ class Dispatcher:
 
     # In
 
-    def post(self, output: Sequence[Event | Send]) -> None:
+    def post(self, output: Output) -> None:
         """Queue those events of a protocol's output that have handlers. Nothing runs before `kick`; any lock may be held."""
         heard = self._emitter.event_names()
         with self._queue_lock:

@@ -310,7 +310,7 @@ class Gossipmonger(EventEmitter):
     def digest(self, live_peers: Iterable[Peer] = ()) -> list[dict[str, Any]]:
         """Return the digest that a round sends: an entry for each of `live_peers`, then the local peer's."""
         with self._state_lock:
-            entries = self._protocol.digest([*live_peers])
+            entries = self._protocol.membership.digest([*live_peers])
         return as_dicts(Digest(Kind.ROUND, None, entries))
 
     def _find(self, id: str) -> Peer | None:
@@ -356,7 +356,7 @@ class Gossipmonger(EventEmitter):
         due = None
         if self._rumor_timer.going:
             output += self._protocol.spread(now)
-            due = self._protocol.rumor_due
+            due = self._protocol.rumor_wake
         self._dispatcher.post(output)
         return None if due is None else max(1.0, due - now)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from gossipmonger.errors import report
@@ -54,9 +55,10 @@ class Timer:
         self._run = run
         self._current: Any = None
         self._pending = False  # whether the current timer has yet to run out
+        self._due = 0.0  # when it runs out, by the monotonic clock
         self.going = False
         self.closed = False
-        self._timer_lock = threading.Lock()  # guards the four above: they are written only while it is held
+        self._timer_lock = threading.Lock()  # guards the five above: they are written only while it is held
 
     def begin(self) -> bool:
         """Let `arm` set timers from now on; return whether it will, which it does not once this is closed."""
@@ -77,15 +79,19 @@ class Timer:
                 self._set(self._interval, _RepeatingTimer if self._make is threading.Timer else self._make)
 
     def arm_within(self, milliseconds: float) -> None:
-        """Set a timer for so soon, unless one is pending already; does nothing unless `begin` was called."""
+        """Set a timer for so soon, unless one is pending that runs out before; does nothing unless `begin` was called."""
+        seconds = milliseconds / 1000
         with self._timer_lock:
-            if self.going and not self._pending:
-                self._set(milliseconds / 1000, self._make)
+            if self.going and not (self._pending and self._due <= monotonic() + seconds):
+                if self._current is not None:
+                    self._current.cancel()
+                self._set(seconds, self._make)
 
     def _set(self, seconds: float, make: MakeTimer) -> None:
         """Make a timer and start it. This requires holding `_timer_lock`."""
         assert self._timer_lock.locked()
         self._pending = True
+        self._due = monotonic() + seconds
         self._current = make(seconds, self._fire)
         self._current.daemon = True  # a program that ends need not wait for the next round
         self._current.name = "gossipmonger-timer"

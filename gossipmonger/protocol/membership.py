@@ -159,6 +159,10 @@ class Membership:
         again = [peer for peer in dead if ((peer.last_time or 0) > since if peer.left else peer.phi(now) < threshold)]
         return live + again
 
+    def digest(self, peers: Sequence[Peer]) -> list[Entry]:
+        """Return an entry for each of these peers, then the local one's."""
+        return [peer.entry() for peer in (*peers, self._local)]
+
     def compact(self, told: list[Peer]) -> CompactDigest:
         """Return the compact digest of these peers and the local one: the same object as long as it covers the same."""
         peers = [*told, self._local]

@@ -1,12 +1,19 @@
-"""What the protocol returns: messages to send and events that happened, in their order."""
+"""What the protocol returns: messages to send, dials to make and events that happened, in their order."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from gossipmonger.state import Message, RemotePeer
 
-__all__ = ["Event", "Output", "Send"]
+__all__ = ["Dial", "Event", "Output", "Send", "send"]
+
+
+class Dial(NamedTuple):
+    """A bare dial that is not kept, to learn whether somebody listens."""
+
+    to: RemotePeer
 
 
 class Event(NamedTuple):
@@ -23,4 +30,14 @@ class Send(NamedTuple):
     message: Message
 
 
-Output = list[Event | Send]
+Output = list[Dial | Event | Send]
+
+
+def send(partners: Iterable[RemotePeer], message: Message, output: Output) -> None:
+    """Add to an output that a message goes to these partners."""
+    for to in partners:
+        if message.deltas is not None:
+            output.append(Event("deltas send", (to, message.deltas)))
+        if message.digest is not None:
+            output.append(Event("digest send", (to, message.digest)))
+        output.append(Send(to, message))

@@ -29,32 +29,23 @@ each call; the same calls with the same arguments give the same output. The call
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
+from gossipmonger.protocol.answers import Answers
 from gossipmonger.protocol.catch_up import CatchUp
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.conversations import Conversations
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import TELLING, Membership, draw
-from gossipmonger.protocol.output import Event, Output, Send
-from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
+from gossipmonger.protocol.output import Event, Output, send
+from gossipmonger.protocol.reconcile import Reconciliation
 from gossipmonger.protocol.rumors import Rumors
-from gossipmonger.state import CompactDigest, Delta, Digest, Entry, Header, Kind, Message, Peer, RemotePeer, values
+from gossipmonger.state import Delta, Digest, Header, Kind, Message, Peer, RemotePeer, values
 from gossipmonger.state.peer import NOTHING, REFUSED
 
 __all__ = ["Protocol"]
-
-#: Every eighth message that had to be cut in depth's order uses a random order of peers instead, so that a large backlog cannot
-#: starve small ones. Under flow control no backlog is large, so depth's order has less to win: every third.
-_FAIR, _FAIR_IN_FLOW = 8, 3
-
-#: Deltas in a message to a Node.js node if MAX_DELTAS_PER_GOSSIP is not set: its own default.
-_TO_NODE_JS = 5
-
-#: Share of the peers above which a reply is a compact digest: so many entries are as long as two numbers for everybody.
-_FEW = 0.1
 
 #: Live peers that a node tells about its leaving; they tell the others.
 _FAREWELLS = 5
@@ -86,8 +77,8 @@ class Protocol:
         self._flow = self._conversations.flow
         self._rumors = Rumors(local, config, random) if config.rumor_fanout else None
         self._catch_up = CatchUp(config.rumor_interval)
+        self._answers = Answers(local, storage, self.membership, self._conversations, self._catch_up, config, random)
         self._deleted = now  # when a key was deleted last
-        self._cut = 0  # messages that could not tell all
         self.membership.put(local)
 
     # Own state
@@ -142,10 +133,6 @@ class Protocol:
 
     # Rounds
 
-    def digest(self, peers: Sequence[Peer]) -> list[Entry]:
-        """Return an entry for each of these peers, then the local one's."""
-        return [peer.entry() for peer in (*peers, self._local)]
-
     def round(self, now: float) -> Output:
         """One round: send a digest to partners drawn at random, then judge who is dead and who is live again."""
         output: Output = []
@@ -182,9 +169,9 @@ class Protocol:
             short = at_rest and partner.speaks_extensions
             if short not in messages:
                 named = [peer for peer in told if peer.heard > peer.max_version_seen] if short else unasked
-                digest = Digest(kind, Header(flow, compact.encode() if short else None), self.digest(named))
+                digest = Digest(kind, Header(flow, compact.encode() if short else None), self.membership.digest(named))
                 messages[short] = Message(self._local.remote, None, digest)
-            self._send([partner], messages[short], output)
+            send([partner], messages[short], output)
 
     def leave(self, now: float) -> Output:
         """Say goodbye: tell what is new, then that the node's silence from now on is meant."""
@@ -192,9 +179,9 @@ class Protocol:
         self._local.left = True
         self._local.heartbeat += 1
         self.membership.put(self._local)
-        farewell = Message(self._local.remote, None, Digest(Kind.FAREWELL, Header(), self.digest([])))
+        farewell = Message(self._local.remote, None, Digest(Kind.FAREWELL, Header(), self.membership.digest([])))
         partners = draw(self.membership.others()[0], _FAREWELLS, self._random)
-        self._send([partner.remote for partner in partners], farewell, output)
+        send([partner.remote for partner in partners], farewell, output)
         return output
 
     def join(self) -> None:
@@ -203,21 +190,17 @@ class Protocol:
             self._local.left = False
             self.membership.put(self._local)
 
-    @staticmethod
-    def _send(partners: Iterable[RemotePeer], message: Message, output: Output) -> None:
-        for to in partners:
-            if message.deltas is not None:
-                output.append(Event("deltas send", (to, message.deltas)))
-            if message.digest is not None:
-                output.append(Event("digest send", (to, message.digest)))
-            output.append(Send(to, message))
-
     # Rumours
 
     @property
     def rumor_due(self) -> float | None:
         """When `spread` has something to tell, in milliseconds since the epoch; it may be past. None for nothing."""
         return None if self._rumors is None else self._rumors.due
+
+    @property
+    def rumor_wake(self) -> float | None:
+        """When `spread` is to be called at the latest: see `Rumors.wake`."""
+        return None if self._rumors is None else self._rumors.wake
 
     def spread(self, now: float, hurry: bool = False) -> Output:
         """Tell a few peers what is new, if it is time for that, or if there is no other time."""
@@ -226,9 +209,9 @@ class Protocol:
         if self._rumors is not None and due is not None and (hurry or due <= now):
             partners, deltas, told, cut = self._rumors.tell(now, self.membership.speakers(), self._storage.get, hurry)
             named = [peer for peer in told if peer in cut or self.membership.is_fresh(now, peer.id)]
-            entries = self.digest([peer for peer in named if peer.id != self._local.id])
+            entries = self.membership.digest([peer for peer in named if peer.id != self._local.id])
             rumor = Message(self._local.remote, deltas or None, Digest(Kind.RUMOR, Header(), entries))
-            self._send([partner.remote for partner in partners], rumor, output)
+            send([partner.remote for partner in partners], rumor, output)
         return output
 
     # Messages
@@ -254,7 +237,7 @@ class Protocol:
         news, refused = self._take_deltas(now, deltas or (), rumor, output)
         if digest is None:
             if news:
-                self._ask_on(now, sender, output)
+                self._answers.ask_on(now, sender, output)
         else:
             output += received[1:]
             found = Reconciliation(now, self._local, membership, self._identity, output)
@@ -262,9 +245,9 @@ class Protocol:
             found.we_lack += [peer for peer in refused if peer not in found.we_lack]
             membership.put_changes()
             if digest.header is None or peer is None:
-                self._answer_node_js(sender, found, output)
+                self._answers.answer_node_js(sender, found, output)
             elif digest.kind is not Kind.FAREWELL:
-                self._answer(now, message, news, digest, digest.header, found, output)
+                self._answers.answer(now, message, news, digest, digest.header, found, output)
         membership.put_changes()
         return output
 
@@ -308,100 +291,3 @@ class Protocol:
         for peer in (changed | refused).values():
             membership.change(peer)
         return bool(changed), [*refused.values()]
-
-    def _answer_node_js(self, sender: RemotePeer, found: Reconciliation, output: Output) -> None:
-        """Answer a digest without a header: with the deltas that its sender lacks."""
-        limit = self._config.max_deltas_per_gossip
-        deltas, _ = self._choose(found.they_lack, _TO_NODE_JS if limit is None else limit)
-        if deltas:
-            self._send([RemotePeer(sender.id, sender.transport)], Message(self._local.remote, deltas), output)
-
-    def _ask_on(self, now: float, sender: RemotePeer, output: Output) -> None:
-        """Ask for what was left for later, since all that was asked for has come."""
-        asked, later = self._catch_up.choose(now, sender.id, (), self._storage.get, reply=True, news=True)
-        if asked and self._conversations.may_reply(now, sender.id, Kind.REPLY, brings=True):
-            self._catch_up.ask(now, sender.id, asked, later)
-            reply = Digest(Kind.REPLY, Header(), self.digest(asked))
-            self._send([sender], Message(self._local.remote, None, reply), output)
-
-    def _answer(
-        self, now: float, message: Message, news: bool, digest: Digest, header: Header, found: Reconciliation, output: Output
-    ) -> None:
-        """Answer a digest of a node that speaks our extensions: see the table of kinds. `news` is what `_take_deltas` said."""
-        sender, membership, compact = message.sender, self.membership, None
-        if digest.kind is Kind.RUMOR:  # what its sender lacks comes in rumours too
-            found.they_lack = []
-        elif header.compact is not None or digest.kind is Kind.ROUND:
-            told = membership.told_of(now, *membership.others())
-            named = {entry.id for entry in digest.entries}
-            if header.compact is None:
-                found.fresher_heartbeats += [peer for peer in told if peer.id not in named]
-            else:
-                compact = membership.compact(told)
-                numbers = compact.decode(header.compact)
-                if numbers is None:
-                    if self._conversations.may_reply(now, sender.id, digest.kind, brings=False):
-                        # Of a sender that is dead here too: it may live anew, below what its former life has said.
-                        ids = {peer.id for peer in told}
-                        told += [peer for peer in found.fresher_heartbeats if peer.id not in ids]
-                        whole = Digest(Kind.ROUND, Header(), self.digest(told))
-                        self._send([sender], Message(self._local.remote, None, whole), output)
-                    return
-                found.read_compact(numbers, named)
-        deltas, cut = self._choose(found.they_lack, self._config.max_deltas_per_gossip)
-        reply = self._reply(now, message, digest.kind, news, header, found, deltas, cut, compact)
-        if deltas or reply is not None:
-            self._send([sender], Message(self._local.remote, deltas or None, reply), output)
-
-    def _reply(
-        self,
-        now: float,
-        message: Message,
-        kind: Kind,
-        news: bool,
-        header: Header,
-        found: Reconciliation,
-        deltas: list[Delta],
-        cut: list[Peer],
-        compact: CompactDigest | None,
-    ) -> Digest | None:
-        """Return the reply to a digest that is answered with these deltas, None if there is nothing to reply."""
-        id = message.sender.id
-        begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
-        # A node that settles a floor has to know of which peers it was told only a part of what is current.
-        partial = [peer for peer, _ in found.they_lack if peer.id in begun and (peer.behind or peer.id in unfinished)]
-        asked, later = self._catch_up.choose(now, id, found.we_lack, self._storage.get, kind is Kind.REPLY, news)
-        if kind is Kind.REPLY and compact is not None:
-            cut = []  # it was sent everybody's numbers before, so it knows who has more
-        wanted = asked + cut + ([] if kind in (Kind.REPLY, Kind.RUMOR) else found.fresher_heartbeats)
-        grant = self._conversations.read_flow(header)
-        goes_on = bool(wanted or grant) and self._conversations.may_reply(now, id, kind, brings=news or bool(deltas))
-        if kind is not Kind.RUMOR and (deltas or kind is not Kind.REPLY):
-            self._conversations.answer(id, cut=bool(unfinished))
-        if not goes_on and not partial:
-            return None
-        if goes_on and asked:
-            brought = {delta.peer_id: delta.version for delta in message.deltas or ()}
-            partly = [peer.id for peer in asked if brought.get(peer.id, peer.heard) < peer.heard]
-            self._catch_up.ask(now, id, asked, later, partly)
-        flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
-        short = goes_on and compact is not None and kind is not Kind.REPLY and len(partial) + len(wanted) > len(compact) * _FEW
-        if short and compact is not None:
-            told = partial + [peer for peer in compact.peers if peer.heard > peer.max_version_seen]
-            header = Header(flow, compact.encode())
-        else:
-            told = partial + wanted if goes_on else partial
-            header = Header(flow)
-        entries = {peer.id: peer for peer in told if peer is not self._local}
-        return Digest(Kind.REPLY, header, self.digest([*entries.values()]))
-
-    def _choose(self, they_lack: list[tuple[Peer, int]], limit: int | None) -> tuple[list[Delta], list[Peer]]:
-        if not they_lack:
-            return [], []
-        order = self._config.delta_order
-        turn = _FAIR if self._flow is None else _FAIR_IN_FLOW
-        if order == "depth" and self._cut % turn == turn - 1:
-            order = "random"
-        deltas, cut = choose_deltas(they_lack, limit, order, self._random)
-        self._cut += bool(cut)
-        return deltas, cut

@@ -14,16 +14,13 @@ from random import Random
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership, draw
 from gossipmonger.protocol.output import Output
-from gossipmonger.state import Delta, Entry, Peer, values
+from gossipmonger.state import Delta, Entry, Peer
 
 __all__ = ["Reconciliation", "choose_deltas"]
 
 #: Bytes, roughly, of the deltas in one message. With the digest that goes along, a message stays within some 64 KB: long
 #: enough for its fixed cost not to matter, and short enough not to keep others waiting.
 _ROOM = 57_344
-
-#: Bytes of a delta beside its id, key and value.
-_FRAME = 43
 
 #: Deltas of one peer that are made at once: few are made in vain, and the log is bisected rarely.
 _AT_ONCE = 64
@@ -148,7 +145,7 @@ def choose_deltas(
     for delta in in_turn:
         if delta is None:
             continue  # this peer has told all, others have not
-        room -= 1 if limit is not None else _FRAME + len(delta.peer_id) + len(delta.key) + values.size(delta.value)
+        room -= 1 if limit is not None else delta.size
         if room < 0 and deltas:
             break
         deltas.append(delta)

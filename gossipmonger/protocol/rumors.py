@@ -9,8 +9,8 @@ Computers, 1981): everybody is told by k others, and is at most log n to the bas
 copies, as some nodes would be drawn by nobody. Nodes that disagree about who is there have successors as good as drawn ones.
 
 A token bucket bounds what this costs. It is full while the cluster is quiet, and refills by RUMOR_RATE messages a second. When
-it is empty, news waits for the next token, and one message to one partner carries all of it. Each piece of news counts its
-copies: what was told to fewer peers than wanted is told more often later, to the successors in turn.
+it is empty, news waits for the next two tokens, and one message to two partners carries all of it. Each piece of news counts
+its copies: what was told to fewer peers than wanted is told more often later, to the successors in turn.
 
 Nothing rests on rumours. A node that they miss gets the change within a round or two. What came in rounds and conversations is
 no news: a node that catches up repeats nothing.
@@ -21,12 +21,12 @@ version, so a key that has been written again meanwhile goes once, with its late
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.membership import draw
-from gossipmonger.state import Delta, Peer, values
+from gossipmonger.state import Delta, Peer
 
 __all__ = ["Rumors", "successors"]
 
@@ -36,6 +36,9 @@ _AGAIN = 1
 #: Seconds for which a full bucket has tokens.
 _BURST = 1.0
 
+#: Tokens that a node without enough of them waits for, unless something happens before.
+_PATIENCE = 1.0
+
 #: Share of RUMOR_INTERVAL that lies between two tellings at least, so what happens at nearly the same time travels together.
 _PAUSE = 0.2
 
@@ -43,14 +46,17 @@ _PAUSE = 0.2
 #: an entry says that it is there, and whoever lacks it asks for it once.
 _ROOM = 16_384
 
+#: Bytes that a delta takes at least.
+_LEAST = 42
+
 #: Deltas of a flood that are told even so. The rest has to be asked for, and so few cost little where they are known.
 _SOME = 8
 
-#: Bytes of a delta beside its id, key and value.
-_FRAME = 42
+#: Tokens are counted in floating point, so some are a little less than a whole number.
+_ALMOST = 1e-6
 
-#: Tokens are counted in floating point.
-_NEARLY_ONE = 1 - 1e-6
+#: Tokens below which nothing is told. A message that goes to two is made once.
+_ENOUGH = 2 - _ALMOST
 
 
 class _Piece:
@@ -80,7 +86,7 @@ class Rumors:
         self._rate = config.rumor_rate / 1000
         self._random = random
         self._news: dict[str, list[_Piece]] = {}  # peer's id -> its pieces, oldest first; who waits longest stands first
-        self._capacity = self._tokens = max(_BURST * config.rumor_rate, float(self._fanout + _AGAIN))
+        self._capacity = self._tokens = max(_BURST * config.rumor_rate, float(self._fanout + _AGAIN + 1))
         self._counted = 0.0  # when the tokens were counted
         self._told = self._next = 0.0  # the last telling; the next, if there are tokens
         self._turn = 0  # which successor is next when there are not tokens for all
@@ -97,7 +103,17 @@ class Rumors:
         """When there is something to tell, in milliseconds since the epoch; it may be past. None if there is nothing."""
         if not self._news:
             return None
-        return max(self._next, self._counted + max(0.0, _NEARLY_ONE - self._tokens) / self._rate)
+        return max(self._next, self._counted + max(0.0, _ENOUGH - self._tokens) / self._rate)
+
+    @property
+    def wake(self) -> float | None:
+        """When to tell it at the latest. Where tokens are short, that is later than when it may be told.
+
+        A busy node hears something all the time, and can tell its news at those moments. To wake up for each token would cost
+        it more than the message.
+        """
+        due = self.due
+        return due if due is None or self._tokens >= _ENOUGH else due + _PATIENCE / self._rate
 
     def tell(
         self, now: float, others: Sequence[Peer], find: Callable[[str], Peer | None], hurry: bool = False
@@ -117,7 +133,7 @@ class Rumors:
         self._width = min(self._fanout, len(others))
         first = max((self._width - piece.told for pieces in self._news.values() for piece in pieces), default=0)
         count = max(first, _AGAIN)
-        partners = self._choose(others, count if hurry else min(count, int(self._tokens + 1 - _NEARLY_ONE)), first > 0)
+        partners = self._choose(others, count if hurry else min(count, int(self._tokens + _ALMOST)), first > 0)
         if not others:
             self._news.clear()
         deltas, told, cut = self._collect(find)
@@ -169,10 +185,10 @@ class Rumors:
             if peer is None or peer.max_version_seen <= after:
                 del self._news[id]  # forgotten since
                 continue
-            news = list(_that_fit(peer.deltas(after, _ROOM // _FRAME), _ROOM))
+            news, size = _that_fit(peer.deltas(after, _ROOM // _LEAST), _ROOM)
             is_cut = not news or news[-1].version < peer.max_version_seen
-            news = news[:_SOME] if is_cut else news
-            size = sum(map(_size, news))
+            if is_cut:
+                news, size = _that_fit(news[:_SOME], _ROOM)
             if size > room:
                 break
             room -= size
@@ -183,16 +199,16 @@ class Rumors:
         return deltas, told, cut
 
 
-def _that_fit(deltas: Iterable[Delta], room: int) -> Iterator[Delta]:
+def _that_fit(deltas: Iterable[Delta], room: int) -> tuple[list[Delta], int]:
+    """Return the first deltas, as many as there is room for, and the bytes that they take."""
+    fit, taken = [], 0
     for delta in deltas:
-        room -= _size(delta)
-        if room < 0:
-            return
-        yield delta
-
-
-def _size(delta: Delta) -> int:
-    return _FRAME + len(delta.peer_id) + len(delta.key) + values.size(delta.value)
+        size = delta.size
+        if taken + size > room:
+            break
+        taken += size
+        fit.append(delta)
+    return fit, taken
 
 
 def successors(local: Peer, others: Sequence[Peer], fanout: int) -> list[Peer]:

@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 __all__ = ["Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind", "Message", "RemotePeer"]
 
 
+#: Bytes of a delta in a message beside its id, key and value.
+_FRAME = 43
+
+
 class _Address(NamedTuple):
     id: str
     transport: Any
@@ -132,6 +136,11 @@ class Delta(NamedTuple):
     version: int
     after: int | None = None
     more: int = 0
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in a message, text counted as if it were plain ASCII."""
+        return _FRAME + len(self.peer_id) + len(self.key) + len(repr(self.value))
 
 
 class Message(NamedTuple):

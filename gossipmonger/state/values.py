@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["MAX_NESTING", "TOMBSTONE", "checked", "copied", "copied_key", "is_tombstone", "same", "size"]
+__all__ = ["MAX_NESTING", "TOMBSTONE", "checked", "copied", "copied_key", "is_tombstone", "same"]
 
 #: Lists and objects inside each other. Far below the depth at which any JSON parser of a peer gives up.
 MAX_NESTING = 100
@@ -104,18 +104,6 @@ def checked(value: Any, depth: int = MAX_NESTING) -> bool:
     if depth == 0 or (kind is not list and kind is not dict):
         return False
     return all(checked(item, depth - 1) for item in (value.values() if kind is dict else value))
-
-
-def size(value: Any) -> int:
-    """Return about how many bytes of JSON a value has, without making them; text as if it were plain ASCII."""
-    kind = type(value)
-    if kind is str:
-        return len(value) + 2
-    if kind is dict:
-        return 2 + sum(len(key) + 4 + size(item) for key, item in value.items())
-    if kind is list:
-        return 2 + sum(1 + size(item) for item in value)
-    return len(str(value)) if kind is int or kind is float else 5
 
 
 def same(one: Any, other: Any) -> bool:

@@ -219,11 +219,11 @@ class Loop:
 
     def _drain(self) -> None:
         assert self._wakeup is not None
-        with self._loop_lock:
-            self._awake = False
         with suppress(BlockingIOError):
             while len(self._wakeup.recv(4096)) == 4096:
                 pass
+        with self._loop_lock:  # not before, or a byte that comes in between is read, and no other one is sent
+            self._awake = False
 
     def _run_due(self) -> None:
         for _ in range(len(self._calls)):

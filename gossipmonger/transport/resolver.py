@@ -61,7 +61,6 @@ class Resolver:
         self._queue: deque[str] = deque()
         self._slow_queue: deque[str] = deque()
         self._threads: list[threading.Thread] = []
-        self._busy = 0
         self._slow_busy = 0
         self._closed = False
         self._resolver_lock = threading.Lock()  # guards all of the above
@@ -86,7 +85,7 @@ class Resolver:
             if waiting is not None:
                 waiting.append((port, then))
                 return
-            if len(self._threads) < _THREADS and self._busy == len(self._threads):
+            if len(self._threads) < _THREADS and len(self._waiting) >= len(self._threads):
                 self._start_thread()
             self._waiting[host] = [(port, then)]
             (self._slow_queue if host in self._slow else self._queue).append(host)
@@ -145,13 +144,11 @@ class Resolver:
                 if host is None:
                     return
                 slow = host in self._slow
-                self._busy += 1
                 self._slow_busy += slow
             begun = monotonic()
             found = _resolve(host)
             now = monotonic()
             with self._changed:
-                self._busy -= 1
                 self._slow_busy -= slow
                 self._remember(host, found, now, slow=now - begun > _SLOW)
                 waiting = self._waiting.pop(host, [])

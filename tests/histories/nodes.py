@@ -108,7 +108,7 @@ class Node:
         """Return a digest with an entry for every live peer, as a round sends it while not all are at rest."""
         self.heartbeat += 1
         others = [peer for peer in self.storage.live_peers() if peer.id != self.id]
-        digest = Digest(Kind.ROUND, Header(), self._protocol.digest(others))
+        digest = Digest(Kind.ROUND, Header(), self._protocol.membership.digest(others))
         return encode(Message(self.local.remote, None, digest))
 
     # What it knows

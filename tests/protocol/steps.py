@@ -29,7 +29,7 @@ _DEFAULTS: dict[str, Any] = {
     "gossip_fanout": 1,
     "rumor_fanout": 4,
     "rumor_interval": 50,
-    "rumor_rate": 25,
+    "rumor_rate": 23,
     "max_exchanges_per_gossip": None,
     "forget_dead_peers_after": DAY,
     "delta_order": "depth",

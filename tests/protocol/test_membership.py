@@ -320,7 +320,7 @@ def test_a_node_that_is_behind_says_what_it_has_heard_of_and_others_believe_it()
     peer = a_peer("c", data={"k": (1, 3)}, heartbeat=1)
     protocol, _, _ = a_protocol(peer)
     tell(protocol, NOW, entry("c", 9, heartbeat=1, floor=5))
-    (own_entry,) = [each for each in protocol.digest([peer]) if each.id == "c"]
+    (own_entry,) = [each for each in protocol.membership.digest([peer]) if each.id == "c"]
     assert (own_entry.version, own_entry.heard) == (3, 9)
     assert not own_entry.floor
 

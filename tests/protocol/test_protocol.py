@@ -220,7 +220,7 @@ def test_one_exchange_is_the_textbook_s_three_messages() -> None:
     for n in range(5):
         local.update_local(f"k{n}", n)
         remote.update_local(f"k{n}", n)
-    step(a, entries=b.digest([]))
+    step(a, entries=b.membership.digest([]))
     (first,) = sends(a.round(NOW + 1_000))
     (second,) = sends(b.step(NOW + 1_000, first.message))
     assert second.message.deltas

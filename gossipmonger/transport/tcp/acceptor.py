@@ -207,6 +207,7 @@ class Acceptor:
         self._max_connections = max_connections
         self._max_message_size = max_message_size
         self._receive_timeout = receive_timeout
+        self._handed: set[socket.socket] = set()  # to the loop's thread; adding and discarding are atomic
         self._incoming: dict[_Incoming, None] = {}  # oldest first
         self._by_id: dict[str, Link] = {}  # the links that were accepted, by the other end's id
         self.server: Server | None = None
@@ -229,14 +230,16 @@ class Acceptor:
         self.server = server
 
     def _accepted(self, connected: socket.socket, address: Any) -> None:
-        if self._loop.stopped:
+        self._handed.add(connected)
+        self._loop.call(partial(self._take, connected, source_of(address)))
+        if self._loop.stopped:  # so it may not be taken, and `close` may not have seen it
+            self._handed.discard(connected)
             connected.close()
-        else:
-            self._loop.call(partial(self._take, connected, source_of(address)))
 
     # On the loop's thread
 
     def _take(self, connected: socket.socket, source: str) -> None:
+        self._handed.discard(connected)
         incoming = _Incoming(connected, source)
         if len(self._incoming) + self._accepted_links() >= self._max_connections and not self._make_room():
             connected.close()
@@ -312,9 +315,12 @@ class Acceptor:
             link.write(hello(named))
             if greeting.sender is not None:
                 self._replace(greeting.sender.id, link)
-            self._links.open(link, bytes(rest))
+            self._links.open(link)
         except OSError:
             self._links.end(link)
+            return
+        if rest:
+            self._links.take(link, bytes(rest))
 
     def _replace(self, id: str, link: Link) -> None:
         """Ask for the link to be closed that a peer dialled before: it may be one of a former life."""
@@ -348,6 +354,6 @@ class Acceptor:
 
     def close(self) -> None:
         """Close what is no link yet. The loop must not run any more, or this be its thread."""
-        for incoming in [*self._incoming]:
-            incoming.socket.close()
+        for connected in [*self._handed, *(incoming.socket for incoming in self._incoming)]:
+            connected.close()
         self._incoming.clear()

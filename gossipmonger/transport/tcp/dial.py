@@ -198,7 +198,7 @@ class Greeting:
         self._heard = bytearray()
         try:
             dial.socket.send(hello(named))
-        except OSError as error:
+        except Exception as error:  # it is gone already, or JSON has no form for the name
             dial.fail(error)
             return
         dial.wait(READ, _HELLO_TIMEOUT, self._read, self._turn_away)

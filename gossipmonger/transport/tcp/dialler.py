@@ -153,10 +153,13 @@ class Dialler:
             place = self._place(to)
         self._call(partial(self._dial, place, Dial.close, aside=True), None)
 
-    def learn(self, transport: Any, node_js: bool) -> None:
+    def learn(self, peer: RemotePeer, node_js: bool) -> None:
         """Note what has shown itself to live at an address."""
         with self._places_lock:
-            place = self._places.get((transport["host"], int(transport["port"])))
+            place = self._places.get((peer.transport["host"], int(peer.transport["port"])))
+            if place is None and node_js:
+                place = self._place(peer)
+                place.asked = monotonic()
             if place is not None:
                 place.node_js = node_js
 
@@ -190,9 +193,11 @@ class Dialler:
         place = self._places.get(key)
         if place is None:
             place = self._places[key] = _Place(*key, to)
-            if len(self._places) > _CAPACITY:
+            for _ in range(len(self._places) - _CAPACITY):
                 oldest = next(iter(self._places))
-                if not self._places[oldest].busy and self._places[oldest].link is None:
+                if self._places[oldest].busy or self._places[oldest].link is not None:
+                    self._places.move_to_end(oldest)
+                else:
                     del self._places[oldest]
         else:
             place.peer = to
@@ -239,6 +244,7 @@ class Dialler:
         """Drop what waits for a place that cannot be reached."""
         with self._settled:
             place.waiting.clear()
+            place.parts = iter(())
             place.dialling = False
             self._settled.notify_all()
         failure = SendError(f"can't send to {place}: {error}", RemotePeer(*place.peer))
@@ -295,31 +301,42 @@ class Dialler:
     def _link(self, place: _Place, aside: bool, link: Link, rest: bytes) -> None:
         """Keep a link, and send on it what waits."""
         place.node_js = False
-        if place.link is not None:  # a dial that was aside came first
-            link.close()
-            return
-        self._links.open(link, rest)
+        with self._places_lock:
+            former, place.link = place.link, None
+            if former is not None:
+                del self._linked[former]
+        if former is not None:  # a dial that was aside came first, and the other side, too, keeps the later link
+            self._links.retire(former)
+        self._links.open(link)
+        kept = False
         while not link.closed:
             with self._places_lock:
                 if not place.waiting:
                     place.link = link
                     self._linked[link] = place
+                    kept = True
                     break
                 message = place.waiting.popleft()[1]
             try:
-                self._links.send(link, message)
+                if not self._links.send(link, message):
+                    break
             except Exception as error:  # JSON has no form for something in it
                 self._failed(error)
+        if rest and not link.closed:  # maybe that the link is to be closed, which is obeyed once everything has been said
+            self._links.take(link, rest)
         self._evict()
-        if not aside:
+        if kept and not aside:
             self._done(place)
+        elif not aside:  # to dial again at once might never end
+            self._fail(place, ConnectionError("it has ended the link at once"))
 
     def _evict(self) -> None:
         with self._places_lock:
             if len(self._linked) <= self._max_links:
                 return
             link, place = self._linked.popitem(last=False)
-            place.link = None
+            if place.link is link:
+                place.link = None
         self._links.retire(link)
 
     def _send_next(self, place: _Place) -> None:

@@ -118,7 +118,7 @@ class Link:
             if self.closed:
                 raise ConnectionError("the link is closed")
             if self._outgoing:
-                if len(self._outgoing) > _MAX_WAITING:
+                if len(self._outgoing) > _MAX_WAITING and len(data) > 1:  # that a link is closed has to be said
                     return None
                 self._outgoing += data
                 self.written += 1
@@ -245,16 +245,14 @@ class Links:
 
     # On the loop's thread
 
-    def open(self, link: Link, data: bytes) -> None:
-        """Take up a link, and what came on it after the `HELLO`.
+    def open(self, link: Link) -> None:
+        """Take up a link. What came on it after the `HELLO` is for `take`.
 
         Raises:
             OSError: The system watches no more sockets.
         """
         self.open_links.add(link)
         self._loop.watch(link.socket, READ, partial(self._read, link))
-        if data:
-            self.take(link, data)
 
     def _watch_writing(self, link: Link) -> None:
         if link.closed or not link.waiting:
@@ -332,10 +330,7 @@ class Links:
             known = link.peer if message.sender == link.peer else None
             message = message._replace(sender=known or Caller.on(link, message.sender))
         written, digest = link.written, message.digest
-        try:
-            self._received(message)
-        except Exception as error:
-            self._failed(error)
+        self._received(message)
         if digest is not None and digest.kind is Kind.ROUND and not link.dialled and link.written == written:
             self._write(link, EMPTY)
 

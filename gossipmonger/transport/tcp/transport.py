@@ -33,7 +33,7 @@ from gossipmonger.transport.tcp.dialler import Dialler
 from gossipmonger.transport.tcp.links import Caller, Link, Links
 from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Framer, decode, inflate, is_address
 
-__all__ = ["TcpTransport", "read_binding"]
+__all__ = ["TcpTransport"]
 
 
 #: Seconds that `close` gives what waits.
@@ -178,23 +178,32 @@ class TcpTransport(Transport):
             ClosedError: The transport has been closed.
             RuntimeError: It listens already.
         """
-        host, port, callback = read_binding(options, callback, self.host, self.port)
+        host, port, callback = _read_binding(options, callback, self.host, self.port)
         with self._lifecycle_lock:
             if self._closed:
                 raise ClosedError("listen: this transport has been closed")
             bound = self.bound
             if bound is not None:
                 raise RuntimeError(f"listen: this transport listens already, at {bound}")
-            self._acceptor.listen(host, port)
+            self._bind(host, port)
             if self.port == 0 and self.bound is not None:
                 self.port = self.bound[1]
         self.emit("listening")
         if callback is not None:
             callback()
 
+    def _bind(self, host: str, port: int) -> None:
+        """Bind, and begin to serve. This requires holding `_lifecycle_lock`."""
+        assert self._lifecycle_lock.locked()
+        self._acceptor.listen(host, port)
+
     def _received(self, message: Message) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        try:
             self._hand_out(message)
+        except Exception as error:
+            self._failed(error)
 
     def _received_alone(self, data: bytes, source: str) -> None:
         """Take a message that came on a connection of its own, as all from Node.js nodes do."""
@@ -205,16 +214,13 @@ class TcpTransport(Transport):
             return
         if message.digest is not None:
             extended = message.digest.header is not None
-            self._dialler.learn(message.sender.transport, node_js=not extended)
+            self._dialler.learn(message.sender, node_js=not extended)
             if extended:
                 message = message._replace(sender=ExtendedPeer(*message.sender))
-        try:
-            self._received(message)
-        except Exception as error:
-            self._failed(error)
+        self._received(message)
 
     def _greeted(self, peer: RemotePeer) -> None:
-        self._dialler.learn(peer.transport, node_js=False)
+        self._dialler.learn(peer, node_js=False)
 
     def _told(self, peer: RemotePeer, what: str) -> None:
         if not self._closed:
@@ -245,13 +251,17 @@ class TcpTransport(Transport):
                 self._dialler.flush(_FLUSH_TIMEOUT)
             self.loop.stop()
             self.resolver.close()
-            for part in (self._dialler, self._acceptor, self._links):
-                part.close()
+            self._close_sockets()
         if callback is not None:
             callback()
 
+    def _close_sockets(self) -> None:
+        """Close all sockets. The loop has ended, or this is its thread."""
+        for part in (self._dialler, self._acceptor, self._links):
+            part.close()
 
-def read_binding(
+
+def _read_binding(
     options: Mapping[str, Any] | Callable[[], None] | None, callback: Callable[[], None] | None, host: str, port: int
 ) -> tuple[str, int, Callable[[], None] | None]:
     """Return where to bind and what to call then, from the arguments of `listen` and from what peers are told.

@@ -14,19 +14,18 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from gossipmonger.errors import ClosedError, MessageError, SendError
+from gossipmonger.errors import MessageError, SendError
 from gossipmonger.state.arguments import check_number
 from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
-from gossipmonger.transport.base import Transport
 from gossipmonger.transport.loop import READ
 from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.tcp.links import Caller, source_of
-from gossipmonger.transport.tcp.transport import TcpTransport, read_binding
+from gossipmonger.transport.tcp.transport import TcpTransport
 from gossipmonger.wire import Encoder, decode, divide, inflate, is_address
 
 __all__ = ["UdpTransport"]
@@ -55,7 +54,7 @@ _READS_PER_TURN = 64
 _PAUSE = 0.1
 
 
-class UdpTransport(Transport):
+class UdpTransport(TcpTransport):
     """Messages over UDP, and over TCP where UDP does not do. It forms one cluster with `TcpTransport` and Node.js nodes.
 
     Args:
@@ -70,46 +69,31 @@ class UdpTransport(Transport):
     def __init__(
         self, options: Mapping[str, Any] | None = None, *, max_datagram_size: int = _DATAGRAM_SIZE, **keywords: Any
     ) -> None:
-        super().__init__()
         given = {"max_datagram_size": max_datagram_size, **keywords, **(options or {})}
         check_number("max_datagram_size", given["max_datagram_size"], int, 512, _LARGEST)
         self.max_datagram_size: int = given.pop("max_datagram_size")
-        self._tcp = TcpTransport(given)
-        self._tcp.on("message", self._hand_out)
-        self._tcp.on("error", self._failed)
-        self._tcp.on("link", partial(self.emit, "link"))
-        self.max_message_size: int = self._tcp.max_message_size
+        super().__init__(given)
         self._encoder = Encoder()
         self._sockets: dict[int, socket.socket] = {}  # by family, to send with; those that `listen` binds receive too
         self._opened: list[socket.socket] = []  # all, to be closed
         self._sending = 0  # threads that send
-        self._closed = False
-        self._sockets_lock = threading.Lock()  # guards the four above; the last is read without it
+        self._sockets_lock = threading.Lock()  # guards the three above
         self._sent = threading.Condition(self._sockets_lock)
-
-    @property
-    def local(self) -> RemotePeer | None:
-        """How this node names itself: see `Transport`."""
-        return self._tcp.local
-
-    @local.setter
-    def local(self, peer: RemotePeer | None) -> None:
-        self._tcp.local = peer
 
     # Sending
 
     def send(self, to: RemotePeer, message: Message) -> None:
         """Send a message: see `Transport.send`. A digest may go in parts, which say so."""
         if not self._send_datagrams(to, message):
-            self._tcp.send(to, message)
+            super().send(to, message)
 
     def _send_datagrams(self, to: RemotePeer, message: Message) -> bool:
         """Send a message as datagrams, or emit why that failed; return False if it has to go over TCP."""
         at = to.transport
-        if isinstance(to, Caller) or not is_address(at) or at.get("udp") is not True or self._tcp.loop.forked:
+        if isinstance(to, Caller) or not is_address(at) or at.get("udp") is not True or self.loop.forked:
             return False  # a caller waits for its answer on a link that is open
         try:
-            addresses = self._tcp.resolver.known(at["host"], int(at["port"]))
+            addresses = self.resolver.known(at["host"], int(at["port"]))
             if addresses is None:
                 return False
             largest = self.max_message_size
@@ -145,7 +129,7 @@ class UdpTransport(Transport):
             if sender is None:
                 sender = self._sockets[family] = _socket(family)
                 self._opened.append(sender)
-                self._tcp.loop.adopt(sender)
+                self.loop.adopt(sender)
             self._sending += 1
         try:
             for datagram in datagrams:
@@ -155,95 +139,37 @@ class UdpTransport(Transport):
                 self._sending -= 1
                 self._sent.notify_all()
 
-    def dial(self, to: RemotePeer) -> None:
-        """Connect over TCP, and close at once: see `Transport.dial`. The node serves both protocols, so that tells of both."""
-        self._tcp.dial(to)
-
-    def timer(self, seconds: float, function: Callable[[], None]) -> Any:
-        """Return a timer that calls a function on the thread `gossipmonger-tcp`: see `Transport.timer`."""
-        return self._tcp.timer(seconds, function)
-
     # Receiving
-
-    @property
-    def host(self) -> str:
-        """Where peers are told to send and to connect."""
-        return self._tcp.host
-
-    @property
-    def port(self) -> int:
-        """The port, of both protocols; once a port of 0 is bound, the one that was free."""
-        return self._tcp.port
 
     @property
     def address(self) -> Mapping[str, Any] | None:
         """`host`, `port` and `udp` that peers are to be told, None while a port of 0 is not bound."""
-        address = self._tcp.address
+        address = super().address
         return None if address is None else {**address, "udp": True}
 
-    @property
-    def bound(self) -> tuple[str, int] | None:
-        """The host and port that the sockets are bound to, None while they are not."""
-        return self._tcp.bound
-
-    def listen(
-        self,
-        options: Mapping[str, Any] | Callable[[], None] | None = None,
-        callback: Callable[[], None] | None = None,
-    ) -> None:
-        """Bind both protocols to one port, start to serve, emit `listening`, call `callback`; then return.
-
-        Args:
-            options: `host` and `port` to bind, where these differ from what peers are told. A host of "" is every address of
-                this machine, IPv4 and IPv6. May be left out before a callback.
-            callback: Called without arguments, on the caller's thread.
-
-        Raises:
-            OSError: The address cannot be bound.
-            ClosedError: The transport has been closed.
-            RuntimeError: It listens already.
-        """
-        host, port, callback = read_binding(options, callback, self.host, self.port)
-        if self._closed:
-            raise ClosedError("listen: this transport has been closed")
-        if self.bound is not None:
-            raise RuntimeError(f"listen: this transport listens already, at {self.bound}")
-        self._serve(self._bind(host, port))
-        self.emit("listening")
-        if callback is not None:
-            callback()
-
-    def _bind(self, host: str, port: int) -> list[socket.socket]:
+    def _bind(self, host: str, port: int) -> None:
         """Bind UDP and then TCP to the same port: if the second fails, the first can be undone."""
         for attempt in range(_ATTEMPTS):
             bound: list[socket.socket] = []
             try:
                 _bind(host, port, bound)
-                self._tcp.listen({"host": host, "port": bound[0].getsockname()[1]})
-                return bound
+                super()._bind(host, bound[0].getsockname()[1])
+                break
             except BaseException as error:
                 _close(bound)
                 taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
                 if port != 0 or not taken or attempt == _ATTEMPTS - 1:
                     raise
-        raise AssertionError("the last attempt returns or raises")
-
-    def _serve(self, bound: list[socket.socket]) -> None:
         with self._sockets_lock:
-            closed = self._closed
-            if not closed:
-                self._sockets.update({each.family: each for each in bound})
-                self._opened += bound
-        if closed:
-            _close(bound)
-            raise ClosedError("listen: this transport has been closed")
+            self._sockets.update({each.family: each for each in bound})
+            self._opened += bound
         for each in bound:
-            self._tcp.loop.call(partial(self._watch, each))
+            self.loop.call(partial(self._watch, each))
 
     # On the loop's thread
 
     def _watch(self, readable: socket.socket) -> None:
-        self._tcp.loop.watch(readable, READ, partial(self._read, readable))
+        self.loop.watch(readable, READ, partial(self._read, readable))
 
     def _read(self, readable: socket.socket) -> None:
         parts: dict[str, Message] = {}
@@ -256,16 +182,16 @@ class UdpTransport(Transport):
                 continue
             except OSError as error:
                 self._failed(error)
-                self._tcp.loop.unwatch(readable)
-                self._tcp.loop.after(_PAUSE, partial(self._watch, readable)).start()
+                self.loop.unwatch(readable)
+                self.loop.after(_PAUSE, partial(self._watch, readable)).start()
                 break
-            self._received(data, source_of(source), parts)
+            self._take(data, source_of(source), parts)
             if self._closed:
                 return
         for message in parts.values():
-            self._pass_on(message)
+            self._received(message)
 
-    def _received(self, data: bytes, source: str, parts: dict[str, Message]) -> None:
+    def _take(self, data: bytes, source: str, parts: dict[str, Message]) -> None:
         """Take a datagram. Parts of one digest are kept until all that came are there, and answered together."""
         try:
             message = decode(inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source), source, is_address)
@@ -275,38 +201,20 @@ class UdpTransport(Transport):
         sender, deltas, digest = message
         message = message._replace(sender=ExtendedPeer(*sender))
         if deltas is not None or digest is None or digest.kind is not Kind.PART:
-            self._pass_on(message)
+            self._received(message)
             return
-        former = parts.get(sender.id)
+        former = parts.pop(sender.id, None)
         if former is not None and former.digest is not None and former.sender == sender:
             digest = digest._replace(entries=[*former.digest.entries, *digest.entries])
+        elif former is not None:  # of a node that has moved
+            self._received(former)
         parts[sender.id] = message._replace(digest=digest)
 
-    def _pass_on(self, message: Message) -> None:
-        try:
-            if not self._closed:
-                self._hand_out(message)
-        except Exception as error:
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        if not self._closed:  # what fails because of being closed is not news
-            super()._failed(error)
-
-    def close(self, callback: Callable[[], None] | None = None) -> None:
-        """Stop listening, and close the TCP side and all sockets: see `TcpTransport.close`.
-
-        It may be called again, and from a handler: the thread that calls it is not waited for.
-        """
-        with self._sockets_lock:
-            first, self._closed = not self._closed, True
-        if first and not self._tcp.loop.forked:
-            with self._sent:
-                self._sent.wait_for(lambda: not self._sending)  # no send takes long
-            self._tcp.close()
-            _close(self._opened)
-        if callback is not None:
-            callback()
+    def _close_sockets(self) -> None:
+        with self._sent:
+            self._sent.wait_for(lambda: not self._sending)  # no send takes long
+        super()._close_sockets()
+        _close(self._opened)
 
 
 def _socket(family: int) -> socket.socket:

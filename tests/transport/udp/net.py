@@ -6,12 +6,14 @@ import errno
 import json
 import random
 import socket
+import zlib
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any, ClassVar
 
 from gossipmonger.state import RemotePeer
 from gossipmonger.transport import UdpTransport
+from gossipmonger.wire import begins_link, hello
 from tests.recorder import Recorder
 
 HOST = "127.0.0.1"
@@ -36,11 +38,14 @@ class Node(Recorder):
 class Wire:
     """A raw peer: a UDP socket, and a TCP one on the same port."""
 
+    link: Any
+
     def __init__(self, host: str = HOST) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         while True:
             self.tcp = socket.create_server((host, 0), family=family)
             self.udp = socket.socket(family, socket.SOCK_DGRAM)
+            self.link = None
             self.port = self.tcp.getsockname()[1]
             try:
                 self.udp.bind((host, self.port))
@@ -58,10 +63,19 @@ class Wire:
         return [self.datagram() for _ in range(count)]
 
     def message(self) -> bytes:
-        """The next one over TCP."""
-        connection, _ = self.tcp.accept()
-        with connection, connection.makefile("rb") as stream:
-            return stream.read()
+        """The next one over TCP, on a link."""
+        if self.link is None:
+            connection, _ = self.tcp.accept()
+            connection.settimeout(10)
+            with connection:
+                self.link = connection.makefile("rwb")
+            assert begins_link(self.link.readline())
+            self.link.write(hello(None))
+            self.link.flush()
+        first: bytes = self.link.read(1)
+        if first == b"\1":
+            return zlib.decompress(self.link.read(int.from_bytes(self.link.read(4), "big")))
+        return first + self.link.readline()
 
     def throw(self, node: Node, data: bytes) -> None:
         self.udp.sendto(data, (HOST, node.transport.port))
@@ -71,6 +85,8 @@ class Wire:
         return f"{HOST}:{self.port}"
 
     def close(self) -> None:
+        if self.link is not None:
+            self.link.close()
         self.tcp.close()
         self.udp.close()
 

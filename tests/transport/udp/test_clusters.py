@@ -12,7 +12,7 @@ import pytest
 from gossipmonger import Gossipmonger
 from gossipmonger.state import RemotePeer
 from gossipmonger.transport import UdpTransport
-from gossipmonger.wire import decode
+from gossipmonger.wire import Splitter, decode, hello, read_hello
 from tests.cluster import Cluster, Here
 from tests.transport.udp.net import HOST, Net, Node, Socket, text
 
@@ -44,10 +44,14 @@ def test_who_asks_over_tcp_is_answered_there(net: Net) -> None:
     a.transport.listen()
     own = {"id": "wire", "maxVersionSeen": 1, "transport": wire.peer.transport, "heartbeat": 1}
     lacking = {"id": "a", "maxVersionSeen": 0, "transport": a.transport.address}
-    with socket.create_connection((HOST, a.transport.port), timeout=10) as connection, connection.makefile("rb") as stream:
-        connection.sendall(text(wire.peer, digest=[lacking, own]))
-        connection.shutdown(socket.SHUT_WR)
-        answer = decode(stream.read())
+    splitter, frames = Splitter(1 << 20, a), list[bytes]()
+    with socket.create_connection((HOST, a.transport.port), timeout=10) as connection:
+        connection.sendall(hello(wire.peer) + text(wire.peer, digest=[lacking, own]))
+        while len(frames) < 2:
+            frames += splitter.frames(connection.recv(65_536))
+    named = read_hello(frames[0], a).sender
+    assert named == RemotePeer("a", a.transport.address)
+    answer = decode(frames[1], speaker=named)
     assert answer.deltas is not None
     assert answer.deltas[0][:3] == ("a", "foo", "bar")
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from gossipmonger.errors import ClosedError
 from gossipmonger.state import RemotePeer
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import UdpTransport
@@ -57,7 +56,7 @@ def test_a_bad_option_is_named(options: dict[str, Any], error: type[Exception], 
 
 
 def test_options_may_be_a_mapping_or_keywords_and_reach_both_sides(net: Net) -> None:
-    transport = UdpTransport({"host": HOST, "port": 0, "max_datagram_size": 600}, max_message_size=70_000, readers=1)
+    transport = UdpTransport({"host": HOST, "port": 0, "max_datagram_size": 600}, max_message_size=70_000, max_links=1)
     net.callback(transport.close)
     assert (transport.host, transport.port, transport.max_datagram_size) == (HOST, 0, 600)
     assert transport.max_message_size == 70_000
@@ -200,7 +199,7 @@ def test_close_waits_for_who_sends_and_not_for_the_handler_that_calls_it(net: Ne
     sender.join(10)
     assert states == [True]  # its socket was open
     assert b"last" in wire.datagram()
-    node.transport._thread.join(10)
+    node.transport.loop._thread.join(10)
     assert is_free(socket.SOCK_DGRAM, node.transport.port)
     node.send(wire.peer, "too late")
     assert node.errors == []
@@ -215,11 +214,18 @@ def test_after_close_nothing_is_opened_or_sent_or_told(net: Net, monkeypatch: py
     assert (node.heard, node.errors) == ([], [])
 
 
-def test_close_while_it_begins_to_listen_leaves_nothing(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    node = net.node(listen=False)
-    listen = node.transport._tcp.listen
-    monkeypatch.setattr(node.transport._tcp, "listen", lambda options: (listen(options), node.transport.close()))
-    with pytest.raises(ClosedError):
-        node.transport.listen()
-    assert is_free(socket.SOCK_DGRAM, node.transport.port)
-    assert is_free(socket.SOCK_STREAM, node.transport.port)
+# The TCP side
+
+
+def test_what_the_system_says_of_an_address_and_timers_are_the_tcp_sides(net: Net) -> None:
+    node, other, threads = net.node(), net.node(), list[str]()
+    told: list[tuple[RemotePeer, str]] = []
+    done = threading.Event()
+    node.transport.on("link", lambda peer, what: (told.append((peer, what)), done.set()))
+    node.transport.dial(peer_of(other))
+    assert done.wait(10)
+    assert told == [(peer_of(other), "accepted")]
+    done.clear()
+    node.transport.timer(0, lambda: (threads.append(threading.current_thread().name), done.set())).start()
+    assert done.wait(10)
+    assert threads == ["gossipmonger-tcp"]

@@ -1,0 +1,159 @@
+"""Answers: what a digest is answered with, as the table of kinds in `gossipmonger.protocol.protocol` has it."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from gossipmonger.protocol.catch_up import CatchUp
+from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.conversations import Conversations
+from gossipmonger.protocol.membership import Membership
+from gossipmonger.protocol.output import Output, send
+from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
+from gossipmonger.state import CompactDigest, Delta, Digest, Header, Kind, Message, Peer, RemotePeer
+
+__all__ = ["Answers"]
+
+#: Every eighth message that had to be cut in depth's order uses a random order of peers instead, so that a large backlog cannot
+#: starve small ones. Under flow control no backlog is large, so depth's order has less to win: every third.
+_FAIR, _FAIR_IN_FLOW = 8, 3
+
+#: Share of the peers above which a reply is a compact digest: so many entries are as long as two numbers for everybody.
+_FEW = 0.1
+
+#: Deltas in a message to a Node.js node if MAX_DELTAS_PER_GOSSIP is not set: its own default.
+_TO_NODE_JS = 5
+
+
+class Answers:
+    """Answers digests.
+
+    Args:
+        local: The node's own peer.
+        storage: Where all peers are kept.
+        membership: Who is there.
+        conversations: How long to go on.
+        catch_up: Whom to ask for what.
+        config: The numbers to go by.
+        random: Draws orders of peers.
+    """
+
+    def __init__(
+        self,
+        local: Peer,
+        storage: Any,
+        membership: Membership,
+        conversations: Conversations,
+        catch_up: CatchUp,
+        config: Config,
+        random: Random,
+    ) -> None:
+        self._local = local
+        self._storage = storage
+        self._membership = membership
+        self._conversations = conversations
+        self._flow = conversations.flow
+        self._catch_up = catch_up
+        self._config = config
+        self._random = random
+        self._cut = 0  # messages that could not tell all
+
+    def answer_node_js(self, sender: RemotePeer, found: Reconciliation, output: Output) -> None:
+        """Answer a digest without a header: with the deltas that its sender lacks."""
+        limit = self._config.max_deltas_per_gossip
+        deltas, _ = self._choose(found.they_lack, _TO_NODE_JS if limit is None else limit)
+        if deltas:
+            send([RemotePeer(sender.id, sender.transport)], Message(self._local.remote, deltas), output)
+
+    def ask_on(self, now: float, sender: RemotePeer, output: Output) -> None:
+        """Ask for what was left for later, since all that was asked for has come."""
+        asked, later = self._catch_up.choose(now, sender.id, (), self._storage.get, reply=True, news=True)
+        if asked and self._conversations.may_reply(now, sender.id, Kind.REPLY, brings=True):
+            self._catch_up.ask(now, sender.id, asked, later)
+            reply = Digest(Kind.REPLY, Header(), self._membership.digest(asked))
+            send([sender], Message(self._local.remote, None, reply), output)
+
+    def answer(
+        self, now: float, message: Message, news: bool, digest: Digest, header: Header, found: Reconciliation, output: Output
+    ) -> None:
+        """Answer a digest of a node that speaks our extensions: see the table of kinds. `news` is what `_take_deltas` said."""
+        sender, membership, compact = message.sender, self._membership, None
+        if digest.kind is Kind.RUMOR:  # what its sender lacks comes in rumours too
+            if not found.we_lack:
+                return
+            found.they_lack = []
+        elif header.compact is not None or digest.kind is Kind.ROUND:
+            told = membership.told_of(now, *membership.others())
+            named = {entry.id for entry in digest.entries}
+            if header.compact is None:
+                found.fresher_heartbeats += [peer for peer in told if peer.id not in named]
+            else:
+                compact = membership.compact(told)
+                numbers = compact.decode(header.compact)
+                if numbers is None:
+                    if self._conversations.may_reply(now, sender.id, digest.kind, brings=False):
+                        # Of a sender that is dead here too: it may live anew, below what its former life has said.
+                        ids = {peer.id for peer in told}
+                        told += [peer for peer in found.fresher_heartbeats if peer.id not in ids]
+                        whole = Digest(Kind.ROUND, Header(), self._membership.digest(told))
+                        send([sender], Message(self._local.remote, None, whole), output)
+                    return
+                found.read_compact(numbers, named)
+        deltas, cut = self._choose(found.they_lack, self._config.max_deltas_per_gossip)
+        reply = self._reply(now, message, digest.kind, news, header, found, deltas, cut, compact)
+        if deltas or reply is not None:
+            send([sender], Message(self._local.remote, deltas or None, reply), output)
+
+    def _reply(
+        self,
+        now: float,
+        message: Message,
+        kind: Kind,
+        news: bool,
+        header: Header,
+        found: Reconciliation,
+        deltas: list[Delta],
+        cut: list[Peer],
+        compact: CompactDigest | None,
+    ) -> Digest | None:
+        """Return the reply to a digest that is answered with these deltas, None if there is nothing to reply."""
+        id = message.sender.id
+        begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
+        # A node that settles a floor has to know of which peers it was told only a part of what is current.
+        partial = [peer for peer, _ in found.they_lack if peer.id in begun and (peer.behind or peer.id in unfinished)]
+        asked, later = self._catch_up.choose(now, id, found.we_lack, self._storage.get, kind is Kind.REPLY, news)
+        if kind is Kind.REPLY and compact is not None:
+            cut = []  # it was sent everybody's numbers before, so it knows who has more
+        wanted = asked + cut + ([] if kind in (Kind.REPLY, Kind.RUMOR) else found.fresher_heartbeats)
+        grant = self._conversations.read_flow(header)
+        goes_on = bool(wanted or grant) and self._conversations.may_reply(now, id, kind, brings=news or bool(deltas))
+        if kind is not Kind.RUMOR and (deltas or kind is not Kind.REPLY):
+            self._conversations.answer(id, cut=bool(unfinished))
+        if not goes_on and not partial:
+            return None
+        if goes_on and asked:
+            brought = {delta.peer_id: delta.version for delta in message.deltas or ()}
+            partly = [peer.id for peer in asked if brought.get(peer.id, peer.heard) < peer.heard]
+            self._catch_up.ask(now, id, asked, later, partly)
+        flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
+        short = goes_on and compact is not None and kind is not Kind.REPLY and len(partial) + len(wanted) > len(compact) * _FEW
+        if short and compact is not None:
+            told = partial + [peer for peer in compact.peers if peer.heard > peer.max_version_seen]
+            header = Header(flow, compact.encode())
+        else:
+            told = partial + wanted if goes_on else partial
+            header = Header(flow)
+        entries = {peer.id: peer for peer in told if peer is not self._local}
+        return Digest(Kind.REPLY, header, self._membership.digest([*entries.values()]))
+
+    def _choose(self, they_lack: list[tuple[Peer, int]], limit: int | None) -> tuple[list[Delta], list[Peer]]:
+        if not they_lack:
+            return [], []
+        order = self._config.delta_order
+        turn = _FAIR if self._flow is None else _FAIR_IN_FLOW
+        if order == "depth" and self._cut % turn == turn - 1:
+            order = "random"
+        deltas, cut = choose_deltas(they_lack, limit, order, self._random)
+        self._cut += bool(cut)
+        return deltas, cut
