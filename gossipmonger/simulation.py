@@ -28,14 +28,14 @@ _EPOCH = 1_700_000_000_000.0
 
 
 class _Life:
-    """One life of one node: from `add` or `restart` to `crash`."""
+    """One life of one node: from `add` or `restart` to `crash` or `vanish`."""
 
     def __init__(self, simulation: Simulation, id: str, number: int, ahead: float) -> None:
         self.simulation = simulation
         self.id = id
         self.ahead = ahead
         self.random = Random(f"{simulation.seed} {id} {number}")
-        self.crashed = False
+        self.over = False
         self.paused_until = 0.0
         self.node: Gossipmonger | None = None
 
@@ -77,7 +77,7 @@ class _Timer:
 class Simulation:
     """Nodes, a network and a clock.
 
-    * Nodes: `add`, `node`, `crash`, `restart`, `pause`
+    * Nodes: `add`, `node`, `crash`, `vanish`, `restart`, `pause`
     * Network: `partition`, `heal`; `network` has `latency`, `loss` and `duplication`, which may be changed at any time
     * Time: `now`, `run`, `run_until`, `at`
     * Costs: `messages`, `bytes`
@@ -186,11 +186,21 @@ class Simulation:
         return node
 
     def crash(self, id: str) -> None:
-        """End a node without a farewell; messages on their way to it are lost. Does nothing to one that has crashed already."""
-        life = self._lives[id]
-        life.crashed = True
-        transport = self.node(id).transport
-        self.network.detach(id, transport)
+        """End a node without a farewell, as when its process is killed. Does nothing to one that has ended already.
+
+        Its host goes on without it: links to it end, and its address refuses dials. Messages on their way to it are lost.
+        """
+        if not self._lives[id].over:
+            self.network.end_links(id)
+            self._end(id)
+
+    def vanish(self, id: str) -> None:
+        """End a node together with its host, as when power fails: nobody is told anything, and dials get no answer."""
+        self._end(id, silent=True)
+
+    def _end(self, id: str, silent: bool = False) -> None:
+        self._lives[id].over = True
+        self.network.detach(id, self.node(id).transport, silent=silent)
 
     def restart(self, id: str, *, ahead: float = 0, **options: Any) -> Gossipmonger:
         """Begin a new life of a node, with the options of its `add`. A node that still runs crashes first.
@@ -250,16 +260,16 @@ class Simulation:
         return self.now - start
 
     def close(self) -> None:
-        """Close all nodes that have not crashed."""
+        """Close all nodes that have not crashed or vanished."""
         for life in self._lives.values():
-            if life.node is not None and not life.crashed:
+            if life.node is not None and not life.over:
                 life.node.close()
 
     def _run_to(self, end: float) -> None:
         while self._due and self._due[0][0] <= end:
             time, _, life, function = heapq.heappop(self._due)
             self.now = max(self.now, time)
-            if life is not None and life.crashed:
+            if life is not None and life.over:
                 continue
             if life is not None and life.paused_until > self.now:
                 self._push(life.paused_until, life, function)

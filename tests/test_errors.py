@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -92,3 +96,35 @@ def test_report_prints_where_nobody_set_a_hook(capsys: pytest.CaptureFixture[str
     monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
     errors.report(SendError("b is gone"))
     assert "gossipmonger.errors.SendError: b is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("the hook's"), SystemExit(1), KeyboardInterrupt()])
+def test_report_raises_nothing_whatever_the_hook_does(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    asked: list[Any] = []
+
+    def hook(args: Any) -> None:
+        asked.append(args.exc_value)
+        raise error
+
+    monkeypatch.setattr(threading, "excepthook", hook)
+    gone = SendError("gone")
+    errors.report(gone)
+    assert asked == [gone]
+
+
+@pytest.mark.parametrize("stderr", [None, "closed", "a pipe without a reader"])
+def test_report_raises_nothing_wherever_stderr_leads(monkeypatch: pytest.MonkeyPatch, stderr: str | None) -> None:
+    stream: Any = None
+    if stderr == "closed":
+        stream = io.StringIO()
+        stream.close()
+    elif stderr is not None:
+        read, write = os.pipe()
+        os.close(read)
+        stream = os.fdopen(write, "w", buffering=1)
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        errors.report(SendError("gone"))
+    with suppress(OSError, AttributeError):
+        stream.close()

@@ -26,10 +26,10 @@ from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.timer import Timer
 from gossipmonger.endpoint.views import PeerView, Snapshot
 from gossipmonger.errors import ClosedError, GossipmongerError
-from gossipmonger.protocol import Output, Protocol, Send
+from gossipmonger.protocol import Dial, Output, Protocol, Send
 from gossipmonger.state import values
 from gossipmonger.state.arguments import seconds
-from gossipmonger.state.message import Digest, Kind, Message, RemotePeer
+from gossipmonger.state.message import Digest, Kind, RemotePeer
 from gossipmonger.state.peer import Peer
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.transport import SeedTransport, TcpTransport, Transport
@@ -106,7 +106,8 @@ class Gossipmonger(EventEmitter):
         self._complete_address()
         if hasattr(self.storage, "on"):
             self.storage.on("error", self._dispatcher.fail)
-        self._carrier.on("message", self._receive)
+        self._carrier.on("message", partial(self._receive, self._protocol.step))
+        self._carrier.on("link", partial(self._receive, self._protocol.link))
         self._carrier.on("error", self._dispatcher.fail)
         self._carrier.on("listening", self._complete_address)
 
@@ -132,9 +133,8 @@ class Gossipmonger(EventEmitter):
     def gossip(self) -> None:
         """Do one round now, on the caller's thread, and then one every GOSSIP_INTERVAL until `stop` or `close`.
 
-        A round sends a digest to GOSSIP_FANOUT random live peers, sometimes to a random dead one, and to a random seed if fewer
-        than MINIMUM_LIVE_PEERS are live. It then declares live peers dead whose phi is above DEAD_PEER_PHI, and dead ones live
-        whose phi is below it. The interval begins when the round is over. Called again, this does a round at once and starts
+        A round sends a digest to GOSSIP_FANOUT random live peers, sometimes to a dead one or a seed, and then judges who is
+        dead and who lives again. The interval begins when the round is over. Called again, this does a round at once and starts
         the interval anew. A node that has left comes back.
 
         Raises:
@@ -164,8 +164,7 @@ class Gossipmonger(EventEmitter):
     def leave(self) -> None:
         """Say goodbye and stop, so that nobody has to conclude from silence that this node has gone.
 
-        A few peers are told at once and tell the others; they emit `peer left`. Returns when the messages have been handed to
-        the transport. `gossip` brings the node back.
+        A few peers are told at once and tell the others; they emit `peer left`. `gossip` brings the node back.
 
         Raises:
             ClosedError: The endpoint has been closed.
@@ -277,8 +276,8 @@ class Gossipmonger(EventEmitter):
             if not write(now, *args):
                 return False
             output: Output = []
-            wait = self._spread(now, output)
-        self._carry_out(output, wait, self._dispatcher.fail)
+            due = self._spread(now, output)
+        self._carry_out(output, due, self._dispatcher.fail)
         return True
 
     # State of all nodes
@@ -328,9 +327,9 @@ class Gossipmonger(EventEmitter):
 
     # In and out
 
-    def _receive(self, message: Message) -> None:
+    def _receive(self, step: Callable[..., Output], *args: Any) -> None:
         if not self._round_timer.closed:
-            self._try_step(self._protocol.step, message)
+            self._try_step(step, *args)
 
     def _try_step(self, step: Callable[..., Output], *args: Any) -> None:
         try:
@@ -343,34 +342,32 @@ class Gossipmonger(EventEmitter):
         with self._state_lock:
             now = self._clock()
             output = step(now, *args)
-            wait = self._spread(now, output)
-        self._carry_out(output, wait, failed)
+            due = self._spread(now, output)
+        self._carry_out(output, due, failed)
 
-    def _spread(self, now: float, output: Output) -> float | None:
-        """Add to `output` what spreads news, if that is due, and queue its events. This requires holding `_state_lock`.
-
-        Returns:
-            Milliseconds until more news are due; None if there are none.
-        """
+    def _spread(self, now: float, output: Output) -> tuple[float, float] | None:
+        """Add what is due to `output`, queue its events; return now and when more is due. This requires `_state_lock`."""
         assert self._state_lock.locked()
         due = None
         if self._rumor_timer.going:
             output += self._protocol.spread(now)
-            due = self._protocol.rumor_wake
+            due = self._protocol.due
         self._dispatcher.post(output)
-        return None if due is None else max(1.0, due - now)
+        return None if due is None else (now, due)
 
-    def _carry_out(self, output: Output, wait: float | None, failed: Callable[[Exception], None]) -> None:
+    def _carry_out(self, output: Output, due: tuple[float, float] | None, failed: Callable[[Exception], None]) -> None:
         """Send what is to be sent, and get what was queued delivered. No lock may be held: handlers may run right here."""
-        if wait is not None:
-            self._rumor_timer.arm_within(wait)
+        if due is not None:
+            self._rumor_timer.arm_by(*due)
         failures: list[Exception] = []
         for item in output:
-            if type(item) is Send:
-                try:
+            try:
+                if type(item) is Send:
                     self._carrier.send(item.to, item.message)
-                except Exception as error:
-                    failures.append(error)
+                elif type(item) is Dial:
+                    self._carrier.dial(item.to)
+            except Exception as error:
+                failures.append(error)
         self._dispatcher.kick()
         for failure in failures:
             failed(failure)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from gossipmonger.errors import report
@@ -37,7 +36,7 @@ class Timer:
     """Calls a function at an interval, or once within a given time.
 
     * Life: `begin`, `stop`, `close`, and the attributes `going` and `closed`
-    * Setting the timer: `arm`, `arm_within`
+    * Setting the timer: `arm`, `arm_by`
 
     Args:
         make: Makes the timers underneath; `threading.Timer`, or what stands in for it.
@@ -55,7 +54,7 @@ class Timer:
         self._run = run
         self._current: Any = None
         self._pending = False  # whether the current timer has yet to run out
-        self._due = 0.0  # when it runs out, by the monotonic clock
+        self._pending_until = 0.0
         self.going = False
         self.closed = False
         self._timer_lock = threading.Lock()  # guards the five above: they are written only while it is held
@@ -78,20 +77,23 @@ class Timer:
             if self.going:
                 self._set(self._interval, _RepeatingTimer if self._make is threading.Timer else self._make)
 
-    def arm_within(self, milliseconds: float) -> None:
-        """Set a timer for so soon, unless one is pending that runs out before; does nothing unless `begin` was called."""
-        seconds = milliseconds / 1000
+    def arm_by(self, now: float, due: float) -> None:
+        """Set a timer for a moment, unless one is pending that runs out before; does nothing unless `begin` was called.
+
+        Both are in milliseconds, of the same clock each time.
+        """
         with self._timer_lock:
-            if self.going and not (self._pending and self._due <= monotonic() + seconds):
-                if self._current is not None:
-                    self._current.cancel()
-                self._set(seconds, self._make)
+            if not self.going or (self._pending and self._pending_until <= due):
+                return
+            if self._pending:
+                self._current.cancel()
+            self._pending_until = due
+            self._set(max(1.0, due - now) / 1000, self._make)
 
     def _set(self, seconds: float, make: MakeTimer) -> None:
         """Make a timer and start it. This requires holding `_timer_lock`."""
         assert self._timer_lock.locked()
         self._pending = True
-        self._due = monotonic() + seconds
         self._current = make(seconds, self._fire)
         self._current.daemon = True  # a program that ends need not wait for the next round
         self._current.name = "gossipmonger-timer"

@@ -1,7 +1,7 @@
 """All participants: one message in, replies and events out; no socket, thread, clock or randomness of its own."""
 
 from gossipmonger.protocol.config import Config
-from gossipmonger.protocol.output import Event, Output, Send
+from gossipmonger.protocol.output import Dial, Event, Output, Send
 from gossipmonger.protocol.protocol import Protocol
 
-__all__ = ["Config", "Event", "Output", "Protocol", "Send"]
+__all__ = ["Config", "Dial", "Event", "Output", "Protocol", "Send"]

@@ -21,7 +21,7 @@ from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.output import Event, Output
 from gossipmonger.state import Bound, CompactDigest, Entry, Message, Peer, RemotePeer
 
-__all__ = ["TELLING", "Membership", "draw"]
+__all__ = ["TELLING", "Membership", "draw", "is_at"]
 
 #: Intervals for which a peer that left is still told of, rumours name one that is new, and deletes are kept for Node.js nodes:
 #: far more than gossip takes.
@@ -52,7 +52,7 @@ def draw(items: Sequence[T], count: int, random: Random) -> list[T]:
     return drawn
 
 
-def _is_at(seed: RemotePeer, transport: Any) -> bool:
+def is_at(seed: RemotePeer, transport: Any) -> bool:
     """Whether a peer's transport is the seed's, which may leave out what the peer itself adds."""
     if isinstance(seed.transport, dict) and isinstance(transport, dict):
         return seed.transport.items() <= transport.items()
@@ -72,6 +72,8 @@ class Membership:
         bound: Which numbers are believed.
         found: The peers that were looked up for this step, or met in it, by their ids; None for one that is not known.
         at_rest: Whether the compact digest has covered the same for a round, so that others may well have the same.
+        late: Whether the last round was late by more than an interval.
+        refused: Peers that are dead by refusal, id -> the heartbeat up to which it may be old news: see `Suspicion`.
     """
 
     def __init__(self, local: Peer, storage: Any, config: Config, now: float) -> None:
@@ -83,7 +85,8 @@ class Membership:
         self.found: dict[str, Peer | None] = {local.id: local}
         self._changes: dict[str, Peer] = {}
         self._last_round: float | None = None
-        self._late = False
+        self.late = False
+        self.refused: dict[str, int] = {}
         self._compact = CompactDigest([])
         self._counted: set[str] = set()  # peers on whose behalf this node has counted since its last round
         self._unsettled: set[str] = set()  # peers with a floor to settle
@@ -155,13 +158,16 @@ class Membership:
         so that nobody has to conclude it from their silence.
         """
         since = now - TELLING * self._config.gossip_interval
-        threshold = self._config.dead_peer_phi
-        again = [peer for peer in dead if ((peer.last_time or 0) > since if peer.left else peer.phi(now) < threshold)]
+        again = [peer for peer in dead if ((peer.last_time or 0) > since if peer.left else self._is_back(now, peer))]
         return live + again
 
     def digest(self, peers: Sequence[Peer]) -> list[Entry]:
         """Return an entry for each of these peers, then the local one's."""
         return [peer.entry() for peer in (*peers, self._local)]
+
+    def _is_back(self, now: float, peer: Peer) -> bool:
+        """Return whether a dead peer that has not left was heard of again."""
+        return peer.heartbeat > self.refused.get(peer.id, -2) and peer.phi(now) < self._config.dead_peer_phi
 
     def compact(self, told: list[Peer]) -> CompactDigest:
         """Return the compact digest of these peers and the local one: the same object as long as it covers the same."""
@@ -174,18 +180,21 @@ class Membership:
     def seeds(self) -> list[RemotePeer]:
         """Return the seeds without the node itself."""
         local = self._local
-        return [seed for seed in self._config.seeds if seed.id != local.id and not _is_at(seed, local.transport)]
+        return [seed for seed in self._config.seeds if seed.id != local.id and not is_at(seed, local.transport)]
 
     def _unmatched_seeds(self, peers: list[Peer]) -> list[RemotePeer]:
         """Return seeds that match no known peer; contacting them heals a cluster whose halves have forgotten each other."""
         unknown = [seed for seed in self.seeds() if self._storage.get(seed.id) is None]
-        return [seed for seed in unknown if not any(_is_at(seed, peer.transport) for peer in peers)]
+        return [seed for seed in unknown if not any(is_at(seed, peer.transport) for peer in peers)]
 
-    def choose_partners(self, live: list[Peer], dead: list[Peer], random: Random) -> list[RemotePeer]:
+    def choose_partners(
+        self, live: list[Peer], dead: list[Peer], random: Random, preferred: Sequence[Peer] = ()
+    ) -> list[RemotePeer]:
         """Return whom to send a digest to in this round, each drawn evenly.
 
-        GOSSIP_FANOUT live peers; one of the dead, and of the seeds that match no peer, with probability dead / (live + 1), or
-        surely if none is live, so that a partition heals; one seed if fewer than MINIMUM_LIVE_PEERS are live.
+        GOSSIP_FANOUT live peers, the preferred ones first; one of the dead, and of the seeds that match no peer, with
+        probability dead / (live + 1), or surely if none is live, so that a partition heals; one seed if fewer than
+        MINIMUM_LIVE_PEERS are live.
         """
         config = self._config
         enough = len(live) >= config.minimum_live_peers
@@ -193,7 +202,10 @@ class Membership:
             *(peer for peer in dead if not peer.left),
             *(self._unmatched_seeds(live + dead) if enough else []),
         ]
-        partners = [peer.remote for peer in draw(live, config.gossip_fanout, random)]
+        chosen = draw(preferred, config.gossip_fanout, random)
+        rest = [peer for peer in live if peer not in chosen] if chosen else live
+        chosen += draw(rest, config.gossip_fanout - len(chosen), random)
+        partners = [peer.remote for peer in chosen]
         if lost and (not live or random.random() < len(lost) / (len(live) + 1)):
             partners += [RemotePeer(other.id, other.transport) for other in draw(lost, 1, random)]
         if not enough:
@@ -222,8 +234,8 @@ class Membership:
         interval = self._config.gossip_interval
         late = 0.0 if self._last_round is None else now - self._last_round - interval
         self._last_round = now
-        self._late = late > interval
-        if self._late:
+        self.late = late > interval
+        if self.late:
             live, dead = self.others()
             for peer in live + dead:
                 if peer.last_time is not None and peer.last_time < now:
@@ -317,15 +329,16 @@ class Membership:
     def judge(self, now: float, live: list[Peer], dead: list[Peer], output: Output) -> None:
         """Judge which live peers are dead and which dead ones live; forget those that have been dead or gone for long."""
         threshold = self._config.dead_peer_phi
-        for peer in live if not self._late else ():
+        for peer in live if not self.late else ():
             if peer.arrivals.phi(now) > threshold:
                 peer.mark_dead()
                 self.change(peer)
                 output.append(Event("peer dead", (peer.remote,)))
         forgotten = []
         for peer in dead:
-            if not peer.left and peer.phi(now) < threshold:
+            if not peer.left and self._is_back(now, peer):
                 peer.mark_live()
+                self.refused.pop(peer.id, None)
                 self.change(peer)
                 output.append(Event("peer live", (peer.remote,)))
             elif peer.last_time is not None and now - peer.last_time > self._config.forget_dead_peers_after:
@@ -340,6 +353,7 @@ class Membership:
         except (AttributeError, NotImplementedError):
             return  # a storage with the Node.js package's methods alone keeps its dead
         self._forgotten[peer.id] = max(0, peer.heartbeat)
+        self.refused.pop(peer.id, None)
         while len(self._forgotten) > _MAX_FORGOTTEN:
             self._forgotten.popitem(last=False)
         output.append(Event("peer forgotten", (peer.remote,)))

@@ -8,7 +8,7 @@ with a digest of its own, until both know the same. What a digest is answered wi
 |---|---|---|
 | `ROUND` | an entry for every peer that the sender tells of, or a compact digest | the deltas that the sender lacks; a `REPLY` if the receiver lacks some too or could not tell all, or knows later heartbeats or other peers; a whole digest if the compact one has another fingerprint |
 | `REPLY` | entries of the peers about which there is more to say, or a compact digest | the same, but only while versions are missing and come, and within MAX_EXCHANGES_PER_GOSSIP if that is set |
-| `RUMOR` | deltas that are new; entries only for peers whose deltas did not fit, or that are new, restarted or moved | a `REPLY` that asks, only if the receiver lacks some still |
+| `RUMOR` | deltas that are new; entries only for peers whose deltas did not fit, or that are new, restarted or moved; hints about refused peers, and later heartbeats of these | a `REPLY` that asks, only if the receiver lacks some still |
 | `PART` | some of the entries of a round's digest | as for `ROUND`, but nothing is concluded from absent peers |
 | `FAREWELL` | the sender's own entry, marked as left | nothing |
 | no digest | deltas | nothing |
@@ -42,6 +42,7 @@ from gossipmonger.protocol.membership import TELLING, Membership, draw
 from gossipmonger.protocol.output import Event, Output, send
 from gossipmonger.protocol.reconcile import Reconciliation
 from gossipmonger.protocol.rumors import Rumors
+from gossipmonger.protocol.suspicion import Suspicion
 from gossipmonger.state import Delta, Digest, Header, Kind, Message, Peer, RemotePeer, values
 from gossipmonger.state.peer import NOTHING, REFUSED
 
@@ -73,6 +74,7 @@ class Protocol:
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         self.membership = Membership(local, storage, config, now)
         self._identity = Identity(local, random)
+        self._suspicion = Suspicion(local, storage, self.membership, config, random)
         self._conversations = Conversations(config, now)
         self._flow = self._conversations.flow
         self._rumors = Rumors(local, config, random) if config.rumor_fanout else None
@@ -140,6 +142,7 @@ class Protocol:
         membership.begin_round(now, output)
         self._catch_up.tidy(now, self._config.gossip_interval)
         self._conversations.begin_round()
+        self._suspicion.begin_round(now)
         if self._flow is not None:
             for key, value in self._flow.admit(now):
                 if values.same(self._local.log.get(key, NOTHING), value):
@@ -147,9 +150,10 @@ class Protocol:
                 self._issue(now, key, value)
         self._compact(now)
         live, dead = membership.others()
-        partners = membership.choose_partners(live, dead, self._random)
+        partners = self._suspicion.choose_partners(now, live, dead)
         self._tell(now, partners, membership.told_of(now, live, dead), output)
         membership.judge(now, live, dead, output)
+        self._suspicion.tell_later(now, output)
         return output
 
     def _tell(self, now: float, partners: list[RemotePeer], told: list[Peer], output: Output) -> None:
@@ -190,21 +194,30 @@ class Protocol:
             self._local.left = False
             self.membership.put(self._local)
 
-    # Rumours
+    # Between rounds
+
+    @property
+    def due(self) -> float | None:
+        """When `spread` has something to do, in milliseconds since the epoch; it may be past. None for nothing."""
+        rumors = None if self._rumors is None else self._rumors.wake
+        return min([due for due in (rumors, self._suspicion.due) if due is not None], default=None)
+
+    def link(self, now: float, peer: RemotePeer, what: str) -> Output:
+        """Take what the kernel said of a peer's address: "accepted", "refused" or "ended", as in a transport's event `link`."""
+        output: Output = []
+        self._suspicion.link(now, peer, what, output)
+        self.membership.put_changes()
+        return output
 
     @property
     def rumor_due(self) -> float | None:
-        """When `spread` has something to tell, in milliseconds since the epoch; it may be past. None for nothing."""
+        """When `spread` has news to tell, in milliseconds since the epoch; it may be past. None for nothing."""
         return None if self._rumors is None else self._rumors.due
 
-    @property
-    def rumor_wake(self) -> float | None:
-        """When `spread` is to be called at the latest: see `Rumors.wake`."""
-        return None if self._rumors is None else self._rumors.wake
-
     def spread(self, now: float, hurry: bool = False) -> Output:
-        """Tell a few peers what is new, if it is time for that, or if there is no other time."""
+        """Tell a few peers what is new, and dial again who has refused, as far as it is time for that, or the last time."""
         output: Output = []
+        self._suspicion.dial_again(now, output)
         due = self.rumor_due
         if self._rumors is not None and due is not None and (hurry or due <= now):
             partners, deltas, told, cut = self._rumors.tell(now, self.membership.speakers(), self._storage.get, hurry)
@@ -232,6 +245,7 @@ class Protocol:
         output: Output = [*received[:1]]
         if digest is None or digest.kind is Kind.REPLY:
             self._catch_up.answered(now, sender.id)
+        before: int = getattr(membership.found.get(sender.id), "heartbeat", -1)
         peer = membership.hear_from(now, message, output)
         rumor = digest is not None and digest.kind is Kind.RUMOR
         news, refused = self._take_deltas(now, deltas or (), rumor, output)
@@ -249,6 +263,8 @@ class Protocol:
             elif digest.kind is not Kind.FAREWELL:
                 self._answers.answer(now, message, news, digest, digest.header, found, output)
         membership.put_changes()
+        if peer is not None:
+            self._suspicion.hear(now, sender, digest, peer.heartbeat > before, output)
         return output
 
     def _take_deltas(self, now: float, deltas: Sequence[Delta], rumor: bool, output: Output) -> tuple[bool, list[Peer]]:

@@ -98,10 +98,12 @@ class Header(NamedTuple):
     Attributes:
         flow: The sender's rates, `[rho, tau]` or `[rho, tau, grant]`: see `gossipmonger.state.flow`. None for none.
         compact: The compact digest; None for none.
+        hints: Peers whose dials were refused, each as its id and the heartbeat that the sender knows; None for none.
     """
 
     flow: Sequence[float] | None = None
     compact: Compact | None = None
+    hints: Sequence[Sequence[Any]] | None = None
 
 
 class Digest(NamedTuple):

@@ -1,7 +1,8 @@
-"""The promises of `send` and of the event `message`. A transport that has no `send` passes: see `TransportContract`."""
+"""The promises of what a `Transport` adds to the Node.js package's. A transport without it passes: see `TransportContract`."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,46 @@ class MessagePromises(Nodes):
             _assert_equal(b.messages[0], message)
             a.wait_for_errors(2 if self.reports_unreachable else 1)
 
+    def test_a_dial_tells_what_the_system_says_and_the_other_side_nothing(self) -> None:
+        """It may be called for any address and at any time; whoever is dialled hears no message, and still gets those sent."""
+        if nodes := self._messengers("a", "b"):
+            a, b = nodes
+            told: list[tuple[Any, ...]] = []
+            a.transport.on("link", lambda *args: told.append(args))
+            dial = getattr(a.transport, "dial", lambda to: None)
+            message = Message(a.peer, [Delta("a", "k", 1, 1)])
+            for count in (1, 2):
+                for to in (b.peer, self._gone(), RemotePeer("lost", None)):
+                    dial(to)
+                a.transport.send(b.peer, message)
+                b.wait_for_messages(count)
+            a.transport.close()
+            dial(b.peer)
+            for received in b.messages:
+                _assert_equal(received, message)
+            for peer, what in told:
+                assert isinstance(peer, RemotePeer), f"a link is of a RemotePeer, got {peer!r}"
+                assert what in ("accepted", "refused", "ended"), f"{what!r} is none of the three words for a link"
+            assert (a.errors, b.errors, len(b.messages)) == ([], [], 2)
+
+    def test_a_timer_calls_once_after_its_time_unless_it_is_cancelled(self) -> None:
+        """It takes no argument, needs a `start`, and may be cancelled before that, afterwards, and more than once."""
+        if nodes := self._messengers("a"):
+            make = getattr(nodes[0].transport, "timer", threading.Timer)
+            called, never = threading.Semaphore(0), threading.Event()
+            late, soon, cancelled = make(3_600.0, never.set), make(0.001, called.release), make(0.001, never.set)
+            cancelled.cancel()
+            for timer in (late, cancelled, soon):
+                timer.start()
+            assert called.acquire(timeout=self.patience), "the function was not called"
+            for timer in (late, soon, soon):
+                timer.cancel()
+            again = make(0.001, called.release)
+            again.start()
+            assert called.acquire(timeout=self.patience), "the function of a second timer was not called"
+            assert not called.acquire(blocking=False), "a function was called twice"
+            assert not never.is_set(), "what was cancelled, or is not due, was called"
+
 
 def _messages(sender: RemotePeer) -> list[Message]:
     """Return messages with all that there may be in one, each so short that no transport has to split a list in it."""
@@ -76,7 +117,7 @@ def _messages(sender: RemotePeer) -> list[Message]:
     others = [Entry(TEXT, 7, at), Entry("c", 7, at, heartbeat=0, floor=7, heard=9), Entry("d", 0, at, heartbeat=5, left=True)]
     deltas = [Delta(sender.id, "k", {"a": [1, None, 0.5]}, 10), Delta(TEXT, "é", "v", 30, 20), Delta("c", "", None, 40, 30, 5)]
     compact = Compact("finger+/", b"\x00\x01\xfe\xff")
-    header = Header([1.5, 0.25, -3.0], compact)
+    header = Header([1.5, 0.25, -3.0], compact, [["c", 5]])
     return [
         Message(sender, deltas),
         Message(sender, None, Digest(Kind.ROUND, None, [])),
@@ -107,6 +148,7 @@ def _facts(message: Message) -> dict[str, Any]:
         "has a header": header is not None,
         "flow": header and header.flow and [*header.flow],
         "compact digest": header and header.compact,
+        "hints": header and header.hints and [[*hint] for hint in header.hints],
     }
 
 

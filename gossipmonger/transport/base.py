@@ -5,8 +5,9 @@ A transport carries messages and does not know what they mean. It emits, on any 
 * `message` (message), for each `Message` that came in;
 * `error` (error), for whatever failed, whenever it failed;
 * `listening` (), once it can be reached;
-* `link` (remote_peer, what), for what the system says about a peer's address: what is "accepted" or "refused" after it was
-  dialled, or "ended" if a connection that was kept has ended and neither side has said that it would.
+* `link` (remote_peer, what), if it keeps connections: what the kernel said of that peer's address. "accepted": it accepted a
+  dial. "refused": it refused one, so nobody listens there. "ended": a kept link ended without a frame that says so. A time-out
+  proves nothing and is never reported.
 
 The Node.js package's transports have two methods and two events in place of `send` and `message`: `deltas` (remote_peer,
 deltas) and `digest` (remote_peer, digest), with deltas as lists and digests as lists of dicts. Both directions are bridged.
@@ -37,7 +38,7 @@ class Transport(EventEmitter, ABC):
     """What the endpoint uses to reach other nodes.
 
     * Messages: `send`, and the event `message`
-    * Signs of life that are no messages: `dial`, and the event `link`
+    * Who listens: `dial`, and the event `link`
     * Time: `timer`
     * The same as in the Node.js package: `digest`, `deltas`, `exchange`, and the events of these names
     * Life: `listen`, `address`, `close`
@@ -65,9 +66,9 @@ class Transport(EventEmitter, ABC):
         """
 
     def dial(self, to: RemotePeer) -> None:
-        """Try whether somebody listens at a peer's address, and emit `link` if the system says so; return at once.
+        """Connect to a peer and hang up, to learn whether somebody listens there; return at once.
 
-        A transport without connections cannot tell, and does nothing.
+        The event `link` tells what came of it. A transport that cannot dial does nothing: it has no refusals.
         """
 
     def timer(self, seconds: float, function: Callable[[], None]) -> Any:

@@ -77,7 +77,7 @@ class Loop:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
         self._due: list[tuple[float, int, Handle]] = []  # a heap
         self._order = itertools.count()
         self._adopted: set[Any] = set()
@@ -119,7 +119,7 @@ class Loop:
             self._thread = thread
             undo.pop_all()
 
-    def call(self, function: Callable[[], None]) -> None:
+    def call(self, function: Callable[[], object]) -> None:
         """Call a function on the loop's thread, soon; if the loop has stopped, never.
 
         Raises:
@@ -252,7 +252,7 @@ class Loop:
                 each.close()
 
 
-def _safely(function: Callable[[], None]) -> None:
+def _safely(function: Callable[[], object]) -> None:
     try:
         function()
     except BaseException as error:  # nothing ends the loop, not even SystemExit from a listener

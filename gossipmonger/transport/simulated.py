@@ -3,11 +3,15 @@
 Messages are really encoded and decoded, so what could not travel over a socket does not travel here. What happens to a message
 on its way is random: whether it is lost, whether it arrives twice, and its latency, so that messages overtake each other. The
 network has no clock; it is given a function that calls another one later.
+
+What a kernel tells of its connections is told here after one latency, by the event `link`. A host keeps a link to each host
+that has accepted a dial of it, for as long as that host lives. An answer goes back on the link of what it answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
@@ -54,6 +58,8 @@ class Network:
         self._later = later
         self._random = random
         self._hosts: dict[str, Receiver] = {}
+        self._refusing: set[str] = set()
+        self._links: dict[str, dict[str, Callable[[str], None]]] = {}  # host -> who has a link to it -> how to tell that one
         self._islands: list[frozenset[str]] = []
         self.latency = latency
         self.loss = loss
@@ -70,11 +76,51 @@ class Network:
         if host in self._hosts:
             raise OSError(f"can't listen at {host}: there is such a host")
         self._hosts[host] = receiver
+        self._refusing.discard(host)
 
-    def detach(self, host: str, receiver: Receiver) -> None:
-        """Make a host unreachable; what is on its way to it is lost."""
-        if self._hosts.get(host) is receiver:
-            del self._hosts[host]
+    def detach(self, host: str, receiver: Receiver, *, silent: bool = False) -> None:
+        """Make a host unreachable. What is on its way to it is lost, and dials to it are refused, unless it is `silent`."""
+        if self._hosts.get(host) is not receiver:
+            return
+        del self._hosts[host]
+        if not silent:
+            self._refusing.add(host)
+        self._links.pop(host, None)
+        for links in self._links.values():
+            links.pop(host, None)
+
+    def end_links(self, host: str) -> None:
+        """End the links of others to a host, so that they are told."""
+        for source, tell in self._links.pop(host, {}).items():
+            self._later(self._draw_latency(), source, partial(self._tell, source, host, tell, "ended"))
+
+    def has_link(self, source: str, host: str) -> bool:
+        """Return whether a host has a link to another."""
+        return source in self._links.get(host, ())
+
+    def refuses(self, source: str, host: str) -> bool:
+        """Return whether a host's address refuses dials from another host."""
+        return host in self._refusing
+
+    def dial(self, source: str, host: str, tell: Callable[[str], None], *, keep: bool = False) -> None:
+        """Dial a host; `tell` is told "accepted" or "refused" after one latency, and nothing if the host is silent.
+
+        A link that is to be kept is known to `has_link` from then on, and `tell` will be told that it "ended".
+        """
+        if self._passes(source, host):
+            self._later(self._draw_latency(), source, partial(self._answer, source, host, tell, keep))
+
+    def _answer(self, source: str, host: str, tell: Callable[[str], None], keep: bool) -> None:
+        if self.refuses(source, host):
+            self._tell(source, host, tell, "refused")
+        elif host in self._hosts:
+            if keep and self.connected(source, host):
+                self._links.setdefault(host, {})[source] = tell
+            self._tell(source, host, tell, "accepted")
+
+    def _tell(self, source: str, host: str, tell: Callable[[str], None], what: str) -> None:
+        if self.connected(source, host):
+            tell(what)
 
     def partition(self, hosts: Iterable[str]) -> None:
         """Cut these hosts off from all others, both ways, in addition to the partitions there are."""
@@ -94,8 +140,11 @@ class Network:
         self.bytes += len(data)
         copies = 1 + (self.duplication > 0 and self._random.random() < self.duplication)
         for _ in range(copies):
-            if self.connected(source, host) and not (self.loss > 0 and self._random.random() < self.loss):
+            if self._passes(source, host):
                 self._later(self._draw_latency(), host, lambda: self._arrive(source, host, data))
+
+    def _passes(self, source: str, host: str) -> bool:
+        return self.connected(source, host) and not (self.loss > 0 and self._random.random() < self.loss)
 
     def _draw_latency(self) -> float:
         if isinstance(self.latency, tuple):
@@ -106,6 +155,12 @@ class Network:
         receiver = self._hosts.get(host)
         if receiver is not None and self.connected(source, host):
             receiver.receive(data, source)
+
+
+class _Caller(ExtendedPeer):
+    """The sender of a message. What goes to it goes back on the link that the message came by, if there is one."""
+
+    __slots__ = ()
 
 
 class SimulatedTransport(Transport):
@@ -137,8 +192,27 @@ class SimulatedTransport(Transport):
         except Exception as error:  # JSON has no form for something in it
             self._failed(error)
             return
-        for part in parts if not self._closed else ():
-            self._network.send(self.host, to.transport["host"], part)
+        host = to.transport["host"]
+        if self._closed or (type(to) is not _Caller and not self._may_send(to, host)):
+            return
+        for part in parts:
+            self._network.send(self.host, host, part)
+
+    def _may_send(self, to: RemotePeer, host: str) -> bool:
+        """Return whether there is a link to a host, or it does not refuse the dial for one."""
+        if self._network.has_link(self.host, host):
+            return True
+        self._network.dial(self.host, host, partial(self._told, to), keep=True)
+        return not self._network.refuses(self.host, host)
+
+    def dial(self, to: RemotePeer) -> None:
+        """Dial a peer: see `Transport.dial`."""
+        if not self._closed and is_address(to.transport):
+            self._network.dial(self.host, to.transport["host"], partial(self._told, to))
+
+    def _told(self, to: RemotePeer, what: str) -> None:
+        if not self._closed:
+            self.emit("link", to, what)
 
     def receive(self, data: bytes, source: str) -> None:
         """Take one message from the network."""
@@ -147,7 +221,7 @@ class SimulatedTransport(Transport):
         except MessageError as error:
             self._failed(error)
             return
-        self._hand_out(message._replace(sender=ExtendedPeer(*message.sender)))
+        self._hand_out(message._replace(sender=_Caller(*message.sender)))
 
     def _failed(self, error: Exception) -> None:
         if not self._closed:  # what fails because of being closed is not news
@@ -178,7 +252,7 @@ class SimulatedTransport(Transport):
             callback()
 
     def close(self, callback: Callable[[], None] | None = None) -> None:
-        """Become unreachable: see `Transport.close`."""
+        """Become unreachable, and refuse dials: see `Transport.close`."""
         self._closed = True
         self._network.detach(self.host, self)
         if callback is not None:

@@ -206,6 +206,8 @@ def _header_fields(kind: Kind, header: Header) -> dict[str, Any]:
         fields["flow"] = [*header.flow]
     if header.compact is not None:
         fields["roll"] = pack(header.compact)
+    if header.hints is not None:
+        fields["hints"] = [[*hint] for hint in header.hints]
     return fields
 
 

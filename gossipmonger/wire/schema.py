@@ -42,6 +42,9 @@ FATAL_IDS = frozenset(
 #: A rate of `flow` is below this. More than any node tells in a second, and a double still holds every integer up to it.
 _MAX_RATE = 1e15
 
+#: Hints in a message. A node tells one at a time; more than this, phi finds dead as soon.
+_MAX_HINTS = 64
+
 #: Characters of a wrong value that an error shows.
 _MAX_SHOWN = 160
 
@@ -143,6 +146,19 @@ def _is_flow(rates: list[Any]) -> bool:
     )
 
 
+def _are_hints(hints: list[Any]) -> bool:
+    return len(hints) <= _MAX_HINTS and all(
+        type(hint) is list
+        and len(hint) == 2
+        and type(hint[0]) is str
+        and hint[0] not in FATAL_IDS
+        and hint[0] != ""
+        and type(hint[1]) is int
+        and 0 <= hint[1] <= MAX_VERSION
+        for hint in hints
+    )
+
+
 _ID_WORDS = "a non-empty string"
 _FATAL_WORDS = "an id that a Node.js node can hold"
 
@@ -195,6 +211,7 @@ SCHEMA = Schema(
             Field("part", "part", Type.BOOLEAN, default=False),
             Field("flow", "flow", Type.LIST, default=None),
             Field("roll", "compact", Type.TEXT, default=None),
+            Field("hints", "hints", Type.LIST, default=None),
         ),
         (
             Rule(
@@ -208,6 +225,12 @@ SCHEMA = Schema(
                 "compact",
                 lambda marks: [mark for mark in marks if mark.compact is not None and unpack(mark.compact) is None],
                 "a compact digest in base64",
+            ),
+            Rule(
+                "hints' shape",
+                "hints",
+                lambda marks: [mark for mark in marks if mark.hints is not None and not _are_hints(mark.hints)],
+                f"at most {_MAX_HINTS} [peer id, heartbeat], ids that a Node.js node can hold and integers up to {MAX_VERSION}",
             ),
         ),
     ),
@@ -289,7 +312,8 @@ def digest_of(entries: Sequence[Any], own: Any, marks: Any) -> Digest:
         kind = Kind.RUMOR
     else:
         kind = Kind.PART if marks.part else Kind.ROUND
-    return Digest(kind, Header(marks.flow, None if marks.compact is None else unpack(marks.compact)), entries)
+    compact = None if marks.compact is None else unpack(marks.compact)
+    return Digest(kind, Header(marks.flow, compact, marks.hints), entries)
 
 
 def refusal(where: str, wanted: str, got: Any, source: object) -> MessageError:

@@ -191,7 +191,8 @@ def test_close_from_a_handler_of_each_event_ends_all_and_is_the_last_call(make: 
     [
         ("listening", "MainThread"),
         ("message", "gossipmonger-tcp"),
-        ("error", "gossipmonger-sender"),
+        ("error", "gossipmonger-tcp"),
+        ("link", "gossipmonger-tcp"),
     ],
 )
 def test_close_from_a_handler_of_the_transport_ends_all(make: Make, refusing: int, name: str, thread: str) -> None:
@@ -205,7 +206,7 @@ def test_close_from_a_handler_of_the_transport_ends_all(make: Make, refusing: in
 
     a.transport.on(name, handle)
     a.transport.listen()
-    if name == "error":
+    if name in ("error", "link"):
         nothing = Message(a.local_peer.remote, None, Digest(Kind.ROUND, None, []))
         a.transport.send(RemotePeer("b", {"host": "127.0.0.1", "port": refusing}), nothing)
     elif name != "listening":
@@ -308,13 +309,13 @@ def test_calls_of_other_threads_while_it_closes_work_or_are_refused_as_closed(
 
 def test_close_cuts_short_a_connect_that_is_stuck(make: Make, stuck: int, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = threading.Event()
-    connect = socket.socket.connect
+    connect = socket.socket.connect_ex
 
-    def announced(self: socket.socket, address: Any) -> None:
+    def announced(self: socket.socket, address: Any) -> int:
         begun.set()
-        connect(self, address)
+        return connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", announced)
+    monkeypatch.setattr(socket.socket, "connect_ex", announced)
     # Far beyond the time in which a thread may be left at the end of a test.
     transport = TcpTransport(host="127.0.0.1", port=0, connect_timeout=3_600)
     node = make("a", stuck, transport=transport)

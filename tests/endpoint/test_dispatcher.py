@@ -1,12 +1,15 @@
-"""The dispatcher: the order of events, what is collapsed and dropped, the thread that comes and goes, and what handlers get."""
+"""The dispatcher: the order of events, what is collapsed and dropped, its thread, and what handlers get."""
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import Any
 from unittest import mock
 
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 from pyee.base import EventEmitter
 
 from gossipmonger import OverflowedError, RemotePeer
-from gossipmonger.endpoint.dispatcher import Dispatcher
+from gossipmonger.endpoint.dispatcher import Dispatcher, _call
 from gossipmonger.protocol import Event
 from gossipmonger.state.message import Delta, Digest, Entry, Kind
 
@@ -104,6 +107,14 @@ def make() -> Iterator[Make]:
         assert dispatcher.close(LONG)
 
 
+@pytest.fixture
+def unheard(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """What reached threading.excepthook."""
+    seen: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
+    return seen
+
+
 class Handler:
     """Keeps what it is called with, and waits in an event named "gate" until it is let through."""
 
@@ -120,6 +131,14 @@ class Handler:
             assert self.open.wait(10)
         elif event.name == "last":
             self.last.set()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """For what no event tells of."""
+    end, pause = monotonic() + 10, threading.Event()
+    while not condition():
+        assert monotonic() < end
+        pause.wait(0.002)
 
 
 GATE, LAST = Event("gate", ()), Event("last", ())
@@ -145,7 +164,7 @@ def test_what_several_threads_post_is_delivered_in_the_order_of_posting(make: Ma
         for number in range(first, first + 100):
             with lock:
                 posted.append(other(number))
-                dispatcher.post(posted[-1:])
+                dispatcher.post([posted[-1]])
             dispatcher.kick()
 
     with ThreadPoolExecutor(4) as executor:
@@ -269,7 +288,7 @@ def test_what_a_handler_raises_is_reported_and_the_thread_goes_on(make: Make, er
     with mock.patch.object(threading, "excepthook") as hook:
         post(make(emit), update("b", "k", 1), LAST)
         assert handler.last.wait(10)
-        handler.threads[0].join(10)
+        until(lambda: hook.call_count == 2)
     reported = [(call.args[0].exc_value, call.args[0].thread) for call in hook.call_args_list]
     assert reported == [(error, handler.threads[0])] * 2
     assert handler.threads[0] is handler.threads[1]
@@ -306,30 +325,85 @@ def test_close_from_a_handler_returns_at_once_and_that_one_is_the_last(make: Mak
     assert handler.seen == [LAST]
 
 
-def test_the_thread_ends_by_itself_and_another_comes_when_there_is_more(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gossipmonger.endpoint.dispatcher._LINGER", 0.001)
+def test_the_thread_is_started_once_and_stays_until_close(make: Make) -> None:
     handler = Handler()
     dispatcher = make(handler)
-    for number in range(3):
+    assert dispatcher._thread is None
+    for _ in range(3):
         handler.last.clear()
         post(dispatcher, LAST)
         assert handler.last.wait(10)
-        handler.threads[number].join(10)
-        assert not handler.threads[number].is_alive()
-    assert len(set(handler.threads)) == 3
-    # No daemon: a program that ends waits for the handler that runs.
-    assert {(thread.name, thread.daemon) for thread in handler.threads} == {("gossipmonger-events", False)}
+        until(lambda: not dispatcher._active)
+    assert len(set(handler.threads)) == 1
+    assert (handler.threads[0].name, handler.threads[0].daemon) == ("gossipmonger-events", True)
+    assert handler.threads[0].is_alive()
+    assert dispatcher.close(LONG) is True
+    assert not handler.threads[0].is_alive()
 
 
-def test_once_the_main_thread_has_ended_a_daemon_takes_over(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_exit_the_handler_that_runs_is_waited_for_and_no_other_is_called(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     handler = Handler()
-    post(dispatcher := make(handler), GATE)
+    post(dispatcher := make(handler), GATE, LAST)
     assert handler.begun.wait(10)
-    monkeypatch.setattr(threading, "main_thread", threading.Thread)  # one that is not alive
-    post(dispatcher, LAST)
+    with monkeypatch.context() as patch:
+        patch.setattr("gossipmonger.endpoint.dispatcher._EXIT_TIMEOUT", 0.01)
+        dispatcher._wait_for_handler()  # which takes no longer than that
+    exiting = threading.Thread(target=dispatcher._wait_for_handler)
+    exiting.start()
+    assert exiting.is_alive()
     handler.open.set()
+    exiting.join(10)
+    assert not exiting.is_alive()
+    assert dispatcher.close(LONG)
+    assert handler.seen == [GATE]
+
+
+def test_a_handler_that_ends_the_program_is_not_waited_for(make: Make) -> None:
+    handler = Handler()
+
+    def emit(event: Event) -> None:
+        dispatcher._wait_for_handler()
+        handler(event)
+
+    post(dispatcher := make(emit), LAST)
     assert handler.last.wait(10)
-    assert [thread.daemon for thread in handler.threads] == [False, True]
+
+
+def test_a_program_that_ends_waits_for_the_handler_that_runs() -> None:
+    program = """if True:
+        import threading
+        from pyee.base import EventEmitter
+        from gossipmonger.endpoint.dispatcher import Dispatcher
+        from gossipmonger.protocol import Event
+        begun = threading.Event()
+
+        def handle(id):
+            begun.set()
+            threading.main_thread().join()
+            print("to its end", flush=True)
+
+        emitter = EventEmitter()
+        emitter.on("unknown peer", handle)
+        dispatcher = Dispatcher(emitter)
+        dispatcher.post([Event("unknown peer", ("b",))])
+        dispatcher.kick()
+        begun.wait(10)
+    """
+    done = subprocess.run([sys.executable, "-c", program], timeout=30, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "to its end\n", "")
+
+
+def test_a_dispatcher_that_is_gone_is_nothing_at_exit() -> None:
+    dispatcher = Dispatcher(All(Handler()))
+    method = weakref.WeakMethod(dispatcher._wait_for_handler)
+    _call(method)
+    assert dispatcher._closed
+    del dispatcher
+    gc.collect()
+    _call(method)
+    assert method() is None
 
 
 def test_a_program_ends_though_events_keep_coming() -> None:
@@ -346,29 +420,18 @@ def test_a_program_ends_though_events_keep_coming() -> None:
     assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 0
 
 
-def test_the_thread_that_waits_for_more_takes_it_and_ends_at_close(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gossipmonger.endpoint.dispatcher._LINGER", 3_600)
+def test_a_thread_that_can_not_be_started_is_reported_and_is_tried_again(make: Make, unheard: list[BaseException]) -> None:
     handler = Handler()
     dispatcher = make(handler)
-    for _ in range(3):
-        handler.last.clear()
-        post(dispatcher, LAST)
-        assert handler.last.wait(10)
-    assert len(handler.threads) == 3
-    assert len(set(handler.threads)) == 1
-    assert dispatcher.close(LONG) is True
-    assert not handler.threads[0].is_alive()
-
-
-def test_a_thread_that_can_not_be_started_is_the_callers_error_and_is_tried_again(make: Make) -> None:
-    handler = Handler()
-    dispatcher = make(handler)
-    with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start")):
-        with pytest.raises(RuntimeError, match="can't start"):
-            post(dispatcher, other(1))
+    error = RuntimeError("can't start")
+    with mock.patch.object(threading.Thread, "start", side_effect=error):
+        post(dispatcher, other(1))
+    assert unheard == [error]
+    assert handler.seen == []
     post(dispatcher, LAST)
     assert handler.last.wait(10)
     assert handler.seen == [other(1), LAST]
+    assert unheard == [error]
 
 
 @pytest.mark.parametrize("own_thread", [True, False])
@@ -383,17 +446,17 @@ def test_attributes_are_only_set_under_the_lock(own_thread: bool) -> None:
 
 def test_the_helpers_of_the_queue_require_the_lock() -> None:
     dispatcher = Dispatcher(All(Handler()))
-    for call in (lambda: dispatcher._enqueue(update("b", "k", 1)), dispatcher._next):
+    for call in (lambda: dispatcher._enqueue(update("b", "k", 1)), dispatcher._next, dispatcher._start_thread):
         with pytest.raises(AssertionError):
             call()
 
 
-def test_close_does_not_wait_for_a_thread_that_could_not_be_started() -> None:
+def test_close_does_not_wait_for_a_thread_that_could_not_be_started(unheard: list[BaseException]) -> None:
     dispatcher = guarded(Dispatcher, "_queue_lock")(All(Handler()))
     with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start")):
-        with pytest.raises(RuntimeError, match="can't start"):
-            post(dispatcher, other(1))
+        post(dispatcher, other(1))
     assert dispatcher.close(0)
+    assert len(unheard) == 1
 
 
 def test_an_executor_is_asked_once_for_all_that_waits_and_not_for_nothing(make: Make) -> None:
@@ -443,14 +506,33 @@ def test_an_event_that_happens_in_an_inline_handler_comes_after_it(make: Make) -
     assert order == ["unknown peer", "last"]
 
 
-def test_an_executor_that_refuses_is_the_callers_error_and_is_asked_again(make: Make) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("full"), SystemExit(1)])
+def test_an_executor_that_refuses_is_reported_and_is_asked_again(
+    make: Make, unheard: list[BaseException], error: BaseException
+) -> None:
     handler, executor = Handler(), mock.Mock()
-    executor.submit.side_effect = RuntimeError("full")
-    with pytest.raises(RuntimeError, match="full"):
-        post(dispatcher := make(handler, executor), other(1))
+    executor.submit.side_effect = error
+    post(dispatcher := make(handler, executor), other(1))
+    assert unheard == [error]
     executor.submit = InlineExecutor().submit
     dispatcher.kick()
     assert handler.seen == [other(1)]
+
+
+def test_close_while_an_executor_refuses_waits_for_nothing(make: Make, unheard: list[BaseException]) -> None:
+    handler, executor = Handler(), mock.Mock()
+    dispatcher = make(handler, executor)
+    closed: list[bool] = []
+
+    def refuse(_: object) -> None:
+        closed.append(dispatcher.close(LONG))
+        raise RuntimeError("full")
+
+    executor.submit.side_effect = refuse
+    post(dispatcher, other(1))
+    assert closed == [True]
+    assert [str(error) for error in unheard] == ["full"]
+    assert handler.seen == []
 
 
 # What handlers get
@@ -467,14 +549,6 @@ class Emitter(EventEmitter):
 
     def _emit_run(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.dispatcher.run(f, args, kwargs)
-
-
-@pytest.fixture
-def unheard(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
-    """What reached threading.excepthook."""
-    seen: list[BaseException] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
-    return seen
 
 
 def test_nothing_runs_before_the_kick_and_only_events_with_handlers_wait() -> None:

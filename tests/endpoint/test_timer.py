@@ -141,20 +141,25 @@ def test_arming_from_elsewhere_begins_the_interval_anew() -> None:
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_one_that_waits_is_not_hurried_by_another() -> None:
+def test_of_two_times_the_sooner_is_kept() -> None:
     timers = Timers()
     timer = Timer(timers, 250, lambda: None)
-    timer.arm_within(40)
+    timer.arm_by(0, 40)
     assert timers.made == []
     timer.begin()
-    timer.arm_within(40)
-    timer.arm_within(10)
+    timer.arm_by(0, 40)
+    timer.arm_by(0, 50)
     assert [timer.seconds for timer in timers.made] == [0.04]
-    timers.made[0].function()
-    timer.arm_within(10)
+    timer.arm_by(20, 41)
+    timer.arm_by(20, 30)
     assert [timer.seconds for timer in timers.made] == [0.04, 0.01]
+    assert timers.states == ["cancelled", "set"]
+    timers.made[1].function()
+    timer.arm_by(30, 120)  # none is pending
+    timer.arm_by(40, 30)  # it is past
+    assert [timer.seconds for timer in timers.made] == [0.04, 0.01, 0.09, 0.001]
     timer.stop()
-    assert timers.states == ["set", "cancelled"]
+    assert timers.states[-1] == "cancelled"
 
 
 def test_attributes_are_only_set_under_the_lock() -> None:
@@ -163,10 +168,10 @@ def test_attributes_are_only_set_under_the_lock() -> None:
     timer.begin()
     timer.arm()
     timers.made[0].function()
-    timer.arm_within(10)
+    timer.arm_by(0, -10)
     timer.stop()
     timer.close()
-    assert timers.states == ["cancelled", "cancelled"]
+    assert timers.states == ["cancelled"] * 3
 
 
 def test_setting_a_timer_requires_the_lock() -> None:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from gossipmonger import MemoryStorage, Options, Peer
-from gossipmonger.protocol import Event, Output, Protocol
+from gossipmonger.protocol import Event, Output, Protocol, Send
 from gossipmonger.state import Digest, ExtendedPeer, Header, Kind, Message
 from gossipmonger.wire import decode, encode
 
@@ -100,7 +100,7 @@ class Node:
         for item in output:
             if isinstance(item, Event):
                 self.events.append((item.name, item.args))
-            else:
+            elif isinstance(item, Send):
                 sent.append(Sent(self.id, item.to.id, encode(item.message)))
         return sent
 

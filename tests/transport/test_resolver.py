@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -276,7 +276,11 @@ def test_what_then_raises_is_reported_and_the_thread_goes_on(
 
 def test_without_any_thread_it_raises_and_is_tried_again(resolver: Resolver, names: Names) -> None:
     names.names["a.example"] = ["127.0.0.1"]
-    for call in (lambda: resolver.resolve("a.example", 5, Answers()), lambda: resolver.known("a.example", 5)):
+    calls: list[Callable[[], object]] = [
+        lambda: resolver.resolve("a.example", 5, Answers()),
+        lambda: resolver.known("a.example", 5),
+    ]
+    for call in calls:
         with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("no thread")):
             with pytest.raises(RuntimeError, match="no thread"):
                 call()

@@ -79,7 +79,7 @@ def test_a_message_takes_its_latency_and_is_counted(network: Network, queue: Que
     heard = Recorder(b)
     a.send(to(b), MESSAGE)
     assert heard.heard == []
-    assert [(2 <= milliseconds <= 9, host) for milliseconds, host, _ in queue] == [(True, "b")]
+    assert [(2 <= milliseconds <= 9, host) for milliseconds, host, _ in queue] == [(True, "a"), (True, "b")]  # dial, message
     queue.run()
     assert heard.values == ["v" * 1_000]
     assert (network.messages, network.bytes) == (1, len(encode(MESSAGE)))
@@ -139,3 +139,121 @@ def test_what_cannot_be_sent_or_read_is_one_error(network: Network) -> None:
     assert [type(error) for error in heard.errors] == [SendError, TypeError, MessageError]
     assert str(heard.errors[0]) == "can't send to peer 'lost': its transport must be a mapping with a host and a port, got None"
     assert "message from z refused" in str(heard.errors[2])
+
+
+# What the kernel tells
+
+
+def links(transport: SimulatedTransport) -> list[tuple[str, str]]:
+    """What a transport tells from now on, of whom."""
+    told: list[tuple[str, str]] = []
+    transport.on("link", lambda peer, what: told.append((peer.id, what)))
+    return told
+
+
+def test_the_first_message_dials_and_the_others_use_the_link(network: Network, queue: Queue) -> None:
+    a, b = listening(network, "a"), listening(network, "b")
+    told, heard = links(a), Recorder(b)
+    for _ in range(2):
+        a.send(to(b), MESSAGE)
+        queue.run()
+    assert told == [("b", "accepted")]
+    assert len(heard.heard) == 2
+
+
+def test_an_answer_goes_back_on_the_link_even_to_who_refuses_dials(network: Network, queue: Queue) -> None:
+    a, b = listening(network, "a"), listening(network, "b")
+    network.refuses = lambda source, host: host == "a"  # type: ignore[method-assign]
+    told, heard = links(b), Recorder(a)
+    b.on("message", lambda message: b.send(message.sender, MESSAGE))
+    a.send(to(b), MESSAGE)
+    queue.run()
+    assert len(heard.heard) == 1
+    assert told == []
+    b.send(to(a), MESSAGE)
+    queue.run()
+    assert told == [("a", "refused")]
+    assert len(heard.heard) == 1
+
+
+def test_a_dial_is_not_kept(network: Network, queue: Queue) -> None:
+    a, b = listening(network, "a"), listening(network, "b")
+    told = links(a)
+    for _ in range(2):
+        a.dial(to(b))
+        queue.run()
+    network.end_links("b")
+    queue.run()
+    assert told == [("b", "accepted")] * 2
+
+
+def test_who_closes_refuses_from_then_on_and_nobody_is_told_of_links(network: Network, queue: Queue) -> None:
+    a, b = listening(network, "a"), listening(network, "b")
+    told = links(a)
+    a.send(to(b), MESSAGE)
+    queue.run()
+    b.close()
+    queue.run()
+    assert told == [("b", "accepted")]
+    a.send(to(b), MESSAGE)
+    a.dial(to(b))
+    queue.run()
+    assert told[1:] == [("b", "refused")] * 2
+    listening(network, "b")
+    a.dial(to(b))
+    queue.run()
+    assert told[-1] == ("b", "accepted")
+
+
+def test_links_end_once(network: Network, queue: Queue) -> None:
+    a, b = listening(network, "a"), listening(network, "b")
+    told = links(a)
+    a.send(to(b), MESSAGE)
+    queue.run()
+    for _ in range(2):
+        network.end_links("b")
+        queue.run()
+    assert told == [("b", "accepted"), ("b", "ended")]
+
+
+def test_who_is_silent_was_never_there_or_is_cut_off_tells_nothing(network: Network, queue: Queue) -> None:
+    a, b = listening(network, "a"), listening(network, "b")
+    told = links(a)
+    a.send(to(b), MESSAGE)
+    queue.run()
+    network.partition(["b"])
+    network.end_links("b")
+    a.dial(to(b))
+    queue.run()
+    network.heal()
+    network.loss = 1
+    a.dial(to(b))
+    network.loss = 0
+    network.detach("b", b, silent=True)
+    a.dial(to(b))
+    a.send(to(b), MESSAGE)
+    a.dial(RemotePeer("z", {"host": "z", "port": 1}))
+    a.dial(RemotePeer("lost", None))
+    queue.run()
+    assert told == [("b", "accepted")]
+
+
+def test_who_has_closed_is_told_nothing_and_dials_nobody(network: Network, queue: Queue) -> None:
+    a, b = listening(network, "a"), listening(network, "b")
+    told = links(a)
+    a.dial(to(b))
+    a.close()
+    a.dial(to(b))
+    queue.run()
+    assert told == []
+
+
+def test_who_comes_back_has_no_links_of_its_former_life(network: Network, queue: Queue) -> None:
+    a, b = listening(network, "a"), listening(network, "b")
+    a.send(to(b), MESSAGE)
+    queue.run()
+    a.close()
+    told = links(listening(network, "a"))
+    network.end_links("b")
+    queue.run()
+    assert told == []

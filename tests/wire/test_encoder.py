@@ -42,7 +42,8 @@ MAYBE = st.just(0) | VERSIONS
 ENTRIES = st.builds(Entry, TEXTS, VERSIONS, ADDRESSES | VALUES, st.just(-1) | VERSIONS, MAYBE, MAYBE, st.booleans())
 COMPACTS = st.builds(Compact, st.just("A+/9AAAA"), st.binary(min_size=4, max_size=8).filter(lambda data: len(data) % 4 == 0))
 FLOWS = st.lists(st.floats(0, 1e15) | st.integers(0, 5), min_size=2, max_size=3)
-HEADERS = st.builds(Header, st.none() | FLOWS, st.none() | COMPACTS)
+HINTS = st.lists(st.tuples(TEXTS, VERSIONS).map(list), max_size=3)
+HEADERS = st.builds(Header, st.none() | FLOWS, st.none() | COMPACTS, st.none() | HINTS)
 
 
 @st.composite
@@ -124,11 +125,11 @@ def test_a_kind_is_a_mark_on_the_sender_s_own_entry(kind: Kind, left: bool, mark
 
 
 def test_the_header_is_in_the_sender_s_own_entry_before_its_heartbeat() -> None:
-    header = Header((1.5, 2), Compact("AAAAAAAA", b"\x09\0\0\0\x01\0\0\0"))
+    header = Header((1.5, 2), Compact("AAAAAAAA", b"\x09\0\0\0\x01\0\0\0"), [("b", 5)])
     assert digest_text(Kind.REPLY, header, B, OWN._replace(floor=2)) == (
         '{"id":"b","maxVersionSeen":7,"transport":{"host":"10.0.0.2","port":9743}},'
         '{"id":"a","maxVersionSeen":3,"transport":{"host":"10.0.0.1","port":9742},"floor":2,"reply":true,'
-        '"flow":[1.5,2],"roll":"AAAAAAAACQAAAAEAAAA=","heartbeat":7}'
+        '"flow":[1.5,2],"roll":"AAAAAAAACQAAAAEAAAA=","hints":[["b",5]],"heartbeat":7}'
     )
 
 

@@ -58,7 +58,7 @@ class Server(socketserver.TCPServer):
     request_queue_size = 512
 
     def __init__(
-        self, host: str, port: int, accepted: Callable[[socket.socket, Any], None], failed: Callable[[Exception], None]
+        self, host: str, port: int, accepted: Callable[[socket.socket, Any], object], failed: Callable[[Exception], None]
     ) -> None:
         self._accepted = accepted
         self._failed = failed

@@ -6,6 +6,7 @@ import errno
 import json
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -799,6 +800,7 @@ def test_so_many_addresses_are_remembered_but_all_that_are_linked_or_busy(net: N
 
 def test_the_helpers_require_the_lock(net: Net) -> None:
     dialler = net.node(listen=False).transport._dialler
-    for call in (lambda: dialler._place(SENDER), lambda: dialler._put(None, SENDER, round_of())):
+    calls: list[Callable[[], object]] = [lambda: dialler._place(SENDER), lambda: dialler._put(None, SENDER, round_of())]
+    for call in calls:
         with pytest.raises(AssertionError):
             call()

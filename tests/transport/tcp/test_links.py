@@ -36,7 +36,7 @@ class Linked:
         self.failures: queue.Queue[Exception] = queue.Queue()
         self.ended: queue.Queue[Link] = queue.Queue()
         self.drained: queue.Queue[None] = queue.Queue()
-        self.handle: Callable[[Message], None] = lambda message: None
+        self.handle: Callable[[Message], object] = lambda message: None
         timeouts = {"receive_timeout": 10, "send_timeout": 10, **options}
         self.links = Links(
             self.loop, Framer(1 << 24, None), self._receive, self.failures.put, self.ended.put,

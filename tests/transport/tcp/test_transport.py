@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -179,7 +180,7 @@ def test_rounds_that_nobody_answers_keep_their_link_for_as_long_as_somebody_is_t
     a, b = net.named("a"), net.named("b")
     for number in range(10):
         a.transport.send(b.peer, round_of(a.transport.local))
-        b.until(lambda number=number: len(b.heard) == number + 1)
+        b.until(partial(lambda count: len(b.heard) == count, number + 1))
         until(lambda: all(link.unanswered == 0 for link in a.transport._links.open_links))
     assert [what for _, what in a.links] == ["accepted"]
     assert a.errors == b.errors == []

@@ -75,7 +75,8 @@ class Wire:
         first: bytes = self.link.read(1)
         if first == b"\1":
             return zlib.decompress(self.link.read(int.from_bytes(self.link.read(4), "big")))
-        return first + self.link.readline()
+        line: bytes = self.link.readline()
+        return first + line
 
     def throw(self, node: Node, data: bytes) -> None:
         self.udp.sendto(data, (HOST, node.transport.port))

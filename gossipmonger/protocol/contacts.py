@@ -1,0 +1,110 @@
+"""Contacts: what became of this node's own dials, peer by peer.
+
+A refusal says something only about a peer that has been reached before: behind NAT, an address may refuse everybody for ever.
+So this node has to have dialled everybody once, and rounds prefer peers that it has not dialled yet. Each gets its turn, drawn
+from as many rounds as it takes to dial all, so that a newcomer is not dialled by everybody at once. (SWIM inserts newcomers at
+a random place of its order for the same reason: Das, Gupta and Motivala, DSN 2002, section 4.3.)
+
+Rounds leave out for a while who has just refused a dial. A digest that goes there is lost, and with it a sign of life.
+
+A contact is with one life of a peer at one address. Another life is known by its heartbeat, which leaps by more than one per
+millisecond. It has to accept by itself what the former one accepted, unless it is the very life that accepted: then no link has
+ended since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.membership import is_at
+from gossipmonger.state import Peer, RemotePeer
+
+__all__ = ["Contact", "Contacts"]
+
+#: Intervals for which rounds leave out who has refused a dial.
+_LEFT_OUT = 10
+
+#: Accepted dials that are remembered to addresses, such as those of seeds, of which it is not known yet who is there.
+_STRANGERS = 64
+
+
+class Contact:
+    """What became of this node's dials to one life of a peer at one address.
+
+    Attributes:
+        dialled: Whether a round has gone there, or another dial was accepted.
+        accepted: Whether a dial was accepted.
+        ended: Whether what has accepted may be gone.
+        refused: When a dial was refused last; None if one was accepted since.
+    """
+
+    __slots__ = ("accepted", "dialled", "ended", "heartbeat", "refused", "since", "transport", "turn")
+
+    def __init__(self, now: float, peer: Peer, turn: int, accepted: bool) -> None:
+        self.transport = peer.transport
+        self.heartbeat = peer.heartbeat
+        self.since = now
+        self.turn = turn  # the round from which on it is preferred, until it is dialled
+        self.dialled = self.accepted = accepted
+        self.ended = False
+        self.refused: float | None = None
+
+
+class Contacts:
+    """The contacts of one node.
+
+    Args:
+        config: The numbers to go by.
+        random: The only source of chance.
+
+    Attributes:
+        partners: Ids of those whom the last round went to.
+    """
+
+    def __init__(self, config: Config, random: Random) -> None:
+        self._config = config
+        self._random = random
+        self._rounds = 0
+        self._contacts: dict[str, Contact] = {}
+        self._strangers: list[RemotePeer] = []
+        self.partners: set[str] = set()
+
+    def find(self, now: float, peer: Peer, spread: float = 0.0) -> Contact:
+        """Return the contact with a peer's present life. A new one has its turn within `spread` rounds."""
+        contact = self._contacts.get(peer.id)
+        if contact is not None and (contact.transport is peer.transport or contact.transport == peer.transport):
+            if peer.heartbeat - contact.heartbeat <= max(0.0, now - contact.since):
+                return contact
+            if not contact.ended or contact.heartbeat < 0:  # it is this life that has accepted, of which nothing was known
+                contact.heartbeat, contact.since = peer.heartbeat, now
+                return contact
+        met = [stranger for stranger in self._strangers if is_at(stranger, peer.transport)]
+        for stranger in met:
+            self._strangers.remove(stranger)
+        turn = self._rounds + (int(self._random.random() * spread) if spread > 1 else 0)
+        contact = self._contacts[peer.id] = Contact(now, peer, turn, bool(met))
+        return contact
+
+    def note_stranger(self, remote: RemotePeer) -> None:
+        """Note that a dial to an address was accepted, of which it is not known who is there."""
+        self._strangers = [*self._strangers, remote][-_STRANGERS:]
+
+    def begin_round(self, now: float, live: list[Peer]) -> tuple[list[Peer], list[Peer]]:
+        """Return to which of the live peers this round may go, and which of these are preferred."""
+        self._rounds += 1
+        if len(self._contacts) > 2 * len(live) + _STRANGERS:
+            ids = {peer.id for peer in live}
+            self._contacts = {id: contact for id, contact in self._contacts.items() if id in ids}
+        spread = len(live) / self._config.gossip_fanout
+        since = now - _LEFT_OUT * self._config.gossip_interval
+        found = [(peer, self.find(now, peer, spread)) for peer in live]
+        open_ = [pair for pair in found if pair[1].refused is None or pair[1].refused < since] or found
+        return [peer for peer, _ in open_], [peer for peer, it in open_ if not it.dialled and it.turn <= self._rounds]
+
+    def note_dials(self, partners: Sequence[RemotePeer]) -> None:
+        """Note that the round goes to these."""
+        self.partners = {partner.id for partner in partners}
+        for id in self.partners & self._contacts.keys():
+            self._contacts[id].dialled = True

@@ -1,0 +1,365 @@
+"""Suspicion: what a refused dial says, sooner than phi.
+
+If a process is killed, its machine refuses dials to its address from then on. So a refusal is worth more than silence. It is
+not proof: a process may listen no more and gossip on, and a firewall, an address that several share or a restart refuse too.
+Hence this sequence:
+
+1. A dial to a live peer is refused: the peer is *suspected*. Who was refused gives a hint to a few others, with the heartbeat
+   that it knows. They dial for themselves, so no node's word can kill a peer; whoever is refused too gives hints in turn.
+2. For three intervals, the peer's heartbeat is news to all who suspect it or were given a hint. Whoever of them knows or learns
+   of a later one tells it to those who gave the hint, and to a few more. So they soon agree on the last heartbeat of a peer
+   that was killed, before the time begins in which it must not rise. A dial that is accepted passes the hint on to the peer.
+   The peer itself raises its heartbeat and tells it at once, and again with each of its rounds.
+3. Two of the peer's intervals after the first dial, and at least a second, comes the second. If it is refused too, and the
+   heartbeat did not rise for the last one and a half of these intervals, the peer is dead. If it did, the suspicion is refuted,
+   and refusals prove nothing for thirty intervals. If an own round or timer was late, the two intervals begin again.
+4. A peer that is dead by refusal lives again only if a dial is accepted, it is heard directly, or its heartbeat rises by more
+   than it does in five intervals, as it does in another life too. Less may be old news that was still on its way, in the hands
+   of a process that was stopped meanwhile, for as long as it may be.
+
+A refusal counts only from a node whose dial has once been accepted by this life of the peer, at this address: see `Contacts`.
+
+When a kept link ends without a frame that says so, a bare dial, a *probe*, asks whether anybody still listens. Suspicions begin
+at a limited rate, and a peer is probed at most once a second. The rest is left to phi, and so is a host that does not answer: a
+time-out is never a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.contacts import Contacts
+from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.output import Dial, Event, Output, send
+from gossipmonger.state import Digest, Header, Kind, Message, Peer, RemotePeer
+
+__all__ = ["Suspicion"]
+
+#: Milliseconds between the two dials at least: a process that is restarted listens again by then.
+_LEAST_WAIT = 1000.0
+
+#: The peer's intervals between the two dials.
+_WAIT = 2.0
+
+#: Shares of that time: the last one and a half of two intervals, in which a heartbeat refutes; and three intervals, for which
+#: it is news.
+_QUIET, _NEWS = 0.75, 1.5
+
+#: Digests that it has to send in an interval for that. The only one may go to a process that is stopped, or was killed itself.
+_DIGESTS = 3
+
+#: Share of that time by which a timer or a report may be late before the two intervals begin again.
+_LATE = 0.25
+
+#: Intervals for which refusals prove nothing after a rise that refutes a suspicion, and whose digests may be old news of a peer
+#: that is dead: it had sent them by the first dial, two intervals before the verdict.
+_IMMUNE, _OLD = 30, 5
+
+#: Suspicions a second that may begin, and how many at once. Ten deaths a second are seen by refusal; more are left to phi.
+_RATE, _BURST = 10, 20
+
+#: How often a refuser hints, and milliseconds in between. Told once to three, one node of sixteen would hear no hint.
+_HINTS, _HINT_INTERVAL = 3, 100.0
+
+#: Milliseconds between two probes of one peer, and between two rises of the own heartbeat because of a hint.
+_PAUSE = 1000.0
+
+#: Later heartbeats that are told of one suspected peer, and the givers of a hint that are told.
+_TELLINGS, _ASKERS = 20, 16
+
+
+class _Suspect:
+    """A peer that this node suspects, or was given a hint about."""
+
+    __slots__ = ("askers", "due", "first", "heartbeat", "hints", "passed_on", "second", "tellings", "until", "wait")
+
+    def __init__(self, heartbeat: int, wait: float) -> None:
+        self.heartbeat = heartbeat  # the latest one that has been told
+        self.wait = wait  # milliseconds from the first dial to the second
+        self.first: float | None = None  # when the first dial was refused; None if there was but a hint
+        self.second: float | None = None  # when the second was made
+        self.due = self.until = 0.0  # when there is something to do; until when its heartbeat is news
+        self.hints = 0  # how often this node has hinted at it
+        self.askers: dict[str, None] = {}  # ids of those who gave a hint
+        self.tellings = 0
+        self.passed_on = False
+
+    def begin(self, now: float) -> None:
+        """Count the time from now."""
+        self.first, self.second = now, None
+        self.due = now if self.hints < _HINTS else now + self.wait
+        self.until = max(self.until, now + _NEWS * self.wait)
+
+    def drop(self) -> None:
+        """Suspect it no more; its heartbeat stays news for as long as it was to be."""
+        self.first = self.second = None
+
+
+class Suspicion:
+    """The suspicions of one node.
+
+    * Rounds: `begin_round`, `choose_partners`
+    * What comes in: `link`, `hear`
+    * What follows: `tell_later`, `due`, `dial_again`
+
+    Args:
+        local: The node's own peer.
+        storage: Where all peers are kept.
+        membership: Who is there.
+        config: The numbers to go by.
+        random: The only source of chance.
+
+    Attributes:
+        contacts: What became of the node's own dials.
+    """
+
+    def __init__(self, local: Peer, storage: Any, membership: Membership, config: Config, random: Random) -> None:
+        self._local = local
+        self._storage = storage
+        self._membership = membership
+        self._config = config
+        self._random = random
+        self.contacts = Contacts(config, random)
+        self._suspects: dict[str, _Suspect] = {}
+        self._immune: dict[str, float] = {}  # id -> until when refusals prove nothing
+        self._probed: dict[str, float] = {}  # id -> when it was probed last
+        self._raised = -_PAUSE  # when the own heartbeat was raised because of a hint
+        self._spoken_to = 0.0  # when somebody else spoke to this node first
+        self._tokens, self._filled = float(_BURST), 0.0
+
+    # Rounds
+
+    def begin_round(self, now: float) -> None:
+        """Let time pass: what has expired is forgotten, and a late round begins suspicions again."""
+        self._suspects = {id: suspect for id, suspect in self._suspects.items() if suspect.until > now}
+        self._immune = {id: until for id, until in self._immune.items() if until > now}
+        self._probed = {id: time for id, time in self._probed.items() if now - time < _PAUSE}
+        if self._membership.late:
+            for suspect in self._suspects.values():
+                if suspect.first is not None:
+                    suspect.begin(now)
+
+    def choose_partners(self, now: float, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
+        """Return whom a round goes to: see `Membership.choose_partners` and `Contacts`."""
+        reachable, preferred = self.contacts.begin_round(now, live)
+        partners = self._membership.choose_partners(reachable, dead, self._random, preferred)
+        self.contacts.note_dials(partners)
+        return partners
+
+    # What the kernel tells
+
+    def link(self, now: float, remote: RemotePeer, what: str, output: Output) -> None:
+        """Take what a transport reports: see `Protocol.link`."""
+        peer = self._storage.get(remote.id)
+        if remote.id == self._local.id:
+            return
+        if peer is None or peer.transport != remote.transport:
+            if what == "accepted":
+                self.contacts.note_stranger(remote)
+        elif what == "accepted":
+            self._accepted(now, peer, output)
+        elif what == "refused":
+            self._refused(now, peer, output)
+        elif what == "ended":
+            self.contacts.find(now, peer).ended = True
+            if peer.live:
+                self._probe(now, peer, output)
+
+    def _accepted(self, now: float, peer: Peer, output: Output) -> None:
+        contact = self.contacts.find(now, peer)
+        contact.dialled = contact.accepted = True
+        contact.ended, contact.refused = False, None
+        self._membership.refused.pop(peer.id, None)
+        suspect = self._suspects.get(peer.id)
+        if suspect is None:
+            return
+        suspect.drop()
+        if suspect.askers and not suspect.passed_on and peer.speaks_extensions:
+            suspect.passed_on = True
+            self._hint(peer, [peer.remote], output)
+
+    def _refused(self, now: float, peer: Peer, output: Output) -> None:
+        contact = self.contacts.find(now, peer)
+        contact.ended, contact.refused = True, now
+        if not peer.live or not contact.accepted or now < self._immune.get(peer.id, 0.0):
+            return
+        suspect = self._watch(now, peer, peer.heartbeat)
+        if suspect is None:
+            return
+        if suspect.first is None:
+            suspect.hints = 0
+            suspect.begin(now)
+            self._act(now, peer, suspect, now, output)
+        elif suspect.second is not None:
+            self._judge(now, peer, suspect, suspect.second, output)
+
+    def _judge(self, now: float, peer: Peer, suspect: _Suspect, second: float, output: Output) -> None:
+        if self._membership.late or now - second > _LATE * suspect.wait or self._is_deaf(suspect):
+            suspect.begin(now)
+        elif not self._refuted(now, peer, suspect):
+            del self._suspects[peer.id]
+            old = _OLD * suspect.wait / _WAIT / (peer.intervals_mean or 1.0)
+            self._membership.refused[peer.id] = peer.heartbeat + int(old)
+            peer.mark_dead()
+            self._membership.change(peer)
+            output.append(Event("peer dead", (peer.remote,)))
+
+    def _is_deaf(self, suspect: _Suspect) -> bool:
+        """Return whether nobody has spoken to this node since the first dial, although its own rounds do not reach all.
+
+        It may be cut off itself, and miss what refutes the suspicion.
+        """
+        suspected = sum(suspect.first is not None for suspect in self._suspects.values())
+        others = len(self._storage.live_peers()) - 1 - suspected
+        return others > self._config.gossip_fanout and self._spoken_to <= (suspect.first or 0.0)
+
+    def _refuted(self, now: float, peer: Peer, suspect: _Suspect) -> bool:
+        """Return whether its heartbeat has risen too lately for a verdict. If so, suspect it no more."""
+        if now - (peer.last_time or 0.0) > _QUIET * suspect.wait:
+            return False
+        suspect.drop()
+        self._immune[peer.id] = now + _IMMUNE * suspect.wait / _WAIT
+        return True
+
+    def _probe(self, now: float, peer: Peer, output: Output) -> None:
+        if not 0 <= now - self._probed.get(peer.id, -_PAUSE) < _PAUSE:
+            self._probed[peer.id] = now
+            output.append(Dial(peer.remote))
+
+    @property
+    def due(self) -> float | None:
+        """When the next hint or second dial is due, in milliseconds since the epoch; None if none is."""
+        dues = [suspect.due for suspect in self._suspects.values() if suspect.first is not None and suspect.second is None]
+        return min(dues, default=None)
+
+    def dial_again(self, now: float, output: Output) -> None:
+        """Give the hints again and make the second dials that are due."""
+        for id, suspect in [*self._suspects.items()]:
+            if suspect.first is None or suspect.second is not None or suspect.due > now:
+                continue
+            peer = self._storage.get(id)
+            if peer is None or not peer.live:
+                del self._suspects[id]
+            elif now - suspect.due > _LATE * suspect.wait:
+                suspect.begin(now)
+            else:
+                self._act(now, peer, suspect, suspect.first, output)
+
+    def _act(self, now: float, peer: Peer, suspect: _Suspect, first: float, output: Output) -> None:
+        if suspect.hints < _HINTS:
+            suspect.hints += 1
+            self._hint(peer, self._few(peer), output)
+            suspect.due = now + _HINT_INTERVAL if suspect.hints < _HINTS else first + suspect.wait
+        elif not self._refuted(now, peer, suspect):
+            suspect.second = now
+            output.append(Dial(peer.remote))
+
+    # What others tell
+
+    def hear(self, now: float, sender: RemotePeer, digest: Digest | None, risen: bool, output: Output) -> None:
+        """Take a message, after all else that it says has been taken.
+
+        Args:
+            now: Milliseconds since the epoch.
+            sender: Who sent it.
+            digest: Its digest.
+            risen: Whether the sender has told a later heartbeat of itself.
+            output: Where to add what follows.
+        """
+        if risen:
+            self._membership.refused.pop(sender.id, None)
+        if digest is not None and sender.id not in self.contacts.partners and digest.kind in (Kind.ROUND, Kind.PART):
+            self._spoken_to = now
+        if digest is not None and digest.header is not None and digest.header.hints:
+            self._hear_hints(now, sender, digest.header.hints, output)
+        self.tell_later(now, output)
+
+    def _hear_hints(self, now: float, sender: RemotePeer, hints: Sequence[Sequence[Any]], output: Output) -> None:
+        limit = self._membership.bound.limit(now)
+        self._spoken_to = now
+        for id, heartbeat in hints:
+            if heartbeat > limit:
+                continue
+            if id == self._local.id:
+                self._hear_of_self(now, sender, heartbeat, output)
+                continue
+            peer = self._storage.get(id)
+            if peer is None or not peer.live:
+                continue
+            if peer.hear(heartbeat, now):
+                self._membership.hear_risen(now, [peer])
+                self._membership.put_changes()
+            suspect = self._watch(now, peer, heartbeat)
+            if suspect is not None:
+                self._note_asker(now, suspect, sender, peer, heartbeat, output)
+                if suspect.first is None and now >= self._immune.get(id, 0.0):
+                    self._probe(now, peer, output)
+
+    def _hear_of_self(self, now: float, sender: RemotePeer, heartbeat: int, output: Output) -> None:
+        local = self._local
+        suspect = self._suspects.setdefault(local.id, _Suspect(local.heartbeat, _WAIT * self._config.gossip_interval))
+        if not 0 <= now - self._raised < _PAUSE:
+            self._raised = now
+            local.heartbeat += 1
+            self._membership.put(local)
+        self._note_asker(now, suspect, sender, local, heartbeat, output)
+
+    def _note_asker(
+        self, now: float, suspect: _Suspect, sender: RemotePeer, peer: Peer, heartbeat: int, output: Output
+    ) -> None:
+        suspect.until = max(suspect.until, now + _NEWS * suspect.wait)
+        if len(suspect.askers) < _ASKERS:
+            suspect.askers[sender.id] = None
+        if heartbeat < peer.heartbeat <= suspect.heartbeat:  # everybody else has been told
+            self._tell(peer, [sender], output)
+
+    def _watch(self, now: float, peer: Peer, heartbeat: int) -> _Suspect | None:
+        """Return the suspicion of a peer. Begin one if there is none, but None if too many have begun lately."""
+        suspect = self._suspects.get(peer.id)
+        if suspect is None:
+            self._tokens = min(_BURST, self._tokens + max(0.0, now - self._filled) * _RATE / 1000)
+            self._filled = now
+            if self._tokens < 1:
+                return None
+            self._tokens -= 1
+            suspect = self._suspects[peer.id] = _Suspect(heartbeat, self._wait_for(peer))
+        return suspect
+
+    def _wait_for(self, peer: Peer) -> float:
+        """Return the milliseconds from the first dial to the second.
+
+        The peer's heartbeat counts its digests, and the mean is the time of one. A peer that sends fewer than three an
+        interval, though there are more peers to send to, is given as much more time.
+        """
+        digests = max(1, min(_DIGESTS, len(self._storage.live_peers()) - 1))
+        return max(_LEAST_WAIT, _WAIT * self._config.gossip_interval, _WAIT * digests * peer.intervals_mean)
+
+    def tell_later(self, now: float, output: Output) -> None:
+        """Tell what later heartbeats were learned of peers of which that is news."""
+        for id, suspect in self._suspects.items():
+            peer = self._local if id == self._local.id else self._storage.get(id)
+            if peer is None or peer.heartbeat <= suspect.heartbeat or suspect.until <= now or suspect.tellings >= _TELLINGS:
+                continue
+            suspect.heartbeat = peer.heartbeat
+            suspect.tellings += 1
+            askers = [asker for asker in map(self._storage.get, suspect.askers) if asker is not None and asker is not peer]
+            told = {partner.id: partner for partner in [asker.remote for asker in askers] + self._few(peer)}
+            self._tell(peer, [*told.values()], output)
+
+    def _few(self, peer: Peer) -> list[RemotePeer]:
+        """Return whom a rumour about a peer goes to."""
+        others = [other for other in self._membership.speakers() if other.id != peer.id]
+        return [other.remote for other in draw(others, self._config.rumor_fanout, self._random)]
+
+    def _hint(self, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
+        self._rumor(Header(hints=[(peer.id, max(0, peer.heartbeat))]), [], partners, output)
+
+    def _tell(self, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
+        self._rumor(Header(), [peer] if peer is not self._local else [], partners, output)
+
+    def _rumor(self, header: Header, peers: list[Peer], partners: list[RemotePeer], output: Output) -> None:
+        entries = [peer.entry() for peer in [*peers, self._local]]
+        send(partners, Message(self._local.remote, None, Digest(Kind.RUMOR, header, entries)), output)
