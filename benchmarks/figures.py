@@ -9,6 +9,7 @@ import statistics
 from functools import partial
 
 from tests.test_behaviour import SECOND, a_cluster, deaths, known, level_with
+from tests.test_refusals import seen_by_all
 from tests.test_simulated_clusters import Watch
 
 SEEDS = range(1, 4)
@@ -91,7 +92,14 @@ def main() -> None:
                 sim, nodes = a_cluster(count, seed, gossip_fanout=fanout)
                 sim.run(30 * SECOND)
                 last.append(deaths(sim, nodes, "n3")[-1] / SECOND)
-            print(f"a death seen by the last of {count} nodes at fan-out {fanout}:", line(last), flush=True)
+            print(f"a lost host seen dead by the last of {count} nodes at fan-out {fanout}:", line(last), flush=True)
+            killed = []
+            for seed in SEEDS:
+                sim, nodes = a_cluster(count, seed, gossip_fanout=fanout, rumor_fanout=3)
+                sim.run((20 + count / fanout) * SECOND)
+                sim.crash("n3")
+                killed.append(seen_by_all(sim, nodes, "n3", limit=60 * SECOND) / SECOND)
+            print(f"a killed process seen dead by the last of {count} nodes at fan-out {fanout}:", line(killed), flush=True)
 
 
 if __name__ == "__main__":

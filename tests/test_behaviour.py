@@ -135,11 +135,11 @@ def test_what_was_deleted_while_a_node_was_away_for_a_month_does_not_come_back(s
 
 
 def deaths(sim: Simulation, nodes: list[Gossipmonger], victim: str) -> list[float]:
-    """Crash it; return after how many milliseconds each of the others saw it dead."""
+    """Let it vanish; return after how many milliseconds each of the others saw it dead."""
     begin, seen = sim.now, dict[str, float]()
     for node in nodes:
         node.on("peer dead", lambda peer, id=node.local_peer.id: seen.setdefault(f"{id} saw {peer.id}", sim.now - begin))
-    sim.crash(victim)
+    sim.vanish(victim)
     sim.run_until(lambda: len(seen) == len(nodes) - 1, limit=60 * SECOND, every=100)
     assert all(each.endswith(f" saw {victim}") for each in seen)
     return sorted(seen.values())

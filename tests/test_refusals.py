@@ -38,9 +38,9 @@ def seen_by_all(sim: Simulation, nodes: list[Gossipmonger], victim: str, limit: 
     """Let time pass until all nodes but the victim have seen it dead, and nobody else; return when the last one did."""
     seen = watched(sim, nodes)
     others = [node.local_peer.id for node in nodes if node.local_peer.id != victim]
-    yield_to = {(id, victim) for id in others}
-    sim.run_until(lambda: yield_to <= seen.keys(), limit=limit)
-    assert seen.keys() == yield_to
+    wanted = {(id, victim) for id in others}
+    sim.run_until(lambda: wanted <= seen.keys(), limit=limit)
+    assert seen.keys() == wanted
     return max(seen.values())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gossipmonger import MemoryStorage
+from gossipmonger import Gossipmonger, MemoryStorage
 from gossipmonger.simulation import Simulation
 
 
@@ -134,6 +134,68 @@ def test_a_crash_is_without_a_word_and_a_restart_without_memory() -> None:
     sim.run(5_000)
     assert again.get("b", "k") is None
     assert a.get("b", "k") is None
+    assert a.peers()["b"].state == "live"
+
+
+def links(node: Gossipmonger) -> list[tuple[str, str]]:
+    """What a node's transport tells from now on, of whom."""
+    told: list[tuple[str, str]] = []
+    node.transport.on("link", lambda peer, what: told.append((peer.id, what)))
+    return told
+
+
+def test_the_address_of_a_crashed_node_refuses_and_links_to_it_end() -> None:
+    sim = Simulation(seed=3)
+    a, _ = sim.add("a"), sim.add("b", seeds=["a"])
+    sim.run(5_000)
+    told = links(a)
+    sim.crash("b")
+    sim.crash("b")
+    sim.run(4)
+    assert told == []
+    sim.run(1)
+    assert told == [("b", "ended")]
+    sim.run(105)
+    assert told[1:] == [("b", "refused")]
+    sim.restart("b")
+    sim.run(5_000)
+    assert told[-1] == ("b", "accepted")
+
+
+def test_the_address_of_a_closed_node_refuses() -> None:
+    sim = Simulation(seed=3)
+    a, b = sim.add("a"), sim.add("b", seeds=["a"])
+    sim.run(5_000)
+    told = links(a)
+    b.close()
+    a.transport.dial(b.local_peer.remote)
+    sim.run(5)
+    assert told == [("b", "refused")]
+
+
+def test_who_vanishes_or_is_paused_or_cut_off_tells_nothing() -> None:
+    sim = Simulation(seed=3)
+    a = sim.add("a")
+    for id in "bcd":
+        sim.add(id, seeds=["a"])
+    sim.run(10_000)
+    told = links(a)
+    sim.vanish("b")
+    sim.vanish("b")
+    sim.pause("c", 3_000)
+    sim.partition(["d"])
+    sim.run(1_000)
+    for id in "bd":
+        a.transport.dial(sim.node(id).local_peer.remote)
+    sim.run(1_000)
+    assert told == []
+    a.transport.dial(sim.node("c").local_peer.remote)  # its kernel accepts
+    sim.run(5)
+    assert told == [("c", "accepted")]
+    sim.run(60_000)
+    assert a.peers()["b"].state == "dead"
+    sim.restart("b")
+    sim.run(5_000)
     assert a.peers()["b"].state == "live"
 
 

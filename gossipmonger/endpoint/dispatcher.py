@@ -20,6 +20,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pyee.base import EventEmitter
@@ -81,6 +82,7 @@ class Dispatcher:
         self._closed = False
         self._runner: threading.Thread | None = None  # calls handlers now
         self._thread: threading.Thread | None = None  # our own
+        self._at_exit: Callable[[], None] = _nothing
         self._current = ""  # the name of the event that is being delivered
         self._queue_lock = threading.Lock()  # guards all of the above that changes: it is written only while this is held
         self._changed = threading.Condition(self._queue_lock)
@@ -155,8 +157,8 @@ class Dispatcher:
         thread = threading.Thread(target=self._serve, name="gossipmonger-events", daemon=True)
         thread.start()
         self._thread = thread
-        waits = weakref.WeakMethod(self._wait_for_handler)
-        atexit.register(_call, waits)
+        self._at_exit = partial(_call, weakref.WeakMethod(self._wait_for_handler))
+        atexit.register(self._at_exit)
 
     def _wait_for_handler(self) -> None:
         """Give the handler that runs while the program ends some time to return."""
@@ -269,6 +271,7 @@ class Dispatcher:
         Returns:
             Whether the handler finished.
         """
+        atexit.unregister(self._at_exit)
         with self._queue_lock:
             self._closed = True
             self._queue.clear()
@@ -282,6 +285,10 @@ class Dispatcher:
         if finished and thread is not None:
             thread.join(timeout)
         return finished
+
+
+def _nothing() -> None:
+    pass
 
 
 def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:

@@ -93,11 +93,11 @@ class Timer:
     def _set(self, seconds: float, make: MakeTimer) -> None:
         """Make a timer and start it. This requires holding `_timer_lock`."""
         assert self._timer_lock.locked()
-        self._pending = True
         self._current = make(seconds, self._fire)
         self._current.daemon = True  # a program that ends need not wait for the next round
         self._current.name = "gossipmonger-timer"
         self._current.start()
+        self._pending = True
 
     def _fire(self) -> None:
         with self._timer_lock:

@@ -64,6 +64,10 @@ _RATE, _BURST = 10, 20
 #: How often a refuser hints, and milliseconds in between. Told once to three, one node of sixteen would hear no hint.
 _HINTS, _HINT_INTERVAL = 3, 100.0
 
+#: Milliseconds from the end of a link to the probe. A process that is killed closes its sockets one after the other, and the
+#: one that listens may be the last.
+_EXIT = 100.0
+
 #: Milliseconds between two probes of one peer, and between two rises of the own heartbeat because of a hint.
 _PAUSE = 1000.0
 
@@ -125,6 +129,7 @@ class Suspicion:
         self.contacts = Contacts(config, random)
         self._suspects: dict[str, _Suspect] = {}
         self._immune: dict[str, float] = {}  # id -> until when refusals prove nothing
+        self._ends: dict[str, float] = {}  # id -> when to probe it, since a link to it has ended
         self._probed: dict[str, float] = {}  # id -> when it was probed last
         self._raised = -_PAUSE  # when the own heartbeat was raised because of a hint
         self._spoken_to = 0.0  # when somebody else spoke to this node first
@@ -166,7 +171,7 @@ class Suspicion:
         elif what == "ended":
             self.contacts.find(now, peer).ended = True
             if peer.live:
-                self._probe(now, peer, output)
+                self._ends.setdefault(peer.id, now + _EXIT)
 
     def _accepted(self, now: float, peer: Peer, output: Output) -> None:
         contact = self.contacts.find(now, peer)
@@ -231,12 +236,17 @@ class Suspicion:
 
     @property
     def due(self) -> float | None:
-        """When the next hint or second dial is due, in milliseconds since the epoch; None if none is."""
+        """When the next hint, probe or second dial is due, in milliseconds since the epoch; None if none is."""
         dues = [suspect.due for suspect in self._suspects.values() if suspect.first is not None and suspect.second is None]
-        return min(dues, default=None)
+        return min([*dues, *self._ends.values()], default=None)
 
     def dial_again(self, now: float, output: Output) -> None:
-        """Give the hints again and make the second dials that are due."""
+        """Give the hints again, and make the probes and second dials that are due."""
+        for id in [id for id, due in self._ends.items() if due <= now]:
+            del self._ends[id]
+            ended = self._storage.get(id)
+            if ended is not None and ended.live:
+                self._probe(now, ended, output)
         for id, suspect in [*self._suspects.items()]:
             if suspect.first is None or suspect.second is not None or suspect.due > now:
                 continue

@@ -562,6 +562,30 @@ def test_a_transport_that_raises_spoils_neither_the_round_nor_the_next() -> None
     assert [type(error) for _, error in errors] == [ZeroDivisionError] * 4
 
 
+def test_what_a_transport_tells_of_its_links_is_acted_upon_until_the_node_is_closed() -> None:
+    sim = Simulation()
+    a, b = sim.add("a"), sim.add("b", seeds=["a"])
+    sim.run(5_000)
+    dialled: list[Any] = []
+    a.transport.dial = dialled.append
+    a.transport.emit("link", b.local_peer.remote, "ended")
+    assert dialled == [a.storage.get("b").remote]
+    a.close()
+    sim.run(2_000)
+    a.transport.emit("link", b.local_peer.remote, "ended")
+    assert len(dialled) == 1
+
+
+def test_a_dial_that_fails_is_an_error() -> None:
+    sim = Simulation()
+    a, b = sim.add("a"), sim.add("b", seeds=["a"])
+    sim.run(5_000)
+    errors = heard(a, "error")
+    a.transport.dial = lambda to: 1 / 0
+    a.transport.emit("link", b.local_peer.remote, "ended")
+    assert [type(error) for _, error in errors] == [ZeroDivisionError]
+
+
 def test_one_send_that_fails_does_not_keep_back_the_others(unheard: Unheard) -> None:
     sim = Simulation()
     node = sim.add("a", seeds=["b"], gossip=False, gossip_fanout=3)

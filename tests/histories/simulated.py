@@ -40,6 +40,7 @@ class History:
         plain = chance.choice([0, 0, 0, 1, 2])
         if plain:
             self.options["forget_dead_peers_after"] = 86_400_000
+        self.ends = Random(f"ends {seed}")
         pieces = Random(f"pieces {seed}")
         if pieces.random() < 0.3:
             send_in_fragments(self.sim.network, pieces, whole=lambda host: host.startswith("plain"))
@@ -95,7 +96,7 @@ class History:
 
     def crash(self, id: str) -> None:
         if id not in self.crashed and id not in self.plain:
-            self.sim.crash(id)
+            (self.sim.vanish if self.ends.random() < 0.3 else self.sim.crash)(id)
             self.crashed[id] = self.sim.now
 
     def restart(self, id: str) -> None:

@@ -412,16 +412,30 @@ def test_twenty_suspicions_may_begin_at_once_and_then_ten_a_second() -> None:
 # Probes
 
 
-def test_the_end_of_a_link_is_followed_by_one_probe_a_second() -> None:
+def test_the_end_of_a_link_is_followed_by_one_probe_a_second_once_its_process_has_closed_all() -> None:
     node = Node()
-    assert dials(node.link("ended")) == ["p"]
-    assert dials(node.link("ended", at=999)) == []
-    assert dials(node.link("ended", at=1_000)) == ["p"]
+    assert dials(node.link("ended")) == []
+    assert node.protocol.due == NOW + 100
+    assert dials(node.spread(99)) == []
+    assert dials(node.spread(100)) == ["p"]
+    node.link("ended", at=999)
+    assert dials(node.spread(1_099)) == []
+    node.link("ended", at=1_000)
+    assert dials(node.spread(1_100)) == ["p"]
+
+
+def test_who_is_dead_by_then_is_not_probed() -> None:
+    node = Node()
+    node.link("ended")
+    node.p.mark_dead()
+    assert dials(node.spread(100)) == []
+    assert node.protocol.due is None
 
 
 def test_the_end_of_a_link_alone_makes_nobody_suspect() -> None:
     node = Node()
     node.link("ended")
+    node.spread(100)
     assert node.protocol.due is None
 
 

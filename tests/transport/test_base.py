@@ -152,6 +152,14 @@ class Foreign(EventEmitter):
         self.calls.append(("deltas", *args))
 
 
+def test_who_cannot_dial_has_no_refusals() -> None:
+    foreign = Foreign()
+    wrapped = SeedTransport(foreign)
+    links = recorded(wrapped, "link")
+    wrapped.dial(B)
+    assert (foreign.calls, links) == ([], [])
+
+
 def test_a_message_is_sent_by_the_methods_there_are() -> None:
     foreign = Foreign()
     wrapped = SeedTransport(foreign)
