@@ -569,10 +569,12 @@ def test_what_a_transport_tells_of_its_links_is_acted_upon_until_the_node_is_clo
     dialled: list[Any] = []
     a.transport.dial = dialled.append
     a.transport.emit("link", b.local_peer.remote, "ended")
+    sim.run(100)
     assert dialled == [a.storage.get("b").remote]
     a.close()
     sim.run(2_000)
     a.transport.emit("link", b.local_peer.remote, "ended")
+    sim.run(2_000)
     assert len(dialled) == 1
 
 
@@ -583,6 +585,7 @@ def test_a_dial_that_fails_is_an_error() -> None:
     errors = heard(a, "error")
     a.transport.dial = lambda to: 1 / 0
     a.transport.emit("link", b.local_peer.remote, "ended")
+    sim.run(100)
     assert [type(error) for _, error in errors] == [ZeroDivisionError]
 
 
