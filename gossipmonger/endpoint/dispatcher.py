@@ -16,6 +16,7 @@ the caller's own call failed.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections import deque
@@ -157,7 +158,7 @@ class Dispatcher:
         thread = threading.Thread(target=self._serve, name="gossipmonger-events", daemon=True)
         thread.start()
         self._thread = thread
-        self._at_exit = partial(_call, weakref.WeakMethod(self._wait_for_handler))
+        self._at_exit = partial(_call, os.getpid(), weakref.WeakMethod(self._wait_for_handler))
         atexit.register(self._at_exit)
 
     def _wait_for_handler(self) -> None:
@@ -291,7 +292,8 @@ def _nothing() -> None:
     pass
 
 
-def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+def _call(pid: int, method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    """Call a method, unless its object is gone, or is a forked child's copy: no thread of the child holds its locks."""
     found = method()
-    if found is not None:
+    if found is not None and pid == os.getpid():
         found()

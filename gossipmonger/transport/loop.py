@@ -34,6 +34,9 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 #: Seconds that `stop` waits for the thread, which may be in a handler that does not return.
 _STOP_TIMEOUT = 1.0
 
+#: Seconds to leave the sockets alone when the system cannot watch them.
+_PAUSE = 0.1
+
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
@@ -88,6 +91,7 @@ class Loop:
         self._awake = False  # whether the thread is about to look at what it was handed
         self.forked = False
         self.stopped = False
+        self._ended = threading.Event()  # set with `stopped`
         self._loop_lock = threading.Lock()  # guards all of the above but the two above it
         _loops.add(self)
 
@@ -159,14 +163,11 @@ class Loop:
         """Have a socket, or anything with a `close`, closed in the child of a fork."""
         self._adopted.add(closable)
 
-    def disown(self, closable: Any) -> None:
-        """Undo `adopt`."""
-        self._adopted.discard(closable)
-
     def stop(self) -> None:
         """End the thread, after what it is doing, and wait for that unless this is it. Sockets are the caller's to close."""
         with self._loop_lock:
             self.stopped = True
+            self._ended.set()
             self._calls.clear()
             self._due.clear()
             thread = self._thread
@@ -201,7 +202,13 @@ class Loop:
         assert waker is not None
         try:
             while not self.stopped:
-                for key, _ in selector.select(self._patience()):
+                try:
+                    ready = selector.select(self._patience())
+                except Exception as error:  # nothing ends the loop, not even a lack of memory
+                    report(error)
+                    self._ended.wait(_PAUSE)
+                    continue
+                for key, _ in ready:
                     if not self.stopped:
                         _safely(key.data)
                 self._run_due()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -395,15 +396,43 @@ def test_a_program_that_ends_waits_for_the_handler_that_runs() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "to its end\n", "")
 
 
-def test_a_dispatcher_that_is_gone_is_nothing_at_exit() -> None:
+def test_a_dispatcher_that_is_gone_or_a_childs_copy_is_nothing_at_exit() -> None:
     dispatcher = Dispatcher(All(Handler()))
     method = weakref.WeakMethod(dispatcher._wait_for_handler)
-    _call(method)
+    _call(os.getpid() + 1, method)
+    waits = not dispatcher._closed
+    assert waits
+    _call(os.getpid(), method)
     assert dispatcher._closed
     del dispatcher
     gc.collect()
-    _call(method)
+    _call(os.getpid(), method)
     assert method() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_a_forked_child_ends_at_once_though_a_handler_runs_in_its_parent() -> None:
+    program = """if True:
+        import os, sys, threading
+        from pyee.base import EventEmitter
+        from gossipmonger.endpoint import dispatcher as module
+        from gossipmonger.protocol import Event
+        module._EXIT_TIMEOUT = 600
+        begun, go_on = threading.Event(), threading.Event()
+        emitter = EventEmitter()
+        emitter.on("unknown peer", lambda id: (begun.set(), go_on.wait(60)))
+        dispatcher = module.Dispatcher(emitter)
+        dispatcher.post([Event("unknown peer", ("b",))])
+        dispatcher.kick()
+        begun.wait(10)
+        child = os.fork()
+        if not child:
+            sys.exit(7)
+        status = os.waitpid(child, 0)[1]
+        go_on.set()
+        sys.exit(os.waitstatus_to_exitcode(status))
+    """
+    assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 7
 
 
 def test_a_program_ends_though_events_keep_coming() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from gossipmonger.errors import MessageError, report
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.loop import READ, Handle, Loop
-from gossipmonger.transport.tcp.links import Link, Links, source_of
+from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Link, Links, source_of
 from gossipmonger.wire import begins_link, hello, read_hello
 
 __all__ = ["Acceptor", "Server"]
@@ -151,11 +151,6 @@ class Server(socketserver.TCPServer):
             socket.create_connection((str(host or "localhost"), port), _CLOSE_TIMEOUT).close()
 
 
-#: Bytes per read, and reads per turn.
-_CHUNK = 1 << 16
-_READS_PER_TURN = 16
-
-
 class _Incoming:
     """A connection that has not shown what it is, or whose one message is not complete."""
 
@@ -269,9 +264,9 @@ class Acceptor:
         return bool(links)
 
     def _read(self, incoming: _Incoming) -> None:
-        for _ in range(_READS_PER_TURN):
+        for _ in range(READS_PER_TURN):
             try:
-                data = incoming.socket.recv(_CHUNK)
+                data = incoming.socket.recv(CHUNK)
             except BlockingIOError:
                 return
             except OSError as error:

@@ -22,7 +22,7 @@ from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Loop
 from gossipmonger.wire import CLOSING, EMPTY, Framer, Splitter, decode, is_address
 
-__all__ = ["Caller", "Link", "Links", "source_of"]
+__all__ = ["CHUNK", "READS_PER_TURN", "Caller", "Link", "Links", "source_of"]
 
 #: Bytes that may wait for a link whose peer is slow to read, beyond which messages are dropped. Gossip repeats what they told.
 _MAX_WAITING = 1 << 20
@@ -164,10 +164,10 @@ def source_of(address: Any) -> str:
 
 
 #: Bytes per read. Python reuses memory of this size; a larger buffer is requested from the system and returned each time.
-_CHUNK = 1 << 16
+CHUNK = 1 << 16
 
 #: Reads per turn, so that a peer that sends as fast as it is read does not hold up the others.
-_READS_PER_TURN = 16
+READS_PER_TURN = 16
 
 #: Rounds without any frame from the other side, after which it counts as gone.
 _MAX_UNANSWERED = 3
@@ -278,11 +278,11 @@ class Links:
         self._read(link)
 
     def _read(self, link: Link) -> None:
-        for _ in range(_READS_PER_TURN):
+        for _ in range(READS_PER_TURN):
             if link.closed:
                 return
             try:
-                data = link.socket.recv(_CHUNK)
+                data = link.socket.recv(CHUNK)
             except BlockingIOError:
                 return
             except OSError:
@@ -293,7 +293,7 @@ class Links:
                 self.end(link)
                 return
             self.take(link, data)
-            if len(data) < _CHUNK:
+            if len(data) < CHUNK:
                 return
 
     def take(self, link: Link, data: bytes) -> None:

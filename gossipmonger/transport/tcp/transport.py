@@ -242,9 +242,11 @@ class TcpTransport(Transport):
         It may be called again, and from a handler: the thread that calls it is not waited for. A thread inside the system's
         resolver, which cannot be interrupted, ends by itself.
         """
-        with self._lifecycle_lock:
-            first, self._closed = not self._closed, True
-        if first and not self.loop.forked:
+        first = False
+        if not self.loop.forked:  # in a forked child, the holder of the lock may be a thread that is not there
+            with self._lifecycle_lock:
+                first, self._closed = not self._closed, True
+        if first:
             if self._acceptor.server is not None:
                 self._acceptor.server.close()
             if not self.loop.current:

@@ -266,8 +266,8 @@ def test_a_connection_that_ends_early_is_an_error_only_if_it_has_sent_something(
 
 
 def test_who_sends_without_pause_holds_up_no_other(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptor_module, "_CHUNK", 10)
-    monkeypatch.setattr(acceptor_module, "_READS_PER_TURN", 2)
+    monkeypatch.setattr(acceptor_module, "CHUNK", 10)
+    monkeypatch.setattr(acceptor_module, "READS_PER_TURN", 2)
     node = net.node()
     long = net.connect(node, message("x" * 20_000))
     net.settle(node)

@@ -214,8 +214,8 @@ def test_a_frame_that_comes_in_time_ends_its_deadline(linked: Linked) -> None:
 
 
 def test_a_peer_that_sends_without_pause_holds_up_no_other(linked: Linked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links_module, "_CHUNK", 100)
-    monkeypatch.setattr(links_module, "_READS_PER_TURN", 2)
+    monkeypatch.setattr(links_module, "CHUNK", 100)
+    monkeypatch.setattr(links_module, "READS_PER_TURN", 2)
     first, flood = linked.open()
     second, other = linked.open()
     begun, go_on = threading.Event(), threading.Event()
