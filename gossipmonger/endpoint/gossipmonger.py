@@ -1,8 +1,4 @@
-"""The endpoint: joins storage, protocol and transport, and connects them to threads, timers and handlers.
-
-One plain lock, `_state_lock`, guards the storage, every peer in it, and the protocol. While holding it, a call asks the
-protocol what there is to do and queues the events that happened, so they keep their order. It then releases the lock, and only
-after that sends messages and calls handlers. A handler may therefore call any method of its node.
+"""The endpoint, as programs see it: what they may call and what it promises. `Engine` does the work.
 
 Errors go to `error` handlers. Without one, an error is raised to the caller if the caller's own call failed, and goes to
 `threading.excepthook` otherwise.
@@ -21,18 +17,17 @@ from typing import Any
 from pyee.base import EventEmitter
 
 from gossipmonger.endpoint.dispatcher import Dispatcher
+from gossipmonger.endpoint.engine import Engine
 from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.peer_info import PeerInfo
-from gossipmonger.endpoint.timer import Timer
-from gossipmonger.endpoint.views import PeerView, Snapshot
+from gossipmonger.endpoint.views import PeerView
 from gossipmonger.errors import ClosedError, GossipmongerError
-from gossipmonger.protocol import Dial, Output, Protocol, Send
 from gossipmonger.state import values
 from gossipmonger.state.arguments import seconds
-from gossipmonger.state.message import Digest, Kind, RemotePeer
+from gossipmonger.state.message import Digest, Kind
 from gossipmonger.state.peer import Peer
 from gossipmonger.storage import MemoryStorage
-from gossipmonger.transport import SeedTransport, TcpTransport, Transport
+from gossipmonger.transport import TcpTransport
 from gossipmonger.wire import as_dicts, fits
 
 __all__ = ["Gossipmonger"]
@@ -90,26 +85,11 @@ class Gossipmonger(EventEmitter):
             info = info.over_tcp()
             host, port = info.transport["host"], info.transport["port"]
             self.transport = TcpTransport(host=host, port=port, compress_above=chosen.compress_above)
-        self._carrier: Transport = self.transport if isinstance(self.transport, Transport) else SeedTransport(self.transport)
-        self._clock = chosen.clock
         self._dispatcher = Dispatcher(self, chosen.executor)
-        round_in_background = partial(self._round, self._dispatcher.fail)
-        self._round_timer = Timer(chosen.timer, chosen.gossip_interval, round_in_background)
-        soon = self._carrier.timer if chosen.timer is threading.Timer else chosen.timer  # a thread that runs anyway
-        self._rumor_timer = Timer(soon, chosen.rumor_interval, partial(self._try_step, _nothing))
+        self._engine = Engine(info, chosen, self.storage, self.transport, self._dispatcher)
+        self._protocol = self._engine.protocol
+        self.local_peer = self._engine.local_peer
         self._closed = threading.Event()
-        self._state_lock = threading.Lock()  # guards the storage, every Peer in it, and the protocol
-        now = self._clock()
-        self.local_peer = info.local_peer(self.storage, now)
-        self._protocol = Protocol(self.local_peer, self.storage, chosen.config(), chosen.random, now)
-        self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
-        self._complete_address()
-        if hasattr(self.storage, "on"):
-            self.storage.on("error", self._dispatcher.fail)
-        self._carrier.on("message", partial(self._receive, self._protocol.step))
-        self._carrier.on("link", partial(self._receive, self._protocol.link))
-        self._carrier.on("error", self._dispatcher.fail)
-        self._carrier.on("listening", self._complete_address)
 
     def __repr__(self) -> str:
         return f"Gossipmonger({self.local_peer.id!r} at {self.local_peer.transport!r})"
@@ -141,25 +121,13 @@ class Gossipmonger(EventEmitter):
             ClosedError: The endpoint has been closed.
             Exception: What the storage or the transport raised in this first round, if there is no `error` handler.
         """
-        if not self._round_timer.begin():
+        if not self._engine.begin():
             raise ClosedError("gossip: this endpoint has been closed")
-        self._rumor_timer.begin()
-        with self._state_lock:
-            self._protocol.join()
-        self._round(self._dispatcher.fail_or_raise)
-
-    def _round(self, failed: Callable[[Exception], None]) -> None:
-        try:
-            self._step(failed, self._protocol.round)
-        except Exception as error:
-            failed(error)
-        finally:
-            self._round_timer.arm()
+        self._engine.round(self._dispatcher.fail_or_raise)
 
     def stop(self) -> None:
         """Start no more rounds and spread no news until `gossip` is called again. Messages that come are still answered."""
-        self._round_timer.stop()
-        self._rumor_timer.stop()
+        self._engine.stop()
 
     def leave(self) -> None:
         """Say goodbye and stop, so that nobody has to conclude from silence that this node has gone.
@@ -169,16 +137,10 @@ class Gossipmonger(EventEmitter):
         Raises:
             ClosedError: The endpoint has been closed.
         """
-        if self._round_timer.closed:
+        if self.closed:
             raise ClosedError("leave: this endpoint has been closed")
         self.stop()
-        self._farewell()
-
-    def _farewell(self) -> None:
-        with self._state_lock:
-            output = [] if self.local_peer.left else self._protocol.leave(self._clock())
-            self._dispatcher.post(output)
-        self._carry_out(output, None, self._dispatcher.fail)
+        self._engine.farewell()
 
     def close(self) -> None:
         """Leave, close the transport, end every thread, and close the storage. What is closed stays closed.
@@ -189,12 +151,11 @@ class Gossipmonger(EventEmitter):
         Raises:
             Exception: What closing the transport or the storage raised, after everything else has been closed.
         """
-        if not self._round_timer.close():
+        if not self._engine.close():
             return
-        self._rumor_timer.close()
         failures: list[Exception] = []
         close_transport, close_storage = partial(_close, self.transport), partial(_close, self.storage)
-        for step in (self.stop, self._farewell, close_transport, self._close_dispatcher, close_storage):
+        for step in (self._engine.stop, self._engine.farewell, close_transport, self._close_dispatcher, close_storage):
             try:
                 step()
             except Exception as error:
@@ -210,7 +171,7 @@ class Gossipmonger(EventEmitter):
     @property
     def closed(self) -> bool:
         """Whether `close` has been called."""
-        return self._round_timer.closed
+        return self._engine.closed
 
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Block until the endpoint is closed, or until `timeout` has passed.
@@ -253,7 +214,7 @@ class Gossipmonger(EventEmitter):
         limit = getattr(self.transport, "max_message_size", None)
         if limit is not None and not fits({key: value} if len(key) > 128 else value, limit):
             raise ValueError(f"value must fit in a message of {limit} bytes")
-        return self._write("update", self._protocol.update, key, value)
+        return self._engine.write("update", self._protocol.update, key, value)
 
     def delete(self, key: str) -> bool:
         """Delete a key of the local peer; gossip carries that to all other nodes, however long they were away.
@@ -265,27 +226,14 @@ class Gossipmonger(EventEmitter):
             TypeError, ValueError: The key is not a string, or is "__proto__".
             ClosedError: The endpoint has been closed.
         """
-        return self._write("delete", self._protocol.delete, values.copied_key(key))
-
-    def _write(self, name: str, write: Callable[..., bool], *args: Any) -> bool:
-        """Change the local state and spread the news, in one locked section."""
-        with self._state_lock:
-            if self._round_timer.closed:
-                raise ClosedError(f"{name}: this endpoint has been closed")
-            now = self._clock()
-            if not write(now, *args):
-                return False
-            output: Output = []
-            due = self._spread(now, output)
-        self._carry_out(output, due, self._dispatcher.fail)
-        return True
+        return self._engine.write("delete", self._protocol.delete, values.copied_key(key))
 
     # State of all nodes
 
     def get(self, peer_id: str, key: str, default: Any = None) -> Any:
         """Return a copy of the value of `key` at a peer, the local one included; `default` if there is no such peer or key."""
-        with self._state_lock:
-            peer = self._find(peer_id)
+        with self._engine.lock:
+            peer = self._engine.find(peer_id)
             if peer is self.local_peer:
                 value = self._protocol.newest(key, _MISSING)
             else:
@@ -294,106 +242,26 @@ class Gossipmonger(EventEmitter):
 
     def peer(self, peer_id: str) -> PeerView | None:
         """Return a peer as it is now; None if there is none with this id."""
-        with self._state_lock:
-            peer = self._find(peer_id)
-            snapshot = None if peer is None else self._snapshot(peer)
+        with self._engine.lock:
+            peer = self._engine.find(peer_id)
+            snapshot = None if peer is None else self._engine.snapshot(peer)
         return None if snapshot is None else snapshot.view()
 
     def peers(self) -> dict[str, PeerView]:
         """Return all peers as they are now, by their ids, the local one first. `peer` and `get` copy, and cost, less."""
-        with self._state_lock:
+        with self._engine.lock:
             live, dead = self._protocol.membership.others()
-            snapshots = [self._snapshot(peer) for peer in (self.local_peer, *live, *dead)]
+            snapshots = [self._engine.snapshot(peer) for peer in (self.local_peer, *live, *dead)]
         return {snapshot.id: snapshot.view() for snapshot in snapshots}
 
     def digest(self, live_peers: Iterable[Peer] = ()) -> list[dict[str, Any]]:
         """Return the digest that a round sends: an entry for each of `live_peers`, then the local peer's."""
-        with self._state_lock:
+        with self._engine.lock:
             entries = self._protocol.membership.digest([*live_peers])
         return as_dicts(Digest(Kind.ROUND, None, entries))
 
-    def _find(self, id: str) -> Peer | None:
-        """Return the peer with this id. This requires holding `_state_lock`."""
-        assert self._state_lock.locked()
-        found: Peer | None = self.local_peer if id == self.local_peer.id else self.storage.get(id)
-        return found
-
-    def _snapshot(self, peer: Peer) -> Snapshot:
-        """Return what a view of a peer is made from. This requires holding `_state_lock`."""
-        assert self._state_lock.locked()
-        if peer is self.local_peer:
-            return Snapshot(peer, 0.0, self._protocol.waiting)
-        return Snapshot(peer, peer.phi(self._clock()))
-
-    # In and out
-
-    def _receive(self, step: Callable[..., Output], *args: Any) -> None:
-        if not self._round_timer.closed:
-            self._try_step(step, *args)
-
-    def _try_step(self, step: Callable[..., Output], *args: Any) -> None:
-        try:
-            self._step(self._dispatcher.fail, step, *args)
-        except Exception as error:
-            self._dispatcher.fail(error)
-
-    def _step(self, failed: Callable[[Exception], None], step: Callable[..., Output], *args: Any) -> None:
-        """Let the protocol take a step, then spread what news are due, then send and deliver what comes of both."""
-        with self._state_lock:
-            now = self._clock()
-            output = step(now, *args)
-            due = self._spread(now, output)
-        self._carry_out(output, due, failed)
-
-    def _spread(self, now: float, output: Output) -> tuple[float, float] | None:
-        """Add what is due to `output`, queue its events; return now and when more is due. This requires `_state_lock`."""
-        assert self._state_lock.locked()
-        due = None
-        if self._rumor_timer.going:
-            output += self._protocol.spread(now)
-            due = self._protocol.due
-        self._dispatcher.post(output)
-        return None if due is None else (now, due)
-
-    def _carry_out(self, output: Output, due: tuple[float, float] | None, failed: Callable[[Exception], None]) -> None:
-        """Send what is to be sent, and get what was queued delivered. No lock may be held: handlers may run right here."""
-        if due is not None:
-            self._rumor_timer.arm_by(*due)
-        failures: list[Exception] = []
-        for item in output:
-            try:
-                if type(item) is Send:
-                    self._carrier.send(item.to, item.message)
-                elif type(item) is Dial:
-                    self._carrier.dial(item.to)
-            except Exception as error:
-                failures.append(error)
-        self._dispatcher.kick()
-        for failure in failures:
-            failed(failure)
-
-    def _complete_address(self) -> None:
-        """Tell peers where the transport is reached, as far as `peer_info` left that open."""
-        address = getattr(self.transport, "address", None)
-        if not isinstance(address, Mapping):
-            return
-        local = self.local_peer
-        with self._state_lock:
-            given = {} if local.transport is None else local.transport
-            if not isinstance(given, dict):
-                return
-            completed = {**address, **{name: part for name, part in given.items() if part or name != "port"}}
-            if completed != given:
-                local.transport = completed
-                self._protocol.membership.put(local)
-                self._carrier.local = RemotePeer(local.id, local.transport)
-
     def _emit_run(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._dispatcher.run(f, args, kwargs)
-
-
-def _nothing(now: float) -> Output:
-    return []
 
 
 def _close(thing: Any) -> None:

@@ -203,7 +203,7 @@ def test_rounds_follow_each_other_at_the_interval_until_stop() -> None:
 
 def test_reading_peers_requires_the_lock(make: Callable[..., Gossipmonger]) -> None:
     node = make()
-    for call in (lambda: node._find("a"), lambda: node._snapshot(node.local_peer)):
+    for call in (lambda: node._engine.find("a"), lambda: node._engine.snapshot(node.local_peer)):
         with pytest.raises(AssertionError):
             call()
 
@@ -231,7 +231,7 @@ def test_an_update_takes_the_lock_once_and_sends_and_handles_without_it() -> Non
     nodes = [sim.add(f"n{index}", seeds=["n0"]) for index in range(4)]
     node = nodes[0]
     sim.run(10_000)
-    node._state_lock = lock = CountingLock()  # type: ignore[assignment]
+    node._engine.lock = lock = CountingLock()  # type: ignore[assignment]
     held: list[tuple[str, bool]] = []
     send = node.transport.send
 

@@ -1,0 +1,213 @@
+"""The engine: one lock around the protocol, and what is done with its output.
+
+`lock` guards the storage, every peer in it, and the protocol. While holding it, a call asks the protocol what there is to do,
+and queues the events that happened, so they keep their order. It then releases the lock, and only after that sends messages and
+calls handlers. A handler may therefore call any method of its node.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from gossipmonger.endpoint.dispatcher import Dispatcher
+from gossipmonger.endpoint.options import Options
+from gossipmonger.endpoint.peer_info import PeerInfo
+from gossipmonger.endpoint.timer import Timer
+from gossipmonger.endpoint.views import Snapshot
+from gossipmonger.errors import ClosedError
+from gossipmonger.protocol import Dial, Output, Protocol, Send
+from gossipmonger.state.message import RemotePeer
+from gossipmonger.state.peer import Peer
+from gossipmonger.transport import SeedTransport, Transport
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Lets the protocol take its steps: one for each round, write, message, and word of the kernel.
+
+    * Life: `begin`, `round`, `stop`, `farewell`, `close`, `closed`
+    * Own state: `write`
+    * Peers, with `lock` held: `find`, `snapshot`
+
+    Args:
+        info: What the local peer is made from.
+        options: The options in use.
+        storage: Where peers are kept.
+        transport: The transport that the endpoint was given.
+        dispatcher: Calls handlers.
+
+    Attributes:
+        local_peer: The node's own peer.
+        protocol: The state machine.
+        lock: Guards the storage, every peer in it, and the protocol.
+    """
+
+    def __init__(self, info: PeerInfo, options: Options, storage: Any, transport: Any, dispatcher: Dispatcher) -> None:
+        self._storage = storage
+        self._transport = transport
+        self._carrier: Transport = transport if isinstance(transport, Transport) else SeedTransport(transport)
+        self._dispatcher = dispatcher
+        self._clock = options.clock
+        self._round_timer = Timer(options.timer, options.gossip_interval, partial(self.round, dispatcher.fail))
+        soon = self._carrier.timer if options.timer is threading.Timer else options.timer  # a thread that runs anyway
+        self._rumor_timer = Timer(soon, options.rumor_interval, partial(self._try_step, _nothing))
+        self.lock = threading.Lock()
+        now = self._clock()
+        self.local_peer = info.local_peer(storage, now)
+        self.protocol = Protocol(self.local_peer, storage, options.config(), options.random, now)
+        self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
+        self._complete_address()
+        if hasattr(storage, "on"):
+            storage.on("error", dispatcher.fail)
+        self._carrier.on("message", partial(self._receive, self.protocol.step))
+        self._carrier.on("link", partial(self._receive, self.protocol.link))
+        self._carrier.on("error", dispatcher.fail)
+        self._carrier.on("listening", self._complete_address)
+
+    # Life
+
+    def begin(self) -> bool:
+        """Let the timers run, and the node be there; return whether they will, which they do not once this is closed."""
+        if not self._round_timer.begin():
+            return False
+        self._rumor_timer.begin()
+        with self.lock:
+            self.protocol.join()
+        return True
+
+    def round(self, failed: Callable[[Exception], None]) -> None:
+        """Do one round, and start the interval to the next. What goes wrong is given to `failed`."""
+        try:
+            self._step(failed, self.protocol.round)
+        except Exception as error:
+            failed(error)
+        finally:
+            self._round_timer.arm()
+
+    def stop(self) -> None:
+        """Start no more rounds and spread no news until `begin`."""
+        self._round_timer.stop()
+        self._rumor_timer.stop()
+
+    def farewell(self) -> None:
+        """Say goodbye, unless that has been done."""
+        with self.lock:
+            output = [] if self.local_peer.left else self.protocol.leave(self._clock())
+            self._dispatcher.post(output)
+        self._carry_out(output, None, self._dispatcher.fail)
+
+    def close(self) -> bool:
+        """Never `begin` again, and take nothing that comes; return whether this was the first call."""
+        first = self._round_timer.close()
+        self._rumor_timer.close()
+        return first
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._round_timer.closed
+
+    # Own state
+
+    def write(self, name: str, write: Callable[..., bool], *args: Any) -> bool:
+        """Change the local state by `write(now, *args)` and spread the news, in one locked section.
+
+        Raises:
+            ClosedError: The endpoint has been closed; `name` says what was called.
+        """
+        with self.lock:
+            if self.closed:
+                raise ClosedError(f"{name}: this endpoint has been closed")
+            now = self._clock()
+            if not write(now, *args):
+                return False
+            output: Output = []
+            due = self._spread(now, output)
+        self._carry_out(output, due, self._dispatcher.fail)
+        return True
+
+    # Peers
+
+    def find(self, id: str) -> Peer | None:
+        """Return the peer with this id. This requires holding `lock`."""
+        assert self.lock.locked()
+        found: Peer | None = self.local_peer if id == self.local_peer.id else self._storage.get(id)
+        return found
+
+    def snapshot(self, peer: Peer) -> Snapshot:
+        """Return what a view of a peer is made from. This requires holding `lock`."""
+        assert self.lock.locked()
+        if peer is self.local_peer:
+            return Snapshot(peer, 0.0, self.protocol.waiting)
+        return Snapshot(peer, peer.phi(self._clock()))
+
+    # In and out
+
+    def _receive(self, step: Callable[..., Output], *args: Any) -> None:
+        if not self.closed:
+            self._try_step(step, *args)
+
+    def _try_step(self, step: Callable[..., Output], *args: Any) -> None:
+        try:
+            self._step(self._dispatcher.fail, step, *args)
+        except Exception as error:
+            self._dispatcher.fail(error)
+
+    def _step(self, failed: Callable[[Exception], None], step: Callable[..., Output], *args: Any) -> None:
+        """Let the protocol take a step, then spread what news are due, then send and deliver what comes of both."""
+        with self.lock:
+            now = self._clock()
+            output = step(now, *args)
+            due = self._spread(now, output)
+        self._carry_out(output, due, failed)
+
+    def _spread(self, now: float, output: Output) -> tuple[float, float] | None:
+        """Add what is due to `output`, queue its events; return now and when more is due. This requires `lock`."""
+        assert self.lock.locked()
+        due = None
+        if self._rumor_timer.going:
+            output += self.protocol.spread(now)
+            due = self.protocol.due
+        self._dispatcher.post(output)
+        return None if due is None else (now, due)
+
+    def _carry_out(self, output: Output, due: tuple[float, float] | None, failed: Callable[[Exception], None]) -> None:
+        """Send what is to be sent, and get what was queued delivered. No lock may be held: handlers may run right here."""
+        if due is not None:
+            self._rumor_timer.arm_by(*due)
+        failures: list[Exception] = []
+        for item in output:
+            try:
+                if type(item) is Send:
+                    self._carrier.send(item.to, item.message)
+                elif type(item) is Dial:
+                    self._carrier.dial(item.to)
+            except Exception as error:
+                failures.append(error)
+        self._dispatcher.kick()
+        for failure in failures:
+            failed(failure)
+
+    def _complete_address(self) -> None:
+        """Tell peers where the transport is reached, as far as `peer_info` left that open."""
+        address = getattr(self._transport, "address", None)
+        if not isinstance(address, Mapping):
+            return
+        local = self.local_peer
+        with self.lock:
+            given = {} if local.transport is None else local.transport
+            if not isinstance(given, dict):
+                return
+            completed = {**address, **{name: part for name, part in given.items() if part or name != "port"}}
+            if completed != given:
+                local.transport = completed
+                self.protocol.membership.put(local)
+                self._carrier.local = RemotePeer(local.id, local.transport)
+
+
+def _nothing(now: float) -> Output:
+    return []
