@@ -37,7 +37,7 @@ demo: $(VENV)/.stamp-package ## Five real nodes on loopback, one of them killed 
 	@$(BIN)/python examples/demo.py
 
 test: install $(NODE)/.stamp-npm ## Run the tests with coverage; PYTEST_ARGS adds to the command line
-	$(BIN)/python -m pytest --cov --cov-report=term-missing $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term-missing $(PYTEST_ARGS)
 
 test-all: $(NODE)/.stamp-npm ## Run the tests on each of Python 3.10 to 3.13 that is there
 	@found=; for version in 3.10 3.11 3.12 3.13; do \
@@ -45,7 +45,7 @@ test-all: $(NODE)/.stamp-npm ## Run the tests on each of Python 3.10 to 3.13 tha
 			$$python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "'$$version'")' 2>/dev/null || continue; \
 			echo "== Python $$version"; \
 			$$python -m venv .venv-$$version && .venv-$$version/bin/python -m pip install --quiet --editable '.[test]' && \
-			.venv-$$version/bin/python -m pytest $(PYTEST_ARGS) || exit 1; \
+			.venv-$$version/bin/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS) || exit 1; \
 			found="$$found $$version"; break; \
 		done; \
 	done; echo "ran on:$${found:- none}"; test -n "$$found"

@@ -143,7 +143,9 @@ def test_more_than_the_most_is_refused(table: str, field: Field, bad: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("table", "field"), [case for case in rows() if case[1].default is REQUIRED and case[0] != "delta"], ids=str
+    ("table", "field"),
+    [case for case in rows() if case[1].default is REQUIRED and case[0] != "delta"],
+    ids=lambda value: getattr(value, "name", value),
 )
 def test_a_required_field_that_is_missing_is_named(table: str, field: Field) -> None:
     data = message(table, field.attribute, MISSING)
@@ -188,7 +190,7 @@ ADDRESSES: list[tuple[str, Any, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("table", ["sender", "entry"])
-@pytest.mark.parametrize(("name", "bad", "relaxed"), ADDRESSES, ids=str)
+@pytest.mark.parametrize(("name", "bad", "relaxed"), ADDRESSES, ids=lambda value: "missing" if value is MISSING else str(value))
 def test_an_address_out_of_reach_is_refused(table: str, name: str, bad: Any, relaxed: dict[str, Any]) -> None:
     address = {name: value for name, value in {**ADDRESS, name: bad}.items() if value is not MISSING}
     data = message(table, "transport", address)
