@@ -143,7 +143,7 @@ class Engine:
         assert self.lock.locked()
         if peer is self.local_peer:
             return Snapshot(peer, 0.0, self.protocol.waiting)
-        return Snapshot(peer, peer.phi(self._clock()))
+        return Snapshot(peer, self.protocol.membership.phi(self._clock(), peer))
 
     # In and out
 

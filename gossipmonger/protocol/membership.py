@@ -165,9 +165,17 @@ class Membership:
         """Return an entry for each of these peers, then the local one's."""
         return [peer.entry() for peer in (*peers, self._local)]
 
+    def phi(self, now: float, peer: Peer) -> float:
+        """Return how far a peer's silence is from what is usual.
+
+        GOSSIP_FANOUT digests in an interval are the most that count. A young window often shows more: the first that was heard
+        of a peer may have been old news, so its heartbeat seems to leap.
+        """
+        return peer.phi(now, self._config.gossip_interval / self._config.gossip_fanout)
+
     def _is_back(self, now: float, peer: Peer) -> bool:
         """Return whether a dead peer that has not left was heard of again."""
-        return peer.heartbeat > self.refused.get(peer.id, -2) and peer.phi(now) < self._config.dead_peer_phi
+        return peer.heartbeat > self.refused.get(peer.id, -2) and self.phi(now, peer) < self._config.dead_peer_phi
 
     def compact(self, told: list[Peer]) -> CompactDigest:
         """Return the compact digest of these peers and the local one: the same object as long as it covers the same."""
@@ -188,11 +196,12 @@ class Membership:
         return [seed for seed in unknown if not any(is_at(seed, peer.transport) for peer in peers)]
 
     def choose_partners(
-        self, live: list[Peer], dead: list[Peer], random: Random, preferred: Sequence[Peer] = ()
+        self, now: float, live: list[Peer], dead: list[Peer], random: Random, preferred: Sequence[Peer] = ()
     ) -> list[RemotePeer]:
         """Return whom to send a digest to in this round, each drawn evenly.
 
-        GOSSIP_FANOUT live peers, the preferred ones first; one of the dead, and of the seeds that match no peer, with
+        GOSSIP_FANOUT live peers, the preferred ones first; one more of those whose phi is above half of DEAD_PEER_PHI, because
+        a peer that lives tells its heartbeat in its answer; one of the dead, and of the seeds that match no peer, with
         probability dead / (live + 1), or surely if none is live, so that a partition heals; one seed if fewer than
         MINIMUM_LIVE_PEERS are live.
         """
@@ -205,6 +214,8 @@ class Membership:
         chosen = draw(preferred, config.gossip_fanout, random)
         rest = [peer for peer in live if peer not in chosen] if chosen else live
         chosen += draw(rest, config.gossip_fanout - len(chosen), random)
+        silent = [peer for peer in rest if self.phi(now, peer) > config.dead_peer_phi / 2 and peer not in chosen]
+        chosen += draw(silent, 1, random)
         partners = [peer.remote for peer in chosen]
         if lost and (not live or random.random() < len(lost) / (len(live) + 1)):
             partners += [RemotePeer(other.id, other.transport) for other in draw(lost, 1, random)]
@@ -330,7 +341,7 @@ class Membership:
         """Judge which live peers are dead and which dead ones live; forget those that have been dead or gone for long."""
         threshold = self._config.dead_peer_phi
         for peer in live if not self.late else ():
-            if peer.arrivals.phi(now) > threshold:
+            if self.phi(now, peer) > threshold:
                 peer.mark_dead()
                 self.change(peer)
                 output.append(Event("peer dead", (peer.remote,)))

@@ -150,7 +150,7 @@ class Suspicion:
     def choose_partners(self, now: float, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
         """Return whom a round goes to: see `Membership.choose_partners` and `Contacts`."""
         reachable, preferred = self.contacts.begin_round(now, live)
-        partners = self._membership.choose_partners(reachable, dead, self._random, preferred)
+        partners = self._membership.choose_partners(now, reachable, dead, self._random, preferred)
         self.contacts.note_dials(partners)
         return partners
 

@@ -365,9 +365,9 @@ class Peer:
         arrivals.last_time = now
         return True
 
-    def phi(self, now: float) -> float:
+    def phi(self, now: float, least: float = 0.0) -> float:
         """Return how far its silence at `now` is from what is usual: see `PhiAccrual.phi`."""
-        return self.arrivals.phi(now)
+        return self.arrivals.phi(now, least)
 
     @property
     def intervals(self) -> list[float]:

@@ -95,10 +95,15 @@ class PhiAccrual:
         self.add(FIRST_INTERVAL if self.last_time is None else now - self.last_time)
         self.last_time = now
 
-    def phi(self, now: float) -> float:
-        """Return phi at `now`, never negative. Before the first sign of life the silence counts as 750 ms."""
+    def phi(self, now: float, least: float = 0.0) -> float:
+        """Return phi at `now`, never negative. Before the first sign of life the silence counts as 750 ms.
+
+        Args:
+            now: Milliseconds since the epoch.
+            least: Milliseconds; a mean below counts as this much.
+        """
         silence = FIRST_INTERVAL if self.last_time is None else now - self.last_time
         if silence <= 0:
             return 0.0
-        total = self._sum
-        return silence / total * len(self._samples) * _LOG10_E if total > 0 else math.inf
+        mean = max(self.mean, least)
+        return silence / mean * _LOG10_E if mean > 0 else math.inf

@@ -30,7 +30,7 @@ def drawn(
     membership = Membership(Peer("a", transport="at a"), storage, config, NOW)
     peers = [a_peer(f"live{n}") for n in range(live)], [a_peer(f"dead{n}", live=False, left=left) for n in range(dead)]
     chance = random.Random(5)
-    return [[partner.id for partner in membership.choose_partners(*peers, chance)] for _ in range(ROUNDS)]
+    return [[partner.id for partner in membership.choose_partners(0.0, *peers, chance)] for _ in range(ROUNDS)]
 
 
 @given(st.lists(st.integers(), unique=True), st.integers(0, 20), st.integers())
@@ -81,3 +81,15 @@ def test_a_seed_that_matches_no_peer_counts_as_a_dead_peer() -> None:
 
 def test_with_nobody_there_nobody_is_asked() -> None:
     assert drawn(live=0, dead=0) == [[]] * ROUNDS
+
+
+@pytest.mark.parametrize(("silence", "asked"), [(3_000.0, False), (3_200.0, True)])  # a phi of 4 takes 9.2 intervals of 333 ms
+def test_who_has_been_silent_for_half_as_long_as_the_dead_is_asked_beside_the_others(silence: float, asked: bool) -> None:
+    storage = MemoryStorage()
+    config = a_config(gossip_fanout=3, dead_peer_phi=8)
+    membership = Membership(Peer("a", transport="at a"), storage, config, NOW)
+    live = [a_peer(f"live{n}", intervals=[333.3] * 10) for n in range(20)]
+    live += [a_peer("silent", silence, intervals=[333.3] * 10)]
+    rounds = [[partner.id for partner in membership.choose_partners(NOW, live, [], random.Random(n))] for n in range(100)]
+    assert all("silent" in ids for ids in rounds) is asked
+    assert all(len(set(ids)) == len(ids) <= 4 for ids in rounds)

@@ -134,3 +134,9 @@ def test_before_the_first_sign_of_life_the_silence_is_750_ms() -> None:
 def test_without_a_mean_any_silence_is_beyond_all_bounds(intervals: list[float]) -> None:
     window = PhiAccrual(intervals, last_time=NOW)
     assert (window.mean, window.phi(NOW + 1)) == (0, math.inf)
+
+
+def test_a_mean_below_the_least_counts_as_that() -> None:
+    window = PhiAccrual([10.0] * 5, last_time=NOW)
+    assert window.phi(NOW + 1_000, least=100.0) == pytest.approx(PhiAccrual([100.0], last_time=NOW).phi(NOW + 1_000))
+    assert window.phi(NOW + 1_000, least=5.0) == window.phi(NOW + 1_000)
