@@ -1,4 +1,4 @@
-"""What goes wrong, and under which name.
+"""What goes wrong, and under which name; and how it is put into words, and reported where nobody listens.
 
 ```
 GossipmongerError
@@ -11,14 +11,37 @@ GossipmongerError
 
 Bad arguments are plain `TypeError` and `ValueError`, raised where they were passed. The classes here arrive as `error`
 events, apart from `ClosedError`, which is raised.
+
+The package logs under the name `gossipmonger`, by `tell` and `report`. It installs no handler, not even a `NullHandler`: in a
+program that never configured `logging`, warnings and errors reach stderr, since a newcomer would otherwise meet silence.
 """
 
 from __future__ import annotations
 
+import logging
+import reprlib
+import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from time import monotonic
+from typing import Any, TypeVar
 
-__all__ = ["ClosedError", "DuplicateError", "GossipmongerError", "MessageError", "OverflowedError", "SendError", "report"]
+__all__ = [
+    "ClosedError", "DuplicateError", "GossipmongerError", "MessageError", "OverflowedError", "Reporter", "SendError", "at",
+    "logs", "release", "report", "shown", "tell",
+]  # fmt: skip
+
+_log = logging.getLogger("gossipmonger")
+
+#: Characters of a text from the network that errors and logs show. A host's name has up to 253.
+_MAX_SHOWN = 300
+
+#: Errors of one class that are logged in a row, and seconds until one more is. So neither a peer that sends nonsense nor a
+#: storage that fails at every step can fill a disk.
+_BURST, _PAUSE = 10, 6.0
+
+E = TypeVar("E", bound=BaseException)
 
 
 class GossipmongerError(Exception):
@@ -71,21 +94,170 @@ class DuplicateError(GossipmongerError):
 
     Attributes:
         id: The id that both have.
+        transport: The other process's address, as it was heard; None if that is not known, or is this node's own.
     """
 
-    def __init__(self, id: str) -> None:
-        super().__init__(f"another live process has the id {id!r} too: ids belong to one process at a time")
+    def __init__(self, id: str, transport: Any = None) -> None:
+        where = "" if transport is None else f", at {at(transport)}"
+        super().__init__(f"another live process has the id {shown(id)} too{where}: ids belong to one process at a time")
         self.id = id
+        self.transport = transport
 
 
 class ClosedError(GossipmongerError):
     """The endpoint or transport has been closed, and what is closed stays closed."""
 
 
-def report(error: BaseException) -> None:
-    """Hand an error that nobody listens for to `threading.excepthook`, which a program's crash reporting watches.
+# Words
 
-    It raises nothing, whatever the hook does and wherever stderr leads: its callers are loops that have to go on.
+
+class _Shortener(reprlib.Repr):
+    """Shows enough of a text to know it by, and of anything else what `reprlib` shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 100
+
+    def repr_str(self, x: str, level: int) -> str:
+        if len(x) <= self.maxstring:
+            return repr(x)
+        return f"{x[: self.maxstring // 2]!r}... ({len(x)} characters)"
+
+
+_shortener = _Shortener()
+
+
+def shown(value: object, most: int = _MAX_SHOWN) -> str:
+    """Return a value as errors and logs show it, wherever it came from.
+
+    Like `repr`, but short. It is one line, without control characters and halves of surrogate pairs.
     """
-    with suppress(BaseException):
-        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
+    try:
+        text = _shortener.repr(value)
+    except Exception:  # an integer with more digits than Python prints, or a `__repr__` that fails
+        return f"a huge or broken {type(value).__name__}"
+    if not text.isprintable():  # the work of a `__repr__` that is not Python's own
+        text = repr(text)[1:-1]
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def at(transport: object) -> str:
+    """Return an address in words: `host:port` if it has these, as browsers write it."""
+    if not isinstance(transport, Mapping) or not {"host", "port"} <= transport.keys():
+        return shown(transport)
+    host, port = transport["host"], transport["port"]
+    if not (isinstance(host, str) and 0 < len(host) <= 255 and host.isprintable() and " " not in host):
+        return f"{shown(host)}:{shown(port)}"
+    port = port if isinstance(port, int) else shown(port).strip("'")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+# What an error holds on to
+
+
+def release(error: E) -> E:
+    """Let an error that has been caught hold no data any more, and return it.
+
+    An error may wait for a slow handler. Its traceback would keep every variable of the functions that it passed through, such
+    as the message that was refused, in all its forms. What it says, and the lines it passed through, stay; a `MessageError`,
+    whose words say all, keeps nothing else.
+    """
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or each in seen:
+            continue
+        seen.append(each)
+        if isinstance(each, MessageError):
+            each.__traceback__ = each.__cause__ = each.__context__ = None
+            continue
+        if each.__suppress_context__:
+            each.__context__ = None
+        waiting += [each.__cause__, each.__context__]
+        traceback = each.__traceback__
+        finished = None
+        while traceback is not None:
+            try:
+                traceback.tb_frame.clear()
+            except RuntimeError:  # it still runs, like the function that has caught the error
+                finished = None
+            else:
+                finished = finished or traceback
+            traceback = traceback.tb_next
+        each.__traceback__ = finished
+    return error
+
+
+# Logging
+
+
+class _Local(threading.local):
+    logging = False
+
+
+_local = _Local()
+
+
+def logs(level: int) -> bool:
+    """Return whether lines of a level are logged. Takes no lock, unlike `Logger.isEnabledFor`, so any may be held."""
+    return not _log.disabled and _log.manager.disable < level and _log.getEffectiveLevel() <= level
+
+
+def tell(level: int, text: str, error: BaseException | None = None) -> None:
+    """Log a line, with the traceback of an error if one is given. Hold no lock when you call this: a handler may call anything.
+
+    It raises nothing, whatever a handler does and wherever stderr leads, since its callers are loops that have to go on. What a
+    handler's own calls would log is not logged, or it might never end; and at the end of the program nothing is.
+    """
+    if _local.logging or sys.is_finalizing():
+        return
+    _local.logging = True
+    try:
+        with suppress(BaseException):
+            _log.log(level, "%s", text, exc_info=error)
+    finally:
+        _local.logging = False
+
+
+class Reporter:
+    """Logs errors that have no caller and no handler, a line each, and only some if there are very many of a class."""
+
+    def __init__(self) -> None:
+        self._credit: dict[str, float] = {}  # by class: how many may be logged at once, as of ...
+        self._times: dict[str, float] = {}  # ... this time
+        self._unlogged: dict[str, int] = {}
+
+    def report(self, error: BaseException) -> None:
+        """Log an error, as a warning if gossip mends it by itself. One that is not this package's own has its traceback."""
+        name, now = type(error).__name__, monotonic()
+        credit = self._credit.get(name, _BURST) + (now - self._times.get(name, now)) / _PAUSE
+        self._times[name] = now
+        self._credit[name] = min(credit, _BURST)
+        if credit < 1:
+            self._unlogged[name] = self._unlogged.get(name, 0) + 1
+            return
+        self._credit[name] -= 1
+        more = self._unlogged.pop(name, 0)
+        mended = isinstance(error, (MessageError, OverflowedError, SendError))
+        known = isinstance(error, (GossipmongerError, OSError))
+        text = f"{name}: {_in_one_line(error)}" + (f" (and {more} more of this kind)" if more else "")
+        tell(logging.WARNING if mended else logging.ERROR, text, None if known else error)
+
+
+def _in_one_line(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        return "it can't say what is wrong"
+    text = " ".join(text.splitlines())
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= 1_000 else f"{text[:1_000]}..."
+
+
+_reporter = Reporter()
+
+
+def report(error: BaseException) -> None:
+    """Log an error that nobody listens for and nobody could catch: see `Reporter` and `tell`."""
+    _reporter.report(error)

@@ -9,7 +9,7 @@ clock is a minute behind: the nodes that believe it pass it on in each of their 
 
 from __future__ import annotations
 
-from gossipmonger.errors import MessageError
+from gossipmonger.errors import MessageError, shown
 from gossipmonger.state.message import Entry
 from gossipmonger.state.versions import MAX_VERSION
 
@@ -62,4 +62,6 @@ class Bound:
         if self._reported is not None and 0 <= now - self._reported < _REPORT_EVERY:
             return []
         self._reported = now
-        return [MessageError(f"{number} was told of the peer {id!r}, more than ten years ahead of this clock: disregarded")]
+        return [
+            MessageError(f"{number} was told of the peer {shown(id)}, more than ten years ahead of this clock: disregarded")
+        ]

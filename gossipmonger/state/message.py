@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
+from gossipmonger.errors import shown
+
 __all__ = ["Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind", "Message", "RemotePeer"]
 
 
@@ -32,7 +34,7 @@ class RemotePeer(_Address):
     speaks_extensions = False
 
     def __repr__(self) -> str:
-        return f"RemotePeer(id={self.id!r}, transport={self.transport!r})"
+        return f"RemotePeer(id={shown(self.id)}, transport={shown(self.transport)})"
 
 
 class ExtendedPeer(RemotePeer):

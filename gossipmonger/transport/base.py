@@ -24,7 +24,7 @@ from typing import Any
 
 from pyee.base import EventEmitter
 
-from gossipmonger.errors import MessageError, report
+from gossipmonger.errors import MessageError, release, report
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.wire import as_dicts, as_lists, message_of
 
@@ -91,9 +91,9 @@ class Transport(EventEmitter, ABC):
             self.emit("digest", sender, as_dicts(digest))
 
     def _failed(self, error: Exception) -> None:
-        """Emit an error; without a listener it goes to `threading.excepthook`, since no caller could catch it."""
+        """Emit an error, which holds no message any more; without a listener it is logged, since no caller could catch it."""
         try:
-            self.emit("error", error)
+            self.emit("error", release(error))
         except Exception as unheard:
             report(unheard)
 

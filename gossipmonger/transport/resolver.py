@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from time import monotonic
 from typing import Any, NamedTuple
 
-from gossipmonger.errors import report
+from gossipmonger.errors import report, shown
 
 __all__ = ["Address", "Resolver"]
 
@@ -205,4 +205,4 @@ def _resolve(host: str) -> list[Address] | Exception:
     except (OSError, ValueError) as error:  # no such name, or not a name at all
         return error
     addresses = [Address(family, at) for family, _, _, _, at in found if family in (socket.AF_INET, socket.AF_INET6)]
-    return list(dict.fromkeys(addresses)) or OSError(f"{host!r} has no address")
+    return list(dict.fromkeys(addresses)) or OSError(f"{shown(host)} has no address")

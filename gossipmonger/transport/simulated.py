@@ -15,7 +15,7 @@ from functools import partial
 from random import Random
 from typing import Any, Protocol
 
-from gossipmonger.errors import ClosedError, MessageError, SendError
+from gossipmonger.errors import ClosedError, MessageError, SendError, shown
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
 from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Packer, decode, inflate, is_address
@@ -184,8 +184,8 @@ class SimulatedTransport(Transport):
     def send(self, to: RemotePeer, message: Message) -> None:
         """Send a message: see `Transport.send`."""
         if not is_address(to.transport):
-            reason = f"its transport must be a mapping with a host and a port, got {to.transport!r}"
-            self._failed(SendError(f"can't send to peer {to.id!r}: {reason}", to))
+            reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
+            self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to)))
             return
         try:
             parts = self._packer.pack(to, message)

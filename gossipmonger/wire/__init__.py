@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gossipmonger.errors import MessageError
 from gossipmonger.state import Message, RemotePeer, values
 from gossipmonger.wire.compression import COMPRESS_ABOVE, deflate, inflate
 from gossipmonger.wire.datagrams import divide
@@ -52,11 +53,14 @@ def decode(
     Raises:
         MessageError: They are not a message. The error names the first thing that is wrong.
     """
-    if _fast_decode is not None and reachable is is_address:
-        message = _fast_decode(data, speaker)
-        if message is not None:
-            return message
-    return _json_decoder.decode(data, source, reachable, speaker)
+    try:
+        if _fast_decode is not None and reachable is is_address:
+            message = _fast_decode(data, speaker)
+            if message is not None:
+                return message
+        return _json_decoder.decode(data, source, reachable, speaker)
+    except MemoryError:
+        raise MessageError("it takes more memory than there is", source) from None
 
 
 def message_of(

@@ -54,6 +54,8 @@ def inflate(data: bytes, limit: int, source: object = None) -> bytes:
         message = inflater.decompress(data, limit + 1)
     except zlib.error as error:
         raise MessageError(f"not deflated right: {error}", source) from None
+    except MemoryError:
+        raise MessageError("it takes more memory than there is", source) from None
     if len(message) > limit:
         raise MessageError(f"inflates to more than {limit} bytes", source)
     if not inflater.eof:

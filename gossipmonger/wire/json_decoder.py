@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import reprlib
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from gossipmonger.errors import MessageError
+from gossipmonger.errors import MessageError, shown
 from gossipmonger.state import Delta, Digest, Entry, Kind, Message, RemotePeer, values
 from gossipmonger.wire.schema import REQUIRED, SCHEMA, Field, Schema, Table, Type, digest_of, is_address, own_index, refusal
 
@@ -154,7 +153,7 @@ def _source(id: Any) -> str | None:
     """Return an id as the source of a message, for the error; None if it is not one."""
     if type(id) is not str or not id:
         return None
-    return id if len(id) <= _MAX_SOURCE and id.isprintable() else reprlib.repr(id)
+    return id if len(id) <= _MAX_SOURCE and id.isprintable() else shown(id)
 
 
 class _Reader:

@@ -16,12 +16,11 @@ to each other, or says about a value what a row cannot. To add an optional field
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-from gossipmonger.errors import MessageError
+from gossipmonger.errors import MessageError, shown
 from gossipmonger.state import MAX_VERSION, Digest, Header, Kind, values
 from gossipmonger.wire.payload import unpack
 
@@ -318,10 +317,4 @@ def digest_of(entries: Sequence[Any], own: Any, marks: Any) -> Digest:
 
 def refusal(where: str, wanted: str, got: Any, source: object) -> MessageError:
     """Return the error for a part of a message that is not what it must be. It is one line, and short."""
-    try:
-        text = reprlib.repr(got).replace("\n", " ")
-    except ValueError:  # an integer with more digits than Python prints
-        text = f"a huge {type(got).__name__}"
-    if len(text) > _MAX_SHOWN:  # lists of lists
-        text = f"{text[: _MAX_SHOWN - 3]}..."
-    return MessageError(f"{where} must be {wanted}, got {text}", source)
+    return MessageError(f"{where} must be {wanted}, got {shown(got, _MAX_SHOWN)}", source)

@@ -28,7 +28,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from gossipmonger.errors import SendError
+from gossipmonger.errors import SendError, at, shown
 from gossipmonger.state.message import Message, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.resolver import Address, Resolver
@@ -69,7 +69,7 @@ class _Place:
         return self.dialling or bool(self.waiting)
 
     def __str__(self) -> str:
-        return f"peer {self.peer.id!r} at {self.host}:{self.port}"
+        return f"peer {shown(self.peer.id)} at {at({'host': self.host, 'port': self.port})}"
 
 
 class Dialler:
@@ -143,7 +143,7 @@ class Dialler:
             dropped = self._put(place, to, message)
             begins, place.dialling = not place.dialling, True
         if dropped:
-            self._failed(SendError(f"{place} takes messages slower than they come: one dropped", place.peer))
+            self._failed(SendError(f"{place} takes messages slower than they come: one dropped", RemotePeer(*place.peer)))
         if begins:
             self._call(partial(self._begin, place), place)
 

@@ -17,7 +17,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from gossipmonger.errors import MessageError, SendError
+from gossipmonger.errors import MessageError, SendError, shown
 from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Loop
 from gossipmonger.wire import CLOSING, EMPTY, Framer, Splitter, decode, is_address
@@ -238,7 +238,7 @@ class Links:
             return False  # the loop finds out by itself, and ends it
         if left is None:
             reason = f"peer {_name(link)} at {link.source} takes messages slower than they come: one dropped"
-            self._failed(SendError(reason, link.peer))
+            self._failed(SendError(reason, _remote(link)))
         elif left:
             self._loop.call(partial(self._watch_writing, link))
         return True
@@ -340,7 +340,7 @@ class Links:
 
     def _be_stuck(self, link: Link) -> None:
         reason = f"can't send to peer {_name(link)} at {link.source}: not read within {self._send_timeout:g} s"
-        self._failed(SendError(reason, link.peer))
+        self._failed(SendError(reason, _remote(link)))
         self._give_up(link)
 
     def _give_up(self, link: Link) -> None:
@@ -386,5 +386,10 @@ class Links:
         self.open_links.clear()
 
 
+def _remote(link: Link) -> RemotePeer | None:
+    """Return who is at the other end, without the link itself."""
+    return None if link.peer is None else RemotePeer(*link.peer)
+
+
 def _name(link: Link) -> str:
-    return repr(link.peer.id) if isinstance(link.peer, RemotePeer) else "unknown"
+    return shown(link.peer.id) if isinstance(link.peer, RemotePeer) else "unknown"

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from gossipmonger.errors import ClosedError, MessageError, SendError
+from gossipmonger.errors import ClosedError, MessageError, SendError, shown
 from gossipmonger.state.arguments import check_number, seconds, unknown_option
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
@@ -132,8 +132,8 @@ class TcpTransport(Transport):
         except Exception as error:  # JSON has no form for something in it, or the system cannot start a thread
             self._failed(error)
             return
-        reason = f"its transport must be a mapping with a host and a port, got {to.transport!r}"
-        self._failed(SendError(f"can't send to peer {to.id!r}: {reason}", to))
+        reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
+        self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to)))
 
     def dial(self, to: RemotePeer) -> None:
         """Connect to a peer and close at once, only to learn whether somebody accepts: see `Transport.dial`."""

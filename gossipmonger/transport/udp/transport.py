@@ -19,7 +19,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from gossipmonger.errors import MessageError, SendError
+from gossipmonger.errors import MessageError, SendError, shown
+from gossipmonger.errors import at as address_of
 from gossipmonger.state.arguments import check_number
 from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ
@@ -100,7 +101,7 @@ class UdpTransport(TcpTransport):
             datagrams = divide(message, min(self.max_datagram_size, largest), largest, self._encoder.encode)
             return datagrams is not None and self._transmit(addresses, datagrams)
         except OSError as error:
-            refusal = SendError(f"can't send to peer {to.id!r} at {at['host']}:{at['port']}: {error}", RemotePeer(to.id, at))
+            refusal = SendError(f"can't send to peer {shown(to.id)} at {address_of(at)}: {error}", RemotePeer(to.id, at))
             refusal.__cause__ = error
             self._failed(refusal)
         except Exception as error:  # JSON has no form for something in the message
