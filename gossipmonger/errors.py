@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "ClosedError", "DuplicateError", "GossipmongerError", "MessageError", "OverflowedError", "Reporter", "SendError", "at",
-    "logs", "release", "report", "shown", "tell",
+    "logs", "release", "report", "shown", "tell", "words",
 ]  # fmt: skip
 
 _log = logging.getLogger("gossipmonger")
@@ -152,6 +152,17 @@ def at(transport: object) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def words(error: BaseException) -> str:
+    """Return what an error says, in one line that is not too long."""
+    try:
+        text = str(error)
+    except Exception:
+        return "it can't say what is wrong"
+    text = " ".join(text.splitlines())
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= 3 * _MAX_SHOWN else f"{text[: 3 * _MAX_SHOWN]}..."
+
+
 # What an error holds on to
 
 
@@ -221,9 +232,14 @@ def tell(level: int, text: str, error: BaseException | None = None) -> None:
 
 
 class Reporter:
-    """Logs errors that have no caller and no handler, a line each, and only some if there are very many of a class."""
+    """Logs errors that have no caller and no handler, a line each, and only some if there are very many of a class.
 
-    def __init__(self) -> None:
+    Args:
+        prefix: Begins each line.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self._credit: dict[str, float] = {}  # by class: how many may be logged at once, as of ...
         self._times: dict[str, float] = {}  # ... this time
         self._unlogged: dict[str, int] = {}
@@ -241,18 +257,8 @@ class Reporter:
         more = self._unlogged.pop(name, 0)
         mended = isinstance(error, (MessageError, OverflowedError, SendError))
         known = isinstance(error, (GossipmongerError, OSError))
-        text = f"{name}: {_in_one_line(error)}" + (f" (and {more} more of this kind)" if more else "")
+        text = f"{self._prefix}{name}: {words(error)}" + (f" (and {more} more of this kind)" if more else "")
         tell(logging.WARNING if mended else logging.ERROR, text, None if known else error)
-
-
-def _in_one_line(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:
-        return "it can't say what is wrong"
-    text = " ".join(text.splitlines())
-    text = text if text.isprintable() else repr(text)[1:-1]
-    return text if len(text) <= 1_000 else f"{text[:1_000]}..."
 
 
 _reporter = Reporter()

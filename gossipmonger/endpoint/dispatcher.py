@@ -9,8 +9,8 @@ Events wait in a queue, so a slow handler delays later events and nothing else. 
 The thread is started for the first event, and stays until `close`. It is a daemon, since a program that ends need not wait for
 news; but a handler that runs then is given some seconds to return.
 
-What a handler raises becomes an `error` event. An error without a handler goes to `threading.excepthook`, or to the caller if
-the caller's own call failed.
+What a handler raises becomes an `error` event. An error without a handler is logged, or raised to the caller if the caller's
+own call failed. Lines of the log about what happens wait in the same queue.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from pyee.base import EventEmitter
 
-from gossipmonger.errors import OverflowedError, report
-from gossipmonger.protocol import Event, Output
+from gossipmonger.endpoint.log import LOG, Log
+from gossipmonger.errors import OverflowedError, release, report
+from gossipmonger.protocol import Dial, Event, Send
 from gossipmonger.state import values
 from gossipmonger.wire import as_dicts, as_lists
 
@@ -63,17 +64,22 @@ class _Queued:
 class Dispatcher:
     """The queue between what happens and the handlers of it.
 
-    * In: `post` and `kick`, or `fail` and `fail_or_raise` for an error
+    * In: `post` and `kick`, or `tell`; `fail` and `fail_or_raise` for an error
     * Out: `run`, through which the emitter calls each handler, and `delivering`
     * Life: `close`
 
     Args:
         emitter: Knows the handlers. Its `_emit_run` has to call `run`.
         executor: Its `submit(function)` calls handlers, one after the other; None for the thread `gossipmonger-events`.
+        id: The node's id, for the log.
+
+    Attributes:
+        log: Makes the lines to be logged.
     """
 
-    def __init__(self, emitter: EventEmitter, executor: Any = None) -> None:
+    def __init__(self, emitter: EventEmitter, executor: Any = None, id: str = "") -> None:
         self._emitter = emitter
+        self.log = Log(id, lambda: bool(emitter.listeners("error")))
         self._executor = executor
         self._queue: deque[_Queued] = deque()
         self._changes: dict[str, dict[str, _Queued]] = {}  # peer id -> key -> the one that a later change replaces
@@ -90,14 +96,14 @@ class Dispatcher:
 
     # In
 
-    def post(self, output: Output) -> None:
-        """Queue those events of a protocol's output that have handlers. Nothing runs before `kick`; any lock may be held."""
+    def post(self, output: Sequence[Dial | Event | Send]) -> None:
+        """Queue the events of an output that have handlers or are logged. Nothing runs before `kick`; any lock may be held."""
         heard = self._emitter.event_names()
         with self._queue_lock:
             if self._closed:
                 return
             for item in output:
-                if type(item) is Event and (item.name in heard or item.name == "error"):
+                if type(item) is Event and (item.name in heard or item.name == "error" or self.log.wants(item)):
                     self._enqueue(item)
 
     def _enqueue(self, event: Event) -> None:
@@ -170,9 +176,14 @@ class Dispatcher:
                 self._changed.wait_for(lambda: self._runner is None, _EXIT_TIMEOUT)
 
     def fail(self, error: Exception) -> None:
-        """Deliver an error, to `error` handlers or else to `threading.excepthook`."""
-        self.post([Event("error", (error,))])
-        self.kick()
+        """Deliver an error to `error` handlers, or else to the log. It holds no data any more."""
+        self.tell([Event("error", (release(error),)), *self.log.fails(error)])
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Deliver events that are no output of the protocol's. No lock may be held."""
+        if events:
+            self.post(events)
+            self.kick()
 
     def fail_or_raise(self, error: Exception) -> None:
         """Deliver an error to `error` handlers; raise it if there are none."""
@@ -229,8 +240,11 @@ class Dispatcher:
 
     def _deliver(self, event: Event) -> None:
         name, args = event
+        self.log.event(event)
+        if name == LOG:
+            return
         if name == "error" and not self._emitter.listeners("error"):
-            report(args[0])
+            self.log.report(args[0])
         elif name == "update":
             id, key, value = args
             self._emitter.emit(name, id, key, values.copied(value))
@@ -259,7 +273,7 @@ class Dispatcher:
             if self._current == "error" or not isinstance(error, Exception):
                 report(error)
             else:
-                self.fail(error)
+                self.tell([Event("error", (error,))])  # with its traceback and all that it holds, which is the program's own
 
     # Life
 

@@ -7,6 +7,7 @@ calls handlers. A handler may therefore call any method of its node.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,7 +18,7 @@ from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.timer import Timer
 from gossipmonger.endpoint.views import Snapshot
-from gossipmonger.errors import ClosedError
+from gossipmonger.errors import ClosedError, at
 from gossipmonger.protocol import Dial, Output, Protocol, Send
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.state.peer import Peer
@@ -66,7 +67,7 @@ class Engine:
         self._carrier.on("message", partial(self._receive, self.protocol.step))
         self._carrier.on("link", partial(self._receive, self.protocol.link))
         self._carrier.on("error", dispatcher.fail)
-        self._carrier.on("listening", self._complete_address)
+        self._carrier.on("listening", self._listening)
 
     # Life
 
@@ -82,7 +83,8 @@ class Engine:
     def round(self, failed: Callable[[Exception], None]) -> None:
         """Do one round, and start the interval to the next. What goes wrong is given to `failed`."""
         try:
-            self._step(failed, self.protocol.round)
+            output = self._step(failed, self.protocol.round)
+            self._dispatcher.tell(self._dispatcher.log.round(output))
         except Exception as error:
             failed(error)
         finally:
@@ -148,8 +150,11 @@ class Engine:
     # In and out
 
     def _receive(self, step: Callable[..., Output], *args: Any) -> None:
-        if not self.closed:
-            self._try_step(step, *args)
+        if self.closed:
+            return
+        self._try_step(step, *args)
+        if self._dispatcher.log.unreachable:
+            self._dispatcher.tell(self._dispatcher.log.hears(*args))
 
     def _try_step(self, step: Callable[..., Output], *args: Any) -> None:
         try:
@@ -157,13 +162,14 @@ class Engine:
         except Exception as error:
             self._dispatcher.fail(error)
 
-    def _step(self, failed: Callable[[Exception], None], step: Callable[..., Output], *args: Any) -> None:
+    def _step(self, failed: Callable[[Exception], None], step: Callable[..., Output], *args: Any) -> Output:
         """Let the protocol take a step, then spread what news are due, then send and deliver what comes of both."""
         with self.lock:
             now = self._clock()
             output = step(now, *args)
             due = self._spread(now, output)
         self._carry_out(output, due, failed)
+        return output
 
     def _spread(self, now: float, output: Output) -> tuple[float, float] | None:
         """Add what is due to `output`, queue its events; return now and when more is due. This requires `lock`."""
@@ -191,6 +197,10 @@ class Engine:
         self._dispatcher.kick()
         for failure in failures:
             failed(failure)
+
+    def _listening(self, *_: object) -> None:
+        self._complete_address()
+        self._dispatcher.log.say(logging.INFO, f"listens at {at(self.local_peer.transport)}")
 
     def _complete_address(self) -> None:
         """Tell peers where the transport is reached, as far as `peer_info` left that open."""

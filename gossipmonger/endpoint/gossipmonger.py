@@ -1,11 +1,12 @@
 """The endpoint, as programs see it: what they may call and what it promises. `Engine` does the work.
 
-Errors go to `error` handlers. Without one, an error is raised to the caller if the caller's own call failed, and goes to
-`threading.excepthook` otherwise.
+Errors go to `error` handlers. Without one, an error is raised to the caller if the caller's own call failed, and logged
+otherwise.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -85,7 +86,7 @@ class Gossipmonger(EventEmitter):
             info = info.over_tcp()
             host, port = info.transport["host"], info.transport["port"]
             self.transport = TcpTransport(host=host, port=port, compress_above=chosen.compress_above)
-        self._dispatcher = Dispatcher(self, chosen.executor)
+        self._dispatcher = Dispatcher(self, chosen.executor, info.id)
         self._engine = Engine(info, chosen, self.storage, self.transport, self._dispatcher)
         self._protocol = self._engine.protocol
         self.local_peer = self._engine.local_peer
@@ -141,6 +142,7 @@ class Gossipmonger(EventEmitter):
             raise ClosedError("leave: this endpoint has been closed")
         self.stop()
         self._engine.farewell()
+        self._dispatcher.log.say(logging.INFO, "left")
 
     def close(self) -> None:
         """Leave, close the transport, end every thread, and close the storage. What is closed stays closed.
@@ -161,6 +163,7 @@ class Gossipmonger(EventEmitter):
             except Exception as error:
                 failures.append(error)
         self._closed.set()
+        self._dispatcher.log.say(logging.INFO, "closed")
         if failures:
             raise failures[0]
 
