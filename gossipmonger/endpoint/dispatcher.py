@@ -26,6 +26,7 @@ from typing import Any
 
 from pyee.base import EventEmitter
 
+from gossipmonger.endpoint.events import refuse_coroutine
 from gossipmonger.endpoint.log import LOG, Log
 from gossipmonger.errors import OverflowedError, release, report
 from gossipmonger.protocol import Dial, Event, Send
@@ -265,10 +266,12 @@ class Dispatcher:
         A handler that a caller's own `emit` reaches raises to that caller.
         """
         if not self.delivering:
-            handler(*args, **keywords)
+            refuse_coroutine("an event", handler(*args, **keywords))
             return
         try:
-            handler(*args, **keywords)
+            returned = handler(*args, **keywords)
+            if returned is not None:
+                refuse_coroutine(self._current, returned)
         except BaseException as error:  # not even SystemExit keeps the next handler from its event
             if self._current == "error" or not isinstance(error, Exception):
                 report(error)

@@ -15,10 +15,9 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from pyee.base import EventEmitter
-
 from gossipmonger.endpoint.dispatcher import Dispatcher
 from gossipmonger.endpoint.engine import Engine
+from gossipmonger.endpoint.events import Events
 from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.views import PeerView
@@ -43,7 +42,7 @@ _WAIT_SLICE = 0.5
 _MISSING = object()
 
 
-class Gossipmonger(EventEmitter):
+class Gossipmonger(Events):
     """A gossip endpoint: owns a map of keys and values, and knows those of all other nodes.
 
     Any method may be called from any thread and from a handler. Handlers are called one at a time, in the order in which

@@ -1,0 +1,161 @@
+"""Events: their names, what their handlers are called with, and what is refused as a handler.
+
+| event | the handler is called with |
+|---|---|
+| `update` | peer_id, key, value: a key of a peer was set |
+| `delete` | peer_id, key: a key of a peer was deleted |
+| `new peer`, `peer dead`, `peer live`, `peer left`, `peer forgotten` | the `RemotePeer` |
+| `error` | the exception: something failed, and no caller could be told |
+| `digest send`, `digest receive`, `deltas send`, `deltas receive` | the `RemotePeer`, and what was sent or received, as lists and dicts |
+| `unknown peer` | peer_id: a delta came of a peer that is not known |
+| `new_listener` | event, handler: pyee's own; called on the thread that calls `on` |
+"""  # noqa: E501  # the table
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
+
+from pyee.base import EventEmitter
+
+from gossipmonger.errors import shown
+from gossipmonger.state import RemotePeer
+
+__all__ = ["EVENTS", "Events", "refuse_coroutine"]
+
+#: All names.
+EVENTS = (
+    "update", "delete", "new peer", "peer dead", "peer live", "peer left", "peer forgotten", "error", "digest send",
+    "digest receive", "deltas send", "deltas receive", "unknown peer", "new_listener",
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    _Life = Literal["new peer", "peer dead", "peer live", "peer left", "peer forgotten"]
+    _Update = TypeVar("_Update", bound=Callable[[str, str, Any], object])
+    _Delete = TypeVar("_Delete", bound=Callable[[str, str], object])
+    _Peer = TypeVar("_Peer", bound=Callable[[RemotePeer], object])
+    _Error = TypeVar("_Error", bound=Callable[[Exception], object])
+    _Digest = TypeVar("_Digest", bound=Callable[[RemotePeer, list[dict[str, Any]]], object])
+    _Deltas = TypeVar("_Deltas", bound=Callable[[RemotePeer, list[list[Any]]], object])
+    _Unknown = TypeVar("_Unknown", bound=Callable[[str], object])
+    _Listener = TypeVar("_Listener", bound=Callable[[str, Callable[..., Any]], object])
+
+
+class Events(EventEmitter):
+    """An emitter of the events in the table above, and of no others.
+
+    A handler is an ordinary function. Nobody would await what an `async def` returns.
+    """
+
+    @overload  # type: ignore[override]  # pyee's takes any name
+    def on(self, event: Literal["update"]) -> Callable[[_Update], _Update]: ...
+    @overload
+    def on(self, event: Literal["delete"]) -> Callable[[_Delete], _Delete]: ...
+    @overload
+    def on(self, event: _Life) -> Callable[[_Peer], _Peer]: ...
+    @overload
+    def on(self, event: Literal["error"]) -> Callable[[_Error], _Error]: ...
+    @overload
+    def on(self, event: Literal["digest send", "digest receive"]) -> Callable[[_Digest], _Digest]: ...
+    @overload
+    def on(self, event: Literal["deltas send", "deltas receive"]) -> Callable[[_Deltas], _Deltas]: ...
+    @overload
+    def on(self, event: Literal["unknown peer"]) -> Callable[[_Unknown], _Unknown]: ...
+    @overload
+    def on(self, event: Literal["new_listener"]) -> Callable[[_Listener], _Listener]: ...
+    @overload
+    def on(self, event: Literal["update"], f: _Update) -> _Update: ...
+    @overload
+    def on(self, event: Literal["delete"], f: _Delete) -> _Delete: ...
+    @overload
+    def on(self, event: _Life, f: _Peer) -> _Peer: ...
+    @overload
+    def on(self, event: Literal["error"], f: _Error) -> _Error: ...
+    @overload
+    def on(self, event: Literal["digest send", "digest receive"], f: _Digest) -> _Digest: ...
+    @overload
+    def on(self, event: Literal["deltas send", "deltas receive"], f: _Deltas) -> _Deltas: ...
+    @overload
+    def on(self, event: Literal["unknown peer"], f: _Unknown) -> _Unknown: ...
+    @overload
+    def on(self, event: Literal["new_listener"], f: _Listener) -> _Listener: ...
+
+    def on(self, event: str, f: Any = None) -> Any:
+        """Call `f` at each event of this name, or decorate a function with this to have it called.
+
+        Returns:
+            `f`, or the decorator.
+
+        Raises:
+            ValueError: There is no such event; the error names the nearest one.
+            TypeError: `f` can't be called, or is an `async def`.
+        """
+        _check_name(event)
+        return super().on(event) if f is None else super().on(event, f)
+
+    if TYPE_CHECKING:
+        once = on  # type: ignore[assignment]
+        add_listener = on  # type: ignore[assignment]
+        listens_to = on  # type: ignore[assignment]
+    else:
+
+        def once(self, event: str, f: Any = None) -> Any:
+            """The same as `on`, but `f` is called once."""
+            _check_name(event)
+            return super().once(event, f)
+
+        def listens_to(self, event: str) -> Any:
+            """The same as `on` as a decorator."""
+            _check_name(event)
+            return super().listens_to(event)
+
+    def _add_event_handler(self, event: str, k: Any, v: Any) -> None:
+        # All of pyee's ways to add one end here. `k` is the handler, and `v` is what is called, which may wrap it.
+        _check_name(event)
+        _check_handler(event, k)
+        super()._add_event_handler(event, k, v)
+
+
+def _check_name(event: Any) -> None:
+    if not isinstance(event, str):
+        raise TypeError(f"event must be a name, got {shown(event)}")
+    if event not in EVENTS:
+        words = event.lower().replace("_", " ").replace("-", " ")
+        close = difflib.get_close_matches(words, EVENTS, n=1)
+        known = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, EVENTS))}"
+        raise ValueError(f"unknown event {shown(event)}; {known}")
+
+
+def _check_handler(event: str, handler: Any) -> None:
+    if not callable(handler):
+        raise TypeError(f"a handler of {event!r} must be callable, got {shown(handler)}")
+    function = handler
+    while isinstance(function, partial):
+        function = function.func
+    for each in (function, getattr(type(function), "__call__", None)):  # noqa: B004  # the method is wanted
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            _refuse_async(event, f"{handler!r} is an async function")
+
+
+def refuse_coroutine(event: str, returned: Any) -> None:
+    """Raise an error if a handler has returned something to be awaited, which nobody would do.
+
+    Raises:
+        TypeError: It has.
+    """
+    if inspect.iscoroutine(returned):
+        returned.close()
+        _refuse_async(event, "it has returned a coroutine")
+    if inspect.isasyncgen(returned):
+        _refuse_async(event, "it has returned an async generator")
+
+
+def _refuse_async(event: str, what: str) -> NoReturn:
+    raise TypeError(
+        f"a handler of {event!r} must be an ordinary function, but {what}, which nobody would await: handlers are called on a"
+        " thread without an event loop. Let a function hand it to your loop by asyncio.run_coroutine_threadsafe(coroutine,"
+        " loop), or let it call loop.call_soon_threadsafe(function, ...)"
+    )
