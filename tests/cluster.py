@@ -239,9 +239,9 @@ def a_node(config: dict[str, Any], heard: Callable[..., None]) -> Gossipmonger:
         transport=UdpTransport(address) if config["udp"] else _Refusing(address, list(config["refuse"])),
     )
     for name in EVENTS:
-        node.on(name, lambda peer, name=name: heard(name, peer.id))
+        node.on(name, lambda peer, name=name: heard(name, peer.id))  # type: ignore[call-overload]
     for name in ("digest receive", "deltas receive"):
-        node.on(name, lambda peer, _: heard("contact", peer.id))
+        node.on(name, lambda peer, _: heard("contact", peer.id))  # type: ignore[call-overload]
     node.on("update", lambda id, key, value: heard("update", id, key, value))
     node.on("delete", lambda id, key: heard("delete", id, key))
     node.on("error", lambda error: heard("error", f"{type(error).__name__}: {error}"))

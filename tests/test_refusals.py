@@ -30,7 +30,7 @@ def watched(sim: Simulation, nodes: list[Gossipmonger], event: str = "peer dead"
     begin = sim.now
     for node in nodes:
         me = node.local_peer.id
-        node.on(event, lambda peer, me=me: seen.setdefault((me, peer.id), sim.now - begin))
+        node.on(event, lambda peer, me=me: seen.setdefault((me, peer.id), sim.now - begin))  # type: ignore[call-overload]
     return seen
 
 

@@ -55,7 +55,7 @@ def test_a_flood_is_sent_to_each_node_less_than_twice() -> None:
         def count(_: object, deltas: list[object], id: str = node.local_peer.id) -> None:
             received[id] += len(deltas)
 
-        node.on("deltas receive", count)
+        node.on("deltas receive", count)  # type: ignore[call-overload]
     for key in range(2_000):
         nodes[0].update(f"k{key}", key)
     sim.run_until(lambda: all(node.get("n0", "k1999") == 1999 for node in nodes), limit=10_000)

@@ -166,7 +166,7 @@ def test_close_from_a_handler_of_each_event_ends_all_and_is_the_last_call(make: 
         a.close()
         calls.append(threading.current_thread().name)
 
-    a.on(name, handle)
+    a.on(name, handle)  # type: ignore[call-overload]
     if name != "error":
         a.on("error", lambda _: None)  # that the seed refuses is what happens throughout
     if name != "peer dead":

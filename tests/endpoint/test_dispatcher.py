@@ -21,6 +21,7 @@ from pyee.base import EventEmitter
 
 from gossipmonger import OverflowedError, RemotePeer
 from gossipmonger.endpoint.dispatcher import Dispatcher, _call
+from gossipmonger.errors import Reporter
 from gossipmonger.protocol import Event
 from gossipmonger.state.message import Delta, Digest, Entry, Kind
 
@@ -110,9 +111,9 @@ def make() -> Iterator[Make]:
 
 @pytest.fixture
 def unheard(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
-    """What reached threading.excepthook."""
+    """What was reported."""
     seen: list[BaseException] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
+    monkeypatch.setattr(Reporter, "report", lambda _, error: seen.append(error))
     return seen
 
 
@@ -286,11 +287,11 @@ def test_what_a_handler_raises_is_reported_and_the_thread_goes_on(make: Make, er
         handler(event)
         raise error
 
-    with mock.patch.object(threading, "excepthook") as hook:
+    reported: list[Any] = []
+    with mock.patch.object(Reporter, "report", lambda _, error: reported.append((error, threading.current_thread()))):
         post(make(emit), update("b", "k", 1), LAST)
         assert handler.last.wait(10)
-        until(lambda: hook.call_count == 2)
-    reported = [(call.args[0].exc_value, call.args[0].thread) for call in hook.call_args_list]
+        until(lambda: len(reported) == 2)
     assert reported == [(error, handler.threads[0])] * 2
     assert handler.threads[0] is handler.threads[1]
 

@@ -14,6 +14,7 @@ import pytest
 from pyee.base import EventEmitter
 
 from gossipmonger import ClosedError, Gossipmonger, MemoryStorage, Peer, RemotePeer, TcpTransport
+from gossipmonger.errors import Reporter
 from gossipmonger.simulation import Simulation
 from gossipmonger.state.message import Delta, Message
 
@@ -54,9 +55,9 @@ class Broken(MemoryStorage):
 
 @pytest.fixture
 def unheard(monkeypatch: pytest.MonkeyPatch) -> Unheard:
-    """What reached threading.excepthook."""
+    """What was reported."""
     seen: Unheard = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
+    monkeypatch.setattr(Reporter, "report", lambda _, error: seen.append(error))
     return seen
 
 
@@ -78,7 +79,7 @@ def make() -> Iterator[Callable[..., Gossipmonger]]:
 def heard(node: Gossipmonger, *names: str) -> list[tuple[Any, ...]]:
     seen: list[tuple[Any, ...]] = []
     for name in names:
-        node.on(name, lambda *args, name=name: seen.append((name, *args)))
+        node.on(name, lambda *args, name=name: seen.append((name, *args)))  # type: ignore[call-overload]
     return seen
 
 
@@ -511,9 +512,9 @@ def test_sys_exit_in_a_handler_ends_no_thread(make: Callable[..., Gossipmonger],
 
 def test_what_a_users_own_emit_raises_is_the_users(make: Callable[..., Gossipmonger]) -> None:
     node = make()
-    node.on("mine", lambda: 1 / 0)
+    node.on("unknown peer", lambda id: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        node.emit("mine")
+        node.emit("unknown peer", "b")
 
 
 # Errors
@@ -528,7 +529,7 @@ def test_errors_of_storage_and_transport_are_the_nodes(make: Callable[..., Gossi
     assert errors == [("error", lost), ("error", full)]
 
 
-def test_an_error_that_nobody_listens_for_goes_to_the_excepthook(make: Callable[..., Gossipmonger], unheard: Unheard) -> None:
+def test_an_error_that_nobody_listens_for_is_reported(make: Callable[..., Gossipmonger], unheard: Unheard) -> None:
     node = make()
     lost = OSError("lost")
     node.transport.emit("error", lost)

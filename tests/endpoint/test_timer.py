@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from gossipmonger.endpoint.timer import Timer
+from gossipmonger.errors import Reporter
 
 from ..guarded import guarded
 
@@ -192,8 +193,8 @@ def test_what_a_call_raises_does_not_end_the_calls() -> None:
 
     timer = Timer(threading.Timer, 1, run)
     timer.begin()
-    with mock.patch.object(threading, "excepthook") as hook:
+    with mock.patch.object(Reporter, "report") as report:
         timer.arm()
         assert enough.wait(10)
         timer.stop()
-    assert hook.call_count == len(calls)
+    assert report.call_count == len(calls)

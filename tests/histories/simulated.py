@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from random import Random
 from typing import Any
+from unittest import mock
 
 from gossipmonger import Gossipmonger, MemoryStorage
+from gossipmonger.errors import Reporter
 from gossipmonger.simulation import Simulation
 from tests.fragments import send_in_fragments
 from tests.node_protocol import NodeJsNode
@@ -208,16 +209,14 @@ def run(seed: int) -> None:
     Raises:
         Wrong: A promise was broken; the seed stands in the message.
     """
-    unheard: list[BaseException | None] = []
-    before, threading.excepthook = threading.excepthook, lambda args: unheard.append(args.exc_value)
+    unheard: list[BaseException] = []
     try:
-        History(seed).run()
+        with mock.patch.object(Reporter, "report", lambda _, error: unheard.append(error)):
+            History(seed).run()
     except Wrong as wrong:
         if f"seed {seed}" not in str(wrong):
             raise Wrong(f"seed {seed}: {wrong}") from wrong
         raise
-    finally:
-        threading.excepthook = before
     if unheard:
         raise Wrong(f"seed {seed}: {unheard[0]}") from unheard[0]
 

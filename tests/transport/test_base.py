@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pyee.base import EventEmitter
 
-from gossipmonger.errors import MessageError
+from gossipmonger.errors import MessageError, Reporter
 from gossipmonger.state import Delta, Digest, Entry, ExtendedPeer, Header, Kind, Message, RemotePeer
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import SeedTransport, Transport
@@ -130,7 +130,7 @@ def test_without_such_a_listener_it_is_emitted_as_in_the_node_js_package(events:
 
 def test_an_error_without_a_listener_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_value))
+    monkeypatch.setattr(Reporter, "report", lambda _, error: reported.append(error))
     Recording().deltas(B, A, "no list")  # type: ignore[arg-type]
     assert [type(error) for error in reported] == [MessageError]
 

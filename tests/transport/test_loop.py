@@ -14,6 +14,7 @@ from unittest import mock
 
 import pytest
 
+from gossipmonger.errors import Reporter
 from gossipmonger.transport import loop as loop_module
 from gossipmonger.transport.loop import READ, WRITE, Loop
 from tests.guarded import guarded
@@ -39,7 +40,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 @pytest.fixture
 def reported(monkeypatch: pytest.MonkeyPatch) -> queue.Queue[BaseException]:
     seen: queue.Queue[BaseException] = queue.Queue()
-    monkeypatch.setattr(threading, "excepthook", lambda args: seen.put(args.exc_value))
+    monkeypatch.setattr(Reporter, "report", lambda _, error: seen.put(error))
     return seen
 
 

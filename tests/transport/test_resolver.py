@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 
+from gossipmonger.errors import Reporter
 from gossipmonger.transport import resolver as resolver_module
 from gossipmonger.transport.resolver import Address, Resolver
 from tests.transport.tcp.net import until
@@ -265,7 +266,7 @@ def test_what_then_raises_is_reported_and_the_thread_goes_on(
     resolver: Resolver, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reported: queue.Queue[Any] = queue.Queue()
-    monkeypatch.setattr(threading, "excepthook", lambda args: reported.put(args.exc_value))
+    monkeypatch.setattr(Reporter, "report", lambda _, error: reported.put(error))
     names.names["a.example"] = ["127.0.0.1"]
     error = SystemExit(1)
     resolver.resolve("a.example", 5, mock.Mock(side_effect=error))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gossipmonger.errors import Reporter
 from gossipmonger.transport.tcp import acceptor as server_module
 from gossipmonger.transport.tcp.acceptor import Server
 from gossipmonger.transport.tcp.links import source_of
@@ -65,7 +66,7 @@ def serve(bind: Serve) -> Serve:
 @pytest.fixture
 def reported(monkeypatch: pytest.MonkeyPatch) -> queue.Queue[BaseException]:
     seen: queue.Queue[BaseException] = queue.Queue()
-    monkeypatch.setattr(threading, "excepthook", lambda args: seen.put(args.exc_value))
+    monkeypatch.setattr(Reporter, "report", lambda _, error: seen.put(error))
     return seen
 
 

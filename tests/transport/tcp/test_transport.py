@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gossipmonger.errors import ClosedError, MessageError, SendError
+from gossipmonger.errors import ClosedError, MessageError, Reporter, SendError
 from gossipmonger.state import RemotePeer
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import TcpTransport
@@ -296,11 +296,11 @@ def test_no_error_is_lost_neither_a_handlers_nor_one_that_nobody_listens_for(net
     seen: list[Any] = []
     reported = threading.Event()
 
-    def hook(args: threading.ExceptHookArgs) -> None:
-        seen.append(args.exc_value)
+    def report(_: object, error: BaseException) -> None:
+        seen.append(error)
         reported.set()
 
-    monkeypatch.setattr(threading, "excepthook", hook)
+    monkeypatch.setattr(Reporter, "report", report)
     node = net.node()
     node.transport.once("deltas", lambda *_: 1 / 0)
     net.settle(node)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gossipmonger.errors import MessageError, SendError
+from gossipmonger.errors import MessageError, Reporter, SendError
 from gossipmonger.state import Message, RemotePeer
 from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.udp import transport
@@ -230,7 +230,7 @@ def test_a_handler_that_closes_is_the_last_that_is_called(net: Net) -> None:
 
 def test_a_handler_that_raises_is_an_error_and_ends_no_thread(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_value))
+    monkeypatch.setattr(Reporter, "report", lambda _, error: reported.append(error))
     wire, node = net.wire(), net.node()
     raised = [ValueError("a handler's"), SystemExit("a handler's")]
     node.transport.on("digest", lambda *_: (_ for _ in ()).throw(raised[len(node.heard) - 1]))
