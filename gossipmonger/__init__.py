@@ -12,7 +12,7 @@ event loop.
 """
 
 from gossipmonger._version import __version__
-from gossipmonger.endpoint import Gossipmonger, Options, PeerView
+from gossipmonger.endpoint import Gossipmonger, Options, OptionsDict, PeerView
 from gossipmonger.errors import ClosedError, DuplicateError, GossipmongerError, MessageError, OverflowedError, SendError
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.state.peer import Peer
@@ -28,6 +28,7 @@ __all__ = [
     "MemoryStorage",
     "MessageError",
     "Options",
+    "OptionsDict",
     "OverflowedError",
     "Peer",
     "PeerView",

@@ -254,10 +254,10 @@ class Reporter:
             self._unlogged[name] = self._unlogged.get(name, 0) + 1
             return
         self._credit[name] -= 1
-        more = self._unlogged.pop(name, 0)
+        unlogged = self._unlogged.pop(name, 0)
         mended = isinstance(error, (MessageError, OverflowedError, SendError))
         known = isinstance(error, (GossipmongerError, OSError))
-        text = f"{self._prefix}{name}: {words(error)}" + (f" (and {more} more of this kind)" if more else "")
+        text = f"{self._prefix}{name}: {words(error)}" + (f" (and {unlogged} more of this kind)" if unlogged else "")
         tell(logging.WARNING if mended else logging.ERROR, text, None if known else error)
 
 

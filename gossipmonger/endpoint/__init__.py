@@ -6,7 +6,7 @@ rounds, `Dispatcher` calls its handlers, and `PeerView` is what it shows of a pe
 
 from gossipmonger.endpoint.clock import monotonic_clock
 from gossipmonger.endpoint.gossipmonger import Gossipmonger
-from gossipmonger.endpoint.options import Options
+from gossipmonger.endpoint.options import Options, OptionsDict
 from gossipmonger.endpoint.views import PeerView
 
-__all__ = ["Gossipmonger", "Options", "PeerView", "monotonic_clock"]
+__all__ = ["Gossipmonger", "Options", "OptionsDict", "PeerView", "monotonic_clock"]

@@ -56,6 +56,7 @@ class Engine:
         self._round_timer = Timer(options.timer, options.gossip_interval, partial(self.round, dispatcher.fail))
         soon = self._carrier.timer if options.timer is threading.Timer else options.timer  # a thread that runs anyway
         self._rumor_timer = Timer(soon, options.rumor_interval, partial(self._try_step, _nothing))
+        self._begun = False
         self.lock = threading.Lock()
         now = self._clock()
         self.local_peer = info.local_peer(storage, now)
@@ -75,6 +76,7 @@ class Engine:
         """Let the timers run, and the node be there; return whether they will, which they do not once this is closed."""
         if not self._round_timer.begin():
             return False
+        self._begun = True
         self._rumor_timer.begin()
         with self.lock:
             self.protocol.join()
@@ -112,6 +114,26 @@ class Engine:
     def closed(self) -> bool:
         """Whether `close` has been called."""
         return self._round_timer.closed
+
+    @property
+    def state(self) -> str:
+        """What the node is doing, in a word."""
+        if self.closed:
+            return "closed"
+        if self._round_timer.going:
+            return "gossiping"
+        return "left" if self.local_peer.left else "stopped" if self._begun else "not started"
+
+    def count_live(self) -> int | None:
+        """Return how many other peers are live; None if that can't be told now. Waits for no lock."""
+        if not self.lock.acquire(blocking=False):
+            return None
+        try:
+            return len(self.protocol.membership.others()[0])
+        except Exception:  # the storage's, which may be closed
+            return None
+        finally:
+            self.lock.release()
 
     # Own state
 

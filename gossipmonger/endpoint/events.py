@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +22,7 @@ from pyee.base import EventEmitter
 
 from gossipmonger.errors import shown
 from gossipmonger.state import RemotePeer
+from gossipmonger.state.arguments import nearest
 
 __all__ = ["EVENTS", "Events", "refuse_coroutine"]
 
@@ -112,6 +112,13 @@ class Events(EventEmitter):
             _check_name(event)
             return super().listens_to(event)
 
+    def __reduce__(self) -> NoReturn:
+        # `copy` and `pickle` end here. pyee's `__getstate__` would let a copy share the original's locks and threads.
+        raise TypeError(
+            f"a {type(self).__name__} can't be copied, pickled or sent to another process: it has threads and sockets;"
+            " create one in each process that needs one, with its own id"
+        )
+
     def _add_event_handler(self, event: str, k: Any, v: Any) -> None:
         # All of pyee's ways to add one end here. `k` is the handler, and `v` is what is called, which may wrap it.
         _check_name(event)
@@ -123,9 +130,8 @@ def _check_name(event: Any) -> None:
     if not isinstance(event, str):
         raise TypeError(f"event must be a name, got {shown(event)}")
     if event not in EVENTS:
-        words = event.lower().replace("_", " ").replace("-", " ")
-        close = difflib.get_close_matches(words, EVENTS, n=1)
-        known = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, EVENTS))}"
+        close = nearest(event, EVENTS)
+        known = f"did you mean {close!r}?" if close else f"there are {', '.join(map(repr, EVENTS))}"
         raise ValueError(f"unknown event {shown(event)}; {known}")
 
 

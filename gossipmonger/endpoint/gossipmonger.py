@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gossipmonger.endpoint.dispatcher import Dispatcher
 from gossipmonger.endpoint.engine import Engine
 from gossipmonger.endpoint.events import Events
-from gossipmonger.endpoint.options import Options
+from gossipmonger.endpoint.options import Options, OptionsDict
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.views import PeerView
-from gossipmonger.errors import ClosedError, GossipmongerError
+from gossipmonger.errors import ClosedError, GossipmongerError, at, shown
 from gossipmonger.state import values
 from gossipmonger.state.arguments import seconds
 from gossipmonger.state.message import Digest, Kind
@@ -29,6 +29,9 @@ from gossipmonger.state.peer import Peer
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.transport import TcpTransport
 from gossipmonger.wire import as_dicts, fits
+
+if TYPE_CHECKING:  # no program needs this package to run
+    from typing_extensions import Unpack
 
 __all__ = ["Gossipmonger"]
 
@@ -74,7 +77,9 @@ class Gossipmonger(Events):
         TypeError, ValueError: An argument is unknown, of the wrong type or out of range; the error names it.
     """
 
-    def __init__(self, peer_info: Mapping[str, Any], options: Mapping[str, Any] | None = None, **keywords: Any) -> None:
+    def __init__(
+        self, peer_info: Mapping[str, Any], options: Mapping[str, Any] | None = None, **keywords: Unpack[OptionsDict]
+    ) -> None:
         super().__init__()
         info = PeerInfo.parse(peer_info)
         self.options = chosen = Options.parse(options, keywords)
@@ -92,7 +97,10 @@ class Gossipmonger(Events):
         self._closed = threading.Event()
 
     def __repr__(self) -> str:
-        return f"Gossipmonger({self.local_peer.id!r} at {self.local_peer.transport!r})"
+        local = self.local_peer
+        live = self._engine.count_live()
+        known = "" if live is None else f", {live} live {'peer' if live == 1 else 'peers'}"
+        return f"{type(self).__name__}({shown(local.id)} at {at(local.transport)}, {self._engine.state}{known})"
 
     # Life
 

@@ -6,16 +6,20 @@ import random as random_module
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from gossipmonger.endpoint.clock import monotonic_clock
 from gossipmonger.endpoint.timer import MakeTimer
+from gossipmonger.errors import shown
 from gossipmonger.protocol import Config
 from gossipmonger.state.arguments import check_number, unknown_option
 from gossipmonger.state.message import RemotePeer
+from gossipmonger.storage import StorageLike
+from gossipmonger.transport import TransportLike
 from gossipmonger.wire import COMPRESS_ABOVE
 
-__all__ = ["DELTA_ORDERS", "Options"]
+__all__ = ["DELTA_ORDERS", "Options", "OptionsDict"]
 
 #: What DELTA_ORDER may be.
 DELTA_ORDERS = ("depth", "breadth")
@@ -54,10 +58,51 @@ _METHODS: Mapping[str, tuple[str, ...]] = {
     "random": ("random",),
 }
 
+_FUNCTIONS: Mapping[str, str] = {
+    "clock": "() -> milliseconds since the epoch",
+    "timer": "(seconds, function) -> an object with start() and cancel()",
+}
+
+_PEER_INFO, _TRANSPORT = 'the first argument, as in {"id": "a", "transport": {"port": 9742}}', "TcpTransport or UdpTransport"
+
+#: What is no option, but might be taken for one, and where it belongs.
+_ELSEWHERE: Mapping[Any, str] = {
+    **dict.fromkeys(("id", "host", "port", "data", "peer_info"), _PEER_INFO),
+    **dict.fromkeys(
+        ("max_message_size", "max_connections", "max_links", "connect_timeout", "send_timeout", "receive_timeout"),
+        f"{_TRANSPORT}: make one, and give it as transport=",
+    ),
+}
+
 #: Options that may be None, which stands for the default of the same meaning, or for "never".
 _OPTIONAL = frozenset(
     {"storage", "transport", "executor", "compress_above", "max_deltas_per_gossip", "max_exchanges_per_gossip"}
 )
+
+
+class OptionsDict(TypedDict, total=False):
+    """The options as keyword arguments, for those who check types: see `Options`. Times are in milliseconds."""
+
+    dead_peer_phi: float
+    gossip_interval: float | timedelta
+    rumor_fanout: int
+    rumor_interval: float | timedelta
+    rumor_rate: float
+    max_deltas_per_gossip: int | None
+    gossip_fanout: int
+    max_exchanges_per_gossip: int | None
+    delta_order: Literal["depth", "breadth"]
+    forget_dead_peers_after: float | timedelta
+    compress_above: int | None
+    flow_control: bool
+    minimum_live_peers: int
+    seeds: Iterable[RemotePeer | Mapping[str, Any] | str | tuple[str, int]]
+    storage: StorageLike | None
+    transport: TransportLike | None
+    clock: Callable[[], float]
+    random: random_module.Random
+    timer: MakeTimer
+    executor: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +141,9 @@ class Options:
     #: Where to find the cluster at first, and peers of last resort.
     seeds: tuple[RemotePeer, ...] = ()
     #: Where peers are kept; None for a new `MemoryStorage`.
-    storage: Any = None
+    storage: StorageLike | None = None
     #: What carries messages; None for a new `TcpTransport` at the local peer's `transport`.
-    transport: Any = None
+    transport: TransportLike | None = None
     #: () -> milliseconds since the epoch, never backwards.
     clock: Callable[[], float] = field(default_factory=monotonic_clock)
     #: Draws the partners of each round.
@@ -123,8 +168,12 @@ class Options:
         typed: dict[str, str] = {}
         for source in (given or {}, keywords):
             for name, value in source.items():
+                if name in _ELSEWHERE:
+                    raise TypeError(f"unknown option {name!r}: it belongs to {_ELSEWHERE[name]}")
                 if not isinstance(name, str) or name.lower() not in known:
                     raise unknown_option(name, known)
+                if isinstance(value, timedelta) and name.lower() in _NUMBERS and _NUMBERS[name.lower()].unit == "ms":
+                    value = value / timedelta(milliseconds=1)
                 chosen[name.lower()], typed[name.lower()] = value, name
         if "seeds" in chosen:
             chosen["seeds"] = _seeds(typed["seeds"], chosen["seeds"])
@@ -144,17 +193,19 @@ def _check(name: str, typed: str, value: Any) -> None:
     if name in _NUMBERS:
         check_number(typed, value, *_NUMBERS[name])
     elif name in _METHODS:
+        if isinstance(value, type):
+            raise TypeError(f"{typed} must be an object, got the class {value.__name__}: did you mean {value.__name__}()?")
         for method in _METHODS[name]:
             if not callable(getattr(value, method, None)):
-                raise TypeError(f"{typed} must have a method {method}(), got {value!r}")
-    elif name in ("clock", "timer"):
+                raise TypeError(f"{typed} must have a method {method}(), got {shown(value)}")
+    elif name in _FUNCTIONS:
         if not callable(value):
-            raise TypeError(f"{typed} must be callable, got {value!r}")
+            raise TypeError(f"{typed} must be callable, {_FUNCTIONS[name]}, got {shown(value)}")
     elif name == "delta_order":
         if value not in DELTA_ORDERS:
-            raise ValueError(f"{typed} must be {' or '.join(map(repr, DELTA_ORDERS))}, got {value!r}")
+            raise ValueError(f"{typed} must be {' or '.join(map(repr, DELTA_ORDERS))}, got {shown(value)}")
     elif name == "flow_control" and not isinstance(value, bool):
-        raise TypeError(f"{typed} must be True or False, got {value!r}")
+        raise TypeError(f"{typed} must be True or False, got {shown(value)}")
 
 
 def _seeds(typed: str, given: Any) -> tuple[RemotePeer, ...]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gossipmonger.errors import shown
 from gossipmonger.state import values
-from gossipmonger.state.arguments import check_number
+from gossipmonger.state.arguments import check_number, nearest
 from gossipmonger.state.peer import Peer
 from gossipmonger.state.versions import MAX_VERSION
 from gossipmonger.transport import DEFAULT_PORT
@@ -49,16 +50,18 @@ class PeerInfo:
             TypeError, ValueError: Something is unknown, of the wrong type or out of range; the error names it.
         """
         if not isinstance(given, Mapping):
-            raise TypeError(f"peer_info must be a mapping, got {given!r}")
+            raise TypeError(f'peer_info must be a mapping such as {{"id": "a"}}, got {shown(given)}')
         info: dict[str, Any] = {"id": None, "transport": None, "data": None, "max_version_seen": None}
         typed: dict[str, str] = {}
         for name, value in given.items():
             known = _NAMES.get(name)
             if known is None:
-                raise TypeError(f"peer_info has no key {name!r}; the keys are id, transport, data and maxVersionSeen")
+                close = nearest(name, _NAMES)
+                hint = f"did you mean {close!r}?" if close else "the keys are id, transport, data and maxVersionSeen"
+                raise TypeError(f"peer_info has no key {shown(name)}; {hint}")
             info[known], typed[known] = value, name
         if not isinstance(info["id"], str):
-            raise TypeError(f"peer_info.id must be a string, got {info['id']!r}")
+            raise TypeError(f"peer_info.id must be a string, got {shown(info['id'])}")
         if not info["id"]:
             raise ValueError("peer_info.id must not be empty")
         if info["id"] in FATAL_IDS:
@@ -75,12 +78,20 @@ class PeerInfo:
         """Return the same with TCP's default host and port where they were left out.
 
         Raises:
-            TypeError: The transport is not a mapping.
+            TypeError, ValueError: The transport is not a mapping with a host and a port; the error names what is wrong.
         """
         given = {} if self.transport is None else self.transport
         if not isinstance(given, Mapping):
-            raise TypeError(f"peer_info.transport must be a mapping with host and port, got {given!r}")
-        return replace(self, transport={"host": "localhost", "port": DEFAULT_PORT, **given})
+            raise TypeError(f"peer_info.transport must be a mapping with host and port, got {shown(given)}")
+        for name in given:
+            close = nearest(name, ("host", "port"))
+            if close not in (None, name, *given):
+                raise TypeError(f"peer_info.transport has no key {shown(name)}; did you mean {close!r}?")
+        transport = {"host": "localhost", "port": DEFAULT_PORT, **given}
+        if not isinstance(transport["host"], str):
+            raise TypeError(f"peer_info.transport.host must be a string, got {shown(transport['host'])}")
+        check_number("peer_info.transport.port", transport["port"], int, 0, 65535)
+        return replace(self, transport=transport)
 
     def local_peer(self, storage: Any, now: float) -> Peer:
         """Return the local peer, and put it into the storage.
@@ -114,13 +125,13 @@ class PeerInfo:
 
 def _checked_data(data: Any) -> dict[str, tuple[Any, int]]:
     if not isinstance(data, Mapping):
-        raise TypeError(f"peer_info.data must be a mapping, got {data!r}")
+        raise TypeError(f"peer_info.data must be a mapping, got {shown(data)}")
     checked = {}
     for key, pair in data.items():
         if not isinstance(key, str):
             raise TypeError(f"peer_info.data must have strings as keys, got {key!r}")
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise TypeError(f"peer_info.data[{key!r}] must be [value, version], got {pair!r}")
+            raise TypeError(f"peer_info.data[{key!r}] must be [value, version], got {shown(pair)}")
         check_number(f"peer_info.data[{key!r}][1]", pair[1], int, 0, MAX_VERSION)
         checked[key] = (values.copied(pair[0], f"peer_info.data[{key!r}][0]"), pair[1])
     return checked

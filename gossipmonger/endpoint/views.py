@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from gossipmonger.errors import at, shown
 from gossipmonger.state import values
+from gossipmonger.state.message import State
 from gossipmonger.state.peer import Peer
 
 __all__ = ["PeerView", "Snapshot"]
@@ -25,9 +28,14 @@ class PeerView(NamedTuple):
 
     id: str
     transport: Any
-    state: str
+    state: State
     phi: float
     data: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        keys = ", ".join(map(shown, islice(self.data, 3))) + (", ..." if len(self.data) > 3 else "")
+        known = f"{len(self.data)} keys" + (f": {keys}" if keys else "")
+        return f"PeerView({shown(self.id)} at {at(self.transport)}, {self.state}, phi {self.phi:.3g}, {known})"
 
 
 class Snapshot:

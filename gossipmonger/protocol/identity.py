@@ -9,6 +9,7 @@ other values under the very same versions.
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from gossipmonger.errors import DuplicateError
 from gossipmonger.protocol.output import Event, Output
@@ -39,12 +40,15 @@ class Identity:
         self._local = local
         self._random = random
         self._encounters = 0
+        self._elsewhere: Any = None  # where the other process is, as it was heard last
         self._reported: float | None = None
 
-    def hear(self, now: float, version: int, heartbeat: int, floor: int, limit: int, output: Output) -> bool:
+    def hear(
+        self, now: float, version: int, heartbeat: int, floor: int, limit: int, output: Output, transport: Any = None
+    ) -> bool:
         """Go above what is told about the local peer, if that is more than it has told; return whether it has changed.
 
-        `limit` is the highest number that others believe, see `Bound`.
+        `limit` is the highest number that others believe, see `Bound`; `transport` is the address that they believe it has.
         """
         local = self._local
         lived = heartbeat > local.heartbeat
@@ -57,15 +61,17 @@ class Identity:
             return False
         if lived:
             local.heartbeat = self._above(heartbeat, limit)
-            self._encounter(now, output)
+            self._encounter(now, transport, output)
         return True
 
     def _above(self, number: int, limit: int) -> int:
         """Return a number well above this one, but within the limit."""
         return max(number + 1, min(limit, number + _LEAP + int(self._random.random() * _LEAP)))
 
-    def _encounter(self, now: float, output: Output) -> None:
+    def _encounter(self, now: float, transport: Any, output: Output) -> None:
         self._encounters += 1
+        if transport != self._local.transport:
+            self._elsewhere = transport or self._elsewhere
         if self._encounters > _ENCOUNTERS and (self._reported is None or now - self._reported >= _REPORT_EVERY):
             self._reported = now
-            output.append(Event("error", (DuplicateError(self._local.id),)))
+            output.append(Event("error", (DuplicateError(self._local.id, self._elsewhere),)))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
 from random import Random
+from typing import Any
 
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership, draw
@@ -60,7 +61,7 @@ class Reconciliation:
                 entry = self._membership.bound.within(now, entry, 0 if peer is None else peer.max_version_seen)
                 version, heartbeat = entry.version, entry.heartbeat
             if peer is self._local:
-                self._hear_of_self(entry.heard or version, heartbeat, entry.floor)
+                self._hear_of_self(entry.heard or version, heartbeat, entry.floor, entry.transport)
             elif (
                 peer is None
                 or (version > peer.max_version_seen and version > peer.heard)
@@ -113,8 +114,8 @@ class Reconciliation:
         else:
             self.we_lack.append(peer)
 
-    def _hear_of_self(self, version: int, heartbeat: int, floor: int) -> None:
-        if self._identity.hear(self._now, version, heartbeat, floor, self._limit, self._output):
+    def _hear_of_self(self, version: int, heartbeat: int, floor: int, transport: Any = None) -> None:
+        if self._identity.hear(self._now, version, heartbeat, floor, self._limit, self._output, transport):
             self._membership.change(self._local)
 
 

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["check_number", "seconds", "unknown_option"]
+from gossipmonger.errors import shown
+
+__all__ = ["check_number", "nearest", "seconds", "unknown_option"]
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """Return the name that a caller may have meant; None if none is near."""
+    by_form = {_form(each): each for each in known}
+    close = difflib.get_close_matches(_form(str(name)), list(by_form), n=1)
+    return by_form[close[0]] if close else None
+
+
+def _form(name: str) -> str:
+    """Return a name without what only spelling adds: gossipInterval, GOSSIP_INTERVAL and gossip-interval are one."""
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
 
 
 def unknown_option(name: object, known: Iterable[str]) -> TypeError:
     """Return the error for an option that does not exist, with the nearest one that does."""
-    close = difflib.get_close_matches(str(name).lower(), list(known), n=1)
-    return TypeError(f"unknown option {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+    close = nearest(name, known)
+    return TypeError(f"unknown option {shown(name)}" + (f"; did you mean {close!r}?" if close else ""))
 
 
 def check_number(name: str, value: Any, kind: type, least: float, most: float = math.inf, unit: str = "") -> None:
@@ -25,11 +40,11 @@ def check_number(name: str, value: Any, kind: type, least: float, most: float = 
         ValueError: It is out of range.
     """
     unit = unit and f" {unit}"
-    wanted = f"from {least:g} to {most:g}{unit}" if most < math.inf else f"at least {least:g}{unit}"
+    wanted = f"from {least:g} to {most:.15g}{unit}" if most < math.inf else f"at least {least:g}{unit}"
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
-        raise TypeError(f"{name} must be {'an integer' if kind is int else 'a number'} {wanted}, got {value!r}")
+        raise TypeError(f"{name} must be {'an integer' if kind is int else 'a number'} {wanted}, got {shown(value)}")
     if not least <= value <= most:  # so a NaN is refused too
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+        raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
 
 
 def seconds(name: str, value: Any, least: float = 0, most: float = math.inf) -> float:

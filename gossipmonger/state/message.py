@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gossipmonger.errors import shown
 
-__all__ = ["Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind", "Message", "RemotePeer"]
+__all__ = ["Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind", "Message", "RemotePeer", "State"]
 
+#: What is thought of a peer.
+State = Literal["live", "dead", "left"]
 
 #: Bytes of a delta in a message beside its id, key and value.
 _FRAME = 43

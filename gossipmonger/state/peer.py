@@ -23,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gossipmonger.errors import shown
 from gossipmonger.state import values
 from gossipmonger.state.log import Log
-from gossipmonger.state.message import Delta, Entry, ExtendedPeer, RemotePeer
+from gossipmonger.state.message import Delta, Entry, ExtendedPeer, RemotePeer, State
 from gossipmonger.state.phi import FIRST_INTERVAL, PhiAccrual
 from gossipmonger.state.versions import MAX_VERSION
 
@@ -110,7 +111,7 @@ class Peer:
         self.max_version_seen = max(max_version_seen, self.log.last)
 
     def __repr__(self) -> str:
-        return f"Peer({self.id!r}, {self.state}, {len(self.log) - self._tombstones} keys to {self.max_version_seen})"
+        return f"Peer({shown(self.id)}, {self.state}, {len(self.log) - self._tombstones} keys to {self.max_version_seen})"
 
     def _check(self) -> None:
         """Assert what always holds between two calls."""
@@ -327,8 +328,8 @@ class Peer:
     # Liveness
 
     @property
-    def state(self) -> str:
-        """What is thought of it: "live", "dead" or "left"."""
+    def state(self) -> State:
+        """What is thought of it."""
         return "left" if self.left else "live" if self.live else "dead"
 
     def mark_live(self) -> None:

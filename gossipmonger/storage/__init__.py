@@ -1,5 +1,5 @@
 """Where peers are kept."""
 
-from gossipmonger.storage.memory import MemoryStorage, Storage
+from gossipmonger.storage.memory import MemoryStorage, Storage, StorageLike
 
-__all__ = ["MemoryStorage", "Storage"]
+__all__ = ["MemoryStorage", "Storage", "StorageLike"]

@@ -11,12 +11,29 @@ step; whether `get` returns the object that was put or an equal copy is up to th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 from pyee.base import EventEmitter
 
 from gossipmonger.state import Peer
 
-__all__ = ["MemoryStorage", "Storage"]
+__all__ = ["MemoryStorage", "Storage", "StorageLike"]
+
+
+class StorageLike(Protocol):
+    """What a storage has to have, for those who check types. `Storage` says what each method does, and what is optional."""
+
+    def get(self, id: str, /) -> Peer | None:
+        """See `Storage.get`."""
+
+    def put(self, id: str, peer: Peer, /) -> object:
+        """See `Storage.put`."""
+
+    def live_peers(self) -> list[Peer]:
+        """See `Storage.live_peers`."""
+
+    def dead_peers(self) -> list[Peer]:
+        """See `Storage.dead_peers`."""
 
 
 class Storage(EventEmitter, ABC):
@@ -58,6 +75,9 @@ class MemoryStorage(Storage):
         self._peers: dict[str, Peer] = {}
         self._live: dict[str, Peer] = {}
         self._dead: dict[str, Peer] = {}
+
+    def __repr__(self) -> str:
+        return f"MemoryStorage({len(self._live)} live, {len(self._dead)} others)"
 
     def get(self, id: str) -> Peer | None:
         """Return the very object that was put."""

@@ -1,8 +1,17 @@
 """How messages travel from one node to another."""
 
-from gossipmonger.transport.base import DEFAULT_PORT, SeedTransport, Transport
+from gossipmonger.transport.base import DEFAULT_PORT, SeedTransport, Transport, TransportLike
 from gossipmonger.transport.simulated import Network, SimulatedTransport
 from gossipmonger.transport.tcp import TcpTransport
 from gossipmonger.transport.udp import UdpTransport
 
-__all__ = ["DEFAULT_PORT", "Network", "SeedTransport", "SimulatedTransport", "TcpTransport", "Transport", "UdpTransport"]
+__all__ = [
+    "DEFAULT_PORT",
+    "Network",
+    "SeedTransport",
+    "SimulatedTransport",
+    "TcpTransport",
+    "Transport",
+    "TransportLike",
+    "UdpTransport",
+]

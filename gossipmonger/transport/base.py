@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from pyee.base import EventEmitter
 
@@ -28,10 +28,26 @@ from gossipmonger.errors import MessageError, release, report
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.wire import as_dicts, as_lists, message_of
 
-__all__ = ["DEFAULT_PORT", "SeedTransport", "Transport"]
+__all__ = ["DEFAULT_PORT", "SeedTransport", "Transport", "TransportLike"]
 
 #: The Node.js package's port.
 DEFAULT_PORT = 9742
+
+
+class TransportLike(Protocol):
+    """What a transport has to have, for those who check types: the Node.js package's interface.
+
+    `Transport` says what each method does, and what is optional. `on` registers handlers of `digest`, `deltas` and `error`.
+    """
+
+    def digest(self, remote_peer: RemotePeer, local_peer: RemotePeer, digest_to_send: list[dict[str, Any]], /) -> object:
+        """See `Transport.digest`."""
+
+    def deltas(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas_to_send: list[list[Any]], /) -> object:
+        """See `Transport.deltas`."""
+
+    def on(self, event: str, f: Callable[..., Any], /) -> object:
+        """Call `f` at each event of this name."""
 
 
 class Transport(EventEmitter, ABC):

@@ -181,6 +181,9 @@ class SimulatedTransport(Transport):
         self._closed = False
         self.host = host
 
+    def __repr__(self) -> str:
+        return f"SimulatedTransport({self.host!r})"
+
     def send(self, to: RemotePeer, message: Message) -> None:
         """Send a message: see `Transport.send`."""
         if not is_address(to.transport):

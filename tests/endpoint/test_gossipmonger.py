@@ -326,7 +326,7 @@ def test_a_value_that_fits_no_message_is_refused(make: Callable[..., Gossipmonge
 
 @pytest.mark.parametrize("above", [0, None, 5])
 def test_the_threshold_of_compression_is_its_transports(above: int | None) -> None:
-    node = Gossipmonger({"id": "a"}, COMPRESS_ABOVE=above)
+    node = Gossipmonger({"id": "a"}, COMPRESS_ABOVE=above)  # type: ignore[call-arg]
     assert node.transport.compress_above == above
     node.close()
 
@@ -370,9 +370,9 @@ def test_a_stored_life_goes_on(make: Callable[..., Gossipmonger]) -> None:
 @pytest.mark.parametrize(
     ("info", "words"),
     [
-        (None, "^peer_info must be a mapping, got None$"),
+        (None, "^peer_info must be a mapping such as .*, got None$"),
         ({"id": "a", "transport": 5}, "^peer_info.transport must be a mapping with host and port, got 5$"),
-        ({"id": "a", "transport": {"port": 70000}}, "^port.* 70000"),
+        ({"id": "a", "transport": {"port": 70000}}, "^peer_info.transport.port must be .* 65535, got 70000$"),
     ],
 )
 def test_a_bad_peer_info_is_named(info: Any, words: str) -> None:
@@ -811,4 +811,4 @@ def test_a_node_that_is_dropped_after_close_is_collected(make: Callable[..., Gos
     node = Gossipmonger({"id": "a"}, transport=Deaf())
     node.gossip()
     node.close()
-    assert repr(node) == "Gossipmonger('a' at None)"
+    assert repr(node) == "Gossipmonger('a' at None, closed, 0 live peers)"

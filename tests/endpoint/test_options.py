@@ -164,9 +164,9 @@ NO_TRANSPORT = SimpleNamespace(digest=len, deltas=len)
         ("DELTA_ORDER", "size", "must be 'depth' or 'breadth', got 'size'$"),
         ("flow_control", 1, "must be True or False, got 1$"),
         ("random", 5, r"must have a method random\(\), got "),
-        ("clock", 5, "must be callable, got 5$"),
-        ("clock", None, "must be callable, got None$"),
-        ("timer", 5, "must be callable, got 5$"),
+        ("clock", 5, "must be callable, .* milliseconds since the epoch, got 5$"),
+        ("clock", None, "must be callable, .*, got None$"),
+        ("timer", 5, "must be callable, .*start.* and cancel.*, got 5$"),
     ],
 )
 def test_an_object_that_can_not_do_it_is_named(name: str, value: Any, words: str) -> None:

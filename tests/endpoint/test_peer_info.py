@@ -34,7 +34,7 @@ def test_what_is_given_is_copied() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (None, "peer_info must be a mapping, got None"),
+        (None, 'peer_info must be a mapping such as {"id": "a"}, got None'),
         ({}, "peer_info.id must be a string, got None"),
         ({"id": 5}, "peer_info.id must be a string, got 5"),
         ({"id": ""}, "peer_info.id must not be empty"),

@@ -42,7 +42,9 @@ class Claims(Identity):
         super().__init__(local, random.Random(0))
         self.heard: list[tuple[int, int, int]] = []
 
-    def hear(self, now: float, version: int, heartbeat: int, floor: int, limit: int, output: Output) -> bool:
+    def hear(
+        self, now: float, version: int, heartbeat: int, floor: int, limit: int, output: Output, transport: Any = None
+    ) -> bool:
         self.heard.append((version, heartbeat, floor))
         return False
 

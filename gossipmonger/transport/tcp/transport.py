@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from gossipmonger.errors import ClosedError, MessageError, SendError, shown
+from gossipmonger.errors import ClosedError, MessageError, SendError, at, shown
 from gossipmonger.state.arguments import check_number, seconds, unknown_option
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
@@ -116,6 +116,11 @@ class TcpTransport(Transport):
         )  # fmt: skip
         self._closed = False
         self._lifecycle_lock = threading.Lock()  # guards _closed, and that the acceptor listens once; both are read without it
+
+    def __repr__(self) -> str:
+        bound = self.bound
+        doing = "closed" if self._closed else "not listening" if bound is None else f"listening at {bound[0]}:{bound[1]}"
+        return f"{type(self).__name__}({at({'host': self.host, 'port': self.port})}, {doing})"
 
     # Sending
 
