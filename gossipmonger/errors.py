@@ -25,6 +25,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 __all__ = [
@@ -108,6 +109,10 @@ class ClosedError(GossipmongerError):
     """The endpoint or transport has been closed, and what is closed stays closed."""
 
 
+#: Errors whose words say all.
+_PLAIN = (GossipmongerError, OSError)
+
+
 # Words
 
 
@@ -169,9 +174,9 @@ def words(error: BaseException) -> str:
 def release(error: E) -> E:
     """Let an error that has been caught hold no data any more, and return it.
 
-    An error may wait for a slow handler. Its traceback would keep every variable of the functions that it passed through, such
-    as the message that was refused, in all its forms. What it says, and the lines it passed through, stay; a `MessageError`,
-    whose words say all, keeps nothing else.
+    An error may wait for a slow handler. Its traceback would keep every variable of the functions that it passed through and of
+    their callers, such as the message that was refused, in all its forms. An error whose words say all loses its traceback. Of
+    any other the lines stay, and only what the functions held is dropped that it passed through.
     """
     seen: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
@@ -181,22 +186,13 @@ def release(error: E) -> E:
             continue
         seen.append(each)
         if isinstance(each, MessageError):
-            each.__traceback__ = each.__cause__ = each.__context__ = None
-            continue
-        if each.__suppress_context__:
+            each.__cause__ = None
+        if each.__suppress_context__ or isinstance(each, MessageError):
             each.__context__ = None
         waiting += [each.__cause__, each.__context__]
-        traceback = each.__traceback__
-        finished = None
-        while traceback is not None:
-            try:
-                traceback.tb_frame.clear()
-            except RuntimeError:  # it still runs, like the function that has caught the error
-                finished = None
-            else:
-                finished = finished or traceback
-            traceback = traceback.tb_next
-        each.__traceback__ = finished
+        if isinstance(each, _PLAIN):
+            each.__traceback__ = None
+        clear_frames(each.__traceback__)
     return error
 
 
@@ -256,9 +252,8 @@ class Reporter:
         self._credit[name] -= 1
         unlogged = self._unlogged.pop(name, 0)
         mended = isinstance(error, (MessageError, OverflowedError, SendError))
-        known = isinstance(error, (GossipmongerError, OSError))
         text = f"{self._prefix}{name}: {words(error)}" + (f" (and {unlogged} more of this kind)" if unlogged else "")
-        tell(logging.WARNING if mended else logging.ERROR, text, None if known else error)
+        tell(logging.WARNING if mended else logging.ERROR, text, None if isinstance(error, _PLAIN) else error)
 
 
 _reporter = Reporter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 import coverage
 import hypothesis
 import pytest
+
+from gossipmonger import errors
 
 #: Stored here so that a change alone can make a run fail. `make histories` and its siblings are what looks for new seeds.
 STORED_SEED = 2481632
@@ -32,6 +35,19 @@ def pytest_report_header() -> str:
 @pytest.fixture
 def rng() -> random.Random:
     return random.Random(SEED)
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[logging.LogRecord]]:
+    """What the package logs, of all levels."""
+    records: list[logging.LogRecord] = []
+    handler, logger = logging.Handler(), logging.getLogger("gossipmonger")
+    monkeypatch.setattr(handler, "emit", records.append)
+    monkeypatch.setattr(errors, "_reporter", errors.Reporter())
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True)
