@@ -84,8 +84,11 @@ lint: install ## Check style, and that rooms import only what they may
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 
-types: install ## Check types
+# pyright looks for the package and for pyee where PYTHONPATH says: of an editable install it knows nothing.
+types: install ## Check types, and that every public name has one
 	$(BIN)/mypy
+	PYTHONPATH=.:$$($(BIN)/python -c 'import pathlib, pyee; print(pathlib.Path(pyee.__file__).parent.parent)') \
+		$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes gossipmonger --ignoreexternal | tail -20
 
 structure: install ## Write the tree and the arrows of the code into docs/architecture.md
 	$(BIN)/python docs/structure.py --write

@@ -106,10 +106,12 @@ class Simulation:
         check_number("loss", loss, float, 0, 1)
         check_number("duplication", duplication, float, 0, 1)
         self.seed = seed
-        self.now = _EPOCH
-        self.random = Random(f"{seed} caller")
+        self.now: float = _EPOCH
+        self.random: Random = Random(f"{seed} caller")
         self._phases = Random(f"{seed} phases")
-        self.network = Network(self._later_at, Random(f"{seed} network"), latency=latency, loss=loss, duplication=duplication)
+        self.network: Network = Network(
+            self._later_at, Random(f"{seed} network"), latency=latency, loss=loss, duplication=duplication
+        )
         self._due: list[tuple[float, int, _Life | None, Callable[[], None]]] = []
         self._order = itertools.count()
         self._lives: dict[str, _Life] = {}

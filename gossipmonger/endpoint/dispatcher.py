@@ -80,7 +80,7 @@ class Dispatcher:
 
     def __init__(self, emitter: EventEmitter, executor: Any = None, id: str = "") -> None:
         self._emitter = emitter
-        self.log = Log(id, lambda: bool(emitter.listeners("error")))
+        self.log: Log = Log(id, lambda: bool(emitter.listeners("error")))
         self._executor = executor
         self._queue: deque[_Queued] = deque()
         self._changes: dict[str, dict[str, _Queued]] = {}  # peer id -> key -> the one that a later change replaces

@@ -57,10 +57,10 @@ class Engine:
         soon = self._carrier.timer if options.timer is threading.Timer else options.timer  # a thread that runs anyway
         self._rumor_timer = Timer(soon, options.rumor_interval, partial(self._try_step, _nothing))
         self._begun = False
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         now = self._clock()
-        self.local_peer = info.local_peer(storage, now)
-        self.protocol = Protocol(self.local_peer, storage, options.config(), options.random, now)
+        self.local_peer: Peer = info.local_peer(storage, now)
+        self.protocol: Protocol = Protocol(self.local_peer, storage, options.config(), options.random, now)
         self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
         self._complete_address()
         if hasattr(storage, "on"):

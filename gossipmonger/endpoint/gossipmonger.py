@@ -24,7 +24,7 @@ from gossipmonger.endpoint.views import PeerView
 from gossipmonger.errors import ClosedError, GossipmongerError, at, shown
 from gossipmonger.state import values
 from gossipmonger.state.arguments import seconds
-from gossipmonger.state.message import Digest, Kind
+from gossipmonger.state.message import Digest, Kind, RemotePeer
 from gossipmonger.state.peer import Peer
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.transport import TcpTransport
@@ -82,8 +82,9 @@ class Gossipmonger(Events):
     ) -> None:
         super().__init__()
         info = PeerInfo.parse(peer_info)
-        self.options = chosen = Options.parse(options, keywords)
-        self.seeds = chosen.seeds
+        self.options: Options = Options.parse(options, keywords)
+        chosen = self.options
+        self.seeds: tuple[RemotePeer, ...] = chosen.seeds
         self.storage: Any = MemoryStorage() if chosen.storage is None else chosen.storage
         self.transport: Any = chosen.transport
         if self.transport is None:
@@ -93,7 +94,7 @@ class Gossipmonger(Events):
         self._dispatcher = Dispatcher(self, chosen.executor, info.id)
         self._engine = Engine(info, chosen, self.storage, self.transport, self._dispatcher)
         self._protocol = self._engine.protocol
-        self.local_peer = self._engine.local_peer
+        self.local_peer: Peer = self._engine.local_peer
         self._closed = threading.Event()
 
     def __repr__(self) -> str:

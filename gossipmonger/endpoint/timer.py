@@ -55,8 +55,8 @@ class Timer:
         self._current: Any = None
         self._pending = False  # whether the current timer has yet to run out
         self._pending_until = 0.0
-        self.going = False
-        self.closed = False
+        self.going: bool = False
+        self.closed: bool = False
         self._timer_lock = threading.Lock()  # guards the five above: they are written only while it is held
 
     def begin(self) -> bool:

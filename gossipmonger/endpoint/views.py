@@ -53,7 +53,7 @@ class Snapshot:
     __slots__ = ("_data", "_phi", "_state", "_transport", "id")
 
     def __init__(self, peer: Peer, phi: float, waiting: Mapping[str, Any] | None = None) -> None:
-        self.id = peer.id
+        self.id: str = peer.id
         self._transport = peer.transport
         self._state = peer.state
         self._phi = phi

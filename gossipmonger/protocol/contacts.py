@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.membership import is_at
@@ -43,12 +44,13 @@ class Contact:
     __slots__ = ("accepted", "dialled", "ended", "heartbeat", "refused", "since", "transport", "turn")
 
     def __init__(self, now: float, peer: Peer, turn: int, accepted: bool) -> None:
-        self.transport = peer.transport
-        self.heartbeat = peer.heartbeat
-        self.since = now
-        self.turn = turn  # the round from which on it is preferred, until it is dialled
-        self.dialled = self.accepted = accepted
-        self.ended = False
+        self.transport: Any = peer.transport
+        self.heartbeat: int = peer.heartbeat
+        self.since: float = now
+        self.turn: int = turn  # the round from which on it is preferred, until it is dialled
+        self.dialled: bool = accepted
+        self.accepted: bool = accepted
+        self.ended: bool = False
         self.refused: float | None = None
 
 

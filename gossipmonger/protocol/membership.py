@@ -80,12 +80,12 @@ class Membership:
         self._local = local
         self._storage = storage
         self._config = config
-        self.bound = Bound()
-        self.at_rest = False
+        self.bound: Bound = Bound()
+        self.at_rest: bool = False
         self.found: dict[str, Peer | None] = {local.id: local}
         self._changes: dict[str, Peer] = {}
         self._last_round: float | None = None
-        self.late = False
+        self.late: bool = False
         self.refused: dict[str, int] = {}
         self._compact = CompactDigest([])
         self._counted: set[str] = set()  # peers on whose behalf this node has counted since its last round

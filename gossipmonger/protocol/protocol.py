@@ -72,7 +72,7 @@ class Protocol:
         self._config = config
         self._random = random
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
-        self.membership = Membership(local, storage, config, now)
+        self.membership: Membership = Membership(local, storage, config, now)
         self._identity = Identity(local, random)
         self._suspicion = Suspicion(local, storage, self.membership, config, random)
         self._conversations = Conversations(config, now)

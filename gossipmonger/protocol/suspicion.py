@@ -126,7 +126,7 @@ class Suspicion:
         self._membership = membership
         self._config = config
         self._random = random
-        self.contacts = Contacts(config, random)
+        self.contacts: Contacts = Contacts(config, random)
         self._suspects: dict[str, _Suspect] = {}
         self._immune: dict[str, float] = {}  # id -> until when refusals prove nothing
         self._ends: dict[str, float] = {}  # id -> when to probe it, since a link to it has ended

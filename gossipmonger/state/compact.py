@@ -41,7 +41,7 @@ class CompactDigest:
     """
 
     def __init__(self, peers: Iterable[Peer]) -> None:
-        self.peers = list(peers)
+        self.peers: list[Peer] = list(peers)
         self._told = {peer.id: (peer.transport, peer.floor, peer.left) for peer in self.peers}
         self._changed = False
 

@@ -61,7 +61,7 @@ class Flow:
         self._interval = interval / 1000
         self._most = deltas / self._interval
         self._least = _LEAST / self._interval
-        self.tau = self._most
+        self.tau: float = self._most
         self._alone = True  # nobody has told of its rates yet
         self._waiting: dict[str, Any] = {}
         self._offered = 0

@@ -92,23 +92,24 @@ class Peer:
         left: bool = False,
         whole: int = 0,
     ) -> None:
-        self.id = id
-        self.transport = transport
-        self.live = live
-        self.left = left
+        self.id: str = id
+        self.transport: Any = transport
+        self.live: bool = live
+        self.left: bool = left
         self.speaks_extensions: bool | None = None
-        self.floor = floor
-        self.heartbeat = heartbeat
-        self.noted = 0
-        self.heard = self.whole = whole
-        self.arrivals = PhiAccrual(intervals, last_time, max_intervals)
-        self.log = Log()
+        self.floor: int = floor
+        self.heartbeat: int = heartbeat
+        self.noted: int = 0
+        self.heard: int = whole
+        self.whole: int = whole
+        self.arrivals: PhiAccrual = PhiAccrual(intervals, last_time, max_intervals)
+        self.log: Log = Log()
         self._tombstones = 0
         if data:
             writes = [(key, *pair) for key, pair in data.items()]
             for key, value, version in sorted(writes, key=lambda write: write[2]):
                 self._write(key, value, version)
-        self.max_version_seen = max(max_version_seen, self.log.last)
+        self.max_version_seen: int = max(max_version_seen, self.log.last)
 
     def __repr__(self) -> str:
         return f"Peer({shown(self.id)}, {self.state}, {len(self.log) - self._tombstones} keys to {self.max_version_seen})"

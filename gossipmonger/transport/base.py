@@ -188,7 +188,7 @@ class SeedTransport(Transport):
     def __init__(self, transport: Any) -> None:
         super().__init__()
         self.wrapped = transport
-        self.max_message_size = getattr(transport, "max_message_size", None)
+        self.max_message_size: int | None = getattr(transport, "max_message_size", None)
         transport.on("digest", lambda sender, digest: self._receive(sender, None, digest))
         transport.on("deltas", lambda sender, deltas: self._receive(sender, deltas, None))
         transport.on("exchange", self._receive)

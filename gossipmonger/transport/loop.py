@@ -47,7 +47,7 @@ class Handle:
         self._loop = loop
         self._seconds = seconds
         self._function = function
-        self.cancelled = False
+        self.cancelled: bool = False
 
     def start(self) -> None:
         """Let the time begin."""
@@ -89,8 +89,8 @@ class Loop:
         self._waker: socket.socket | None = None
         self._wakeup: socket.socket | None = None
         self._awake = False  # whether the thread is about to look at what it was handed
-        self.forked = False
-        self.stopped = False
+        self.forked: bool = False
+        self.stopped: bool = False
         self._ended = threading.Event()  # set with `stopped`
         self._loop_lock = threading.Lock()  # guards all of the above but the two above it
         _loops.add(self)

@@ -64,8 +64,8 @@ class Network:
         self.latency = latency
         self.loss = loss
         self.duplication = duplication
-        self.messages = 0
-        self.bytes = 0
+        self.messages: int = 0
+        self.bytes: int = 0
 
     def attach(self, host: str, receiver: Receiver) -> None:
         """Make a host reachable.

@@ -54,8 +54,9 @@ class Server(socketserver.TCPServer):
     """
 
     # On other systems than POSIX this would let two programs share a port.
-    allow_reuse_address = os.name == "posix"
+    allow_reuse_address: bool = os.name == "posix"
     request_queue_size = 512
+    address_family: int
 
     def __init__(
         self, host: str, port: int, accepted: Callable[[socket.socket, Any], object], failed: Callable[[Exception], None]

@@ -62,7 +62,7 @@ class Dial:
         self._all_refused = True
         self._timer: Handle | None = None
         self.socket: socket.socket = None  # type: ignore[assignment]  # handlers of this run while there is one
-        self.source = ""
+        self.source: str = ""
 
     def begin(self, addresses: list[Address]) -> None:
         """Connect to the last of these addresses, and to the one before it if that fails."""

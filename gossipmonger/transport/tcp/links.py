@@ -80,17 +80,17 @@ class Link:
         peer: RemotePeer | None,
         limit: int,
     ) -> None:
-        self.socket = connected
-        self.source = source
-        self.dialled = dialled
-        self.named = named
-        self.peer = None if peer is None else Caller.on(self, peer)
-        self.splitter = Splitter(limit, source)
-        self.closed = False
-        self.retired = False
-        self.unanswered = 0
-        self.used = monotonic()
-        self.written = 0
+        self.socket: socket.socket = connected
+        self.source: str = source
+        self.dialled: bool = dialled
+        self.named: RemotePeer | None = named
+        self.peer: Caller | None = None if peer is None else Caller.on(self, peer)
+        self.splitter: Splitter = Splitter(limit, source)
+        self.closed: bool = False
+        self.retired: bool = False
+        self.unanswered: int = 0
+        self.used: float = monotonic()
+        self.written: int = 0
         self.late: Any = None
         self.stuck: Any = None
         self._outgoing = bytearray()

@@ -88,6 +88,8 @@ class TcpTransport(Transport):
             if name not in given:
                 raise unknown_option(name, given)
             given[name] = value
+        self.host: str
+        self.port: int
         self.host, self.port = _check_address(given["host"], given["port"])
         for name in ("max_message_size", "max_connections", "max_links"):
             check_number(name, given[name], int, 1)
@@ -97,8 +99,8 @@ class TcpTransport(Transport):
             given[name] = seconds(name, given[name], 0.001, 3_600)
         self.max_message_size: int = given["max_message_size"]
         self.compress_above: int | None = given["compress_above"]
-        self.loop = Loop("gossipmonger-tcp")
-        self.resolver = Resolver()
+        self.loop: Loop = Loop("gossipmonger-tcp")
+        self.resolver: Resolver = Resolver()
         self._links = Links(
             self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
             lambda: self._dialler.settle(), receive_timeout=given["receive_timeout"],
