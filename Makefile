@@ -88,7 +88,7 @@ lint: install ## Check style, and that rooms import only what they may
 types: install ## Check types, and that every public name has one
 	$(BIN)/mypy
 	PYTHONPATH=.:$$($(BIN)/python -c 'import pathlib, pyee; print(pathlib.Path(pyee.__file__).parent.parent)') \
-		$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes gossipmonger --ignoreexternal | tail -20
+		$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes gossipmonger --ignoreexternal
 
 structure: install ## Write the tree and the arrows of the code into docs/architecture.md
 	$(BIN)/python docs/structure.py --write

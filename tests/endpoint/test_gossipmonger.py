@@ -812,3 +812,31 @@ def test_a_node_that_is_dropped_after_close_is_collected(make: Callable[..., Gos
     node.gossip()
     node.close()
     assert repr(node) == "Gossipmonger('a' at None, closed, 0 live peers)"
+
+
+def test_a_node_shows_what_it_does_and_waits_for_no_lock() -> None:
+    with Simulation() as sim:
+        node = sim.add("a", gossip=False)
+        assert repr(node) == "Gossipmonger('a' at a:9742, not started, 0 live peers)"
+        node.gossip()
+        sim.add("b", seeds=["a"])
+        sim.run(5_000)
+        assert repr(node) == "Gossipmonger('a' at a:9742, gossiping, 1 live peer)"
+        with node._engine.lock:
+            assert repr(node) == "Gossipmonger('a' at a:9742, gossiping)"
+        node.stop()
+        assert repr(node) == "Gossipmonger('a' at a:9742, stopped, 1 live peer)"
+        node.leave()
+        assert repr(node) == "Gossipmonger('a' at a:9742, left, 1 live peer)"
+        assert repr(node.transport) == "SimulatedTransport('a')"
+        assert repr(node.storage) == "MemoryStorage(2 live, 0 others)"
+    assert repr(node).startswith("Gossipmonger('a' at a:9742, closed")
+
+
+def test_a_node_is_shown_though_its_storage_is_broken() -> None:
+    with Simulation() as sim:
+        storage = Broken()
+        node = sim.add("a", storage=storage, gossip=False)
+        storage.error = OSError("closed")
+        assert repr(node) == "Gossipmonger('a' at a:9742, not started)"
+        storage.error = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from datetime import timedelta
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -267,3 +268,44 @@ def test_the_protocol_gets_plain_values() -> None:
     assert isinstance(config, Config)
     assert {name: getattr(options, name) for name in vars(config)} == vars(config)
     assert (config.gossip_interval, config.seeds, config.flow_control) == (250, (PARSED,), True)
+
+
+# What is easily mistaken
+
+
+@pytest.mark.parametrize("name", ["gossip_interval", "RUMOR_INTERVAL", "forget_dead_peers_after"])
+def test_milliseconds_may_be_a_timedelta(name: str) -> None:
+    assert getattr(parse({name: timedelta(minutes=1)}), name.lower()) == 60_000
+    with pytest.raises(ValueError, match=rf"^{name} must be .* ms, got 0.0$"):
+        parse({name: timedelta(0)})
+
+
+@pytest.mark.parametrize("name", ["host", "port", "id", "data"])
+def test_what_belongs_into_peer_info_is_no_option_and_the_error_says_so(name: str) -> None:
+    with pytest.raises(TypeError, match=f"^unknown option '{name}': it belongs to the first argument"):
+        parse(**{name: 1})
+
+
+@pytest.mark.parametrize("name", ["max_links", "connect_timeout", "max_message_size"])
+def test_what_belongs_to_a_transport_is_no_option_and_the_error_says_so(name: str) -> None:
+    with pytest.raises(TypeError, match=f"^unknown option '{name}': it belongs to TcpTransport.*transport="):
+        parse(**{name: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("storage", MemoryStorage), ("TRANSPORT", TcpTransport), ("random", random.Random)]
+)
+def test_a_class_in_place_of_an_object_is_named(name: str, value: type) -> None:
+    with pytest.raises(
+        TypeError, match=rf"^{name} must be an object, got the class {value.__name__}: did you mean {value.__name__}"
+    ):
+        parse({name: value})
+
+
+def test_a_value_is_shown_in_one_short_line() -> None:
+    for value in ("x\n" * 10**6, [["x"] * 1_000] * 1_000):
+        for given in ({"gossip_interval": value}, {"storage": value}, {"clock": value}):
+            with pytest.raises(TypeError) as caught:
+                parse(given)
+            assert len(str(caught.value)) < 600
+            assert str(caught.value).isprintable()

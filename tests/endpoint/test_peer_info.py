@@ -114,3 +114,22 @@ def test_an_explicit_version_replaces_what_is_stored() -> None:
     storage = MemoryStorage()
     storage.put("a", Peer("a", data={"k": ["old", 5]}))
     assert local_peer(storage, maxVersionSeen=0).data == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"ID": "a"}, "peer_info has no key 'ID'; did you mean 'id'?"),
+        ({"id": "a", "transprot": {}}, "peer_info has no key 'transprot'; did you mean 'transport'?"),
+        ({"id": "a", "max_version": 1}, "peer_info has no key 'max_version'; did you mean 'max_version_seen'?"),
+        ({"id": "a", "transport": {"hostname": "h"}}, "peer_info.transport has no key 'hostname'; did you mean 'host'?"),
+        ({"id": "a", "transport": {"host": "h", "prot": 1}}, "peer_info.transport has no key 'prot'; did you mean 'port'?"),
+        ({"id": "a", "transport": {"host": 5}}, "peer_info.transport.host must be a string, got 5"),
+        ({"id": "a", "transport": {"port": "1"}}, "peer_info.transport.port must be an integer from 0 to 65535, got '1'"),
+        ({"id": "a", "transport": {"port": -1}}, "peer_info.transport.port must be from 0 to 65535, got -1"),
+    ],
+)
+def test_what_is_mistyped_is_named_with_what_is_wanted(given: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        PeerInfo.parse(given).over_tcp()
+    assert str(caught.value) == words

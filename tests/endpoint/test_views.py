@@ -33,3 +33,12 @@ def test_what_waits_takes_precedence_and_what_is_deleted_is_not_shown() -> None:
     peer.delete_local("m")
     view = Snapshot(peer, 0, {"k": 2, "l": TOMBSTONE, "n": 3}).view()
     assert (view.transport, view.data) == ("here", {"k": 2, "n": 3})
+
+
+def test_a_view_of_many_keys_is_short_in_a_repl() -> None:
+    view = Snapshot(Peer("b", data={f"k{n}": ["v" * 1_000, n] for n in range(10_000)}, transport="there"), 1 / 3).view()
+    assert repr(view) == "PeerView('b' at 'there', live, phi 0.333, 10000 keys: 'k0', 'k1', 'k2', ...)"
+    assert (
+        repr(Snapshot(Peer("b", transport={"host": "h", "port": 1}), 0).view()) == "PeerView('b' at h:1, live, phi 0, 0 keys)"
+    )
+    assert len(repr(Snapshot(Peer("b" * 10**6, data={"k" * 10**6: [1, 1]}, transport="t" * 10**6), 0).view())) < 1_000

@@ -92,3 +92,15 @@ def test_where_no_version_is_left_above_a_claim_that_is_an_error_and_changes_not
         assert isinstance(error, OverflowError)
         local._check()
         assert (local.data, local.floor, local.heartbeat) == ({"x": (1, 1)}, 0, before)
+
+
+def test_the_error_says_where_the_other_process_is_as_others_have_heard() -> None:
+    protocol, local, _ = a_protocol(a_peer("b"))
+    errors = []
+    for second in range(150):
+        # Others tell the address of whoever was above the other last, so now and then it is this node's own.
+        transport = local.transport if second % 2 else {"host": "10.0.0.7", "port": 9742}
+        other = entry("a", heartbeat=local.heartbeat + 1, transport=transport)
+        errors += events(step(protocol, now=NOW + second * 1_000, entries=[other]), "error")
+    assert [error.transport for (error,) in errors] == [{"host": "10.0.0.7", "port": 9742}] * 3
+    assert "at 10.0.0.7:9742" in str(errors[0][0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import Any
 
@@ -233,3 +234,16 @@ def test_what_it_has_is_used() -> None:
     assert wrapped.address == wrapped.wrapped.address
     wrapped.close(closed.set)
     assert closed.is_set()
+
+
+@pytest.mark.parametrize("listened", [True, False])
+def test_an_error_holds_no_message_once_it_is_emitted(listened: bool, logged: list[Any]) -> None:
+    class Held:
+        """No part of a message."""
+
+    transport = Recording()
+    errors = recorded(transport, "error") if listened else []
+    transport.deltas(B, A, [Held()])  # type: ignore[list-item]
+    gc.collect()
+    assert [each for each in gc.get_objects() if type(each) is Held] == []
+    assert len(errors if listened else logged) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import zlib
+from unittest import mock
 
 import pytest
 
@@ -61,3 +62,10 @@ def test_a_bomb_is_refused_before_it_has_taken_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_message_that_memory_is_too_short_to_inflate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    inflater = mock.Mock(**{"decompress.side_effect": MemoryError})
+    monkeypatch.setattr("gossipmonger.wire.compression.zlib.decompressobj", lambda: inflater)
+    with pytest.raises(MessageError, match="more memory than there is"):
+        inflate(deflate(b"{}" * 500), 10_000)

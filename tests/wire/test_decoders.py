@@ -322,3 +322,14 @@ def test_without_the_extra_there_is_the_other_decoder() -> None:
 def test_msgspec_takes_what_nodes_send() -> None:
     for parts in ({"digest": [ENTRY, {**OWN, "floor": 1, "reply": True, "flow": [1, 2]}]}, {"deltas": [DELTA, [*DELTA, 5, 1]]}):
         assert by_msgspec(encoded(**parts)) is not None
+
+
+@pytest.mark.parametrize("step", ["decode", "parse"])
+def test_a_message_that_memory_is_too_short_for_is_refused_like_any_other(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(wire, "_fast_decode", fail if step == "decode" else None)
+    monkeypatch.setattr(JsonDecoder, step, fail)
+    with pytest.raises(MessageError, match=r"^message from 10.0.0.1:5 refused: it takes more memory than there is$"):
+        wire.decode(b"{}", "10.0.0.1:5")

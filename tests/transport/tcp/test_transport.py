@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gossipmonger.errors import ClosedError, MessageError, Reporter, SendError
-from gossipmonger.state import RemotePeer
+from gossipmonger.state import Message, RemotePeer
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import TcpTransport
 from gossipmonger.transport.tcp import links as links_module
@@ -503,3 +503,26 @@ def test_a_forked_child_closes_its_copies_and_the_parent_goes_on_and_can_restart
     done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
     assert done.stderr == ""
     assert done.stdout == "[1, 2, 3, 4, 5]\n"
+
+
+@pytest.mark.parametrize("host", ["evil\n\x1b[2Jhost", "h" * 1_000_000, "\ud800", "a b"])
+def test_what_a_forged_address_holds_is_one_short_line_in_an_error(net: Net, host: str) -> None:
+    node = net.node()
+    node.transport.send(RemotePeer(host, {"host": host, "port": 1}), Message(RemotePeer("a", {"host": "h", "port": 1}), []))
+    node.transport.send(RemotePeer(host, host), Message(RemotePeer("a", {"host": "h", "port": 1}), []))
+    node.wait(errors=2)
+    for error in node.errors:
+        assert isinstance(error, SendError)
+        assert str(error).isprintable()
+        assert len(str(error)) < 1_000
+        assert type(error.remote_peer) is RemotePeer
+
+
+def test_a_transport_shows_what_it_does(net: Net) -> None:
+    transport = TcpTransport(host="localhost", port=0)
+    assert repr(transport) == "TcpTransport(localhost:0, not listening)"
+    transport.listen({"host": "127.0.0.1"})
+    port = transport.port
+    assert repr(transport) == f"TcpTransport(localhost:{port}, listening at 127.0.0.1:{port})"
+    transport.close()
+    assert repr(transport) == f"TcpTransport(localhost:{port}, closed)"
