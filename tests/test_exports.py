@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,3 +60,17 @@ def test_no_module_outgrows_what_can_be_read_at_a_sitting(module: ModuleType) ->
 def test_what_the_package_exports_is_documented_in_the_api_page() -> None:
     page = (Path(__file__).parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
     assert [name for name in gossipmonger.__all__ if name not in page and name != "__version__"] == []
+
+
+def test_sphinx_takes_no_word_before_a_colon_for_a_type(module: ModuleType) -> None:
+    """Napoleon reads "what: how" as type and text, at the start of a `Returns` and in what is said of an attribute."""
+    assert module.__file__ is not None
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    said = re.findall(r"(?<!#: )(?<=\n)    #: (.*)", re.sub(r"(    #: .*\n)(    #: .*\n)+", r"\1", source))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            text = ast.get_docstring(node) or ""
+            if any(isinstance(name, ast.Name) and name.id == "property" for name in node.decorator_list):
+                said.append(text.partition("\n")[0])
+            said += re.findall(r"^(?:Returns|Yields):\n +(.*)", text, re.MULTILINE)
+    assert [line for line in said if ": " in re.sub(r"`[^`]*`", "", line)] == []

@@ -157,11 +157,15 @@ def _story(item: Any) -> str:
         return f"dials {shown(item.to.id)}"
     if type(item) is Send:
         deltas, digest = item.message.deltas, item.message.digest
-        told = [] if deltas is None else [f"{len(deltas)} deltas"]
+        told = [] if deltas is None else [_count(len(deltas), "delta", "deltas")]
         if digest is not None:
-            told.append(f"{digest.kind.value} of {len(digest.entries)} entries")
+            told.append(f"a {digest.kind.value} of {_count(len(digest.entries), 'entry', 'entries')}")
             told += ["a compact digest"] if digest.header is not None and digest.header.compact is not None else []
-        return f"sends {', '.join(told)} to {shown(item.to.id)}"
+        return f"sends {' and '.join(told)} to {shown(item.to.id)}"
     if item.name in _LIVES:
         return f"{item.name} {shown(item.args[0].id)}"
     return ""
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

@@ -116,7 +116,7 @@ class Options:
     #: Live peers that each piece of news is told at once; 0 leaves news to the rounds, as the Node.js package does. With 4 and
     #: one more later, a loss of 10 % keeps hardly any update from anybody.
     rumor_fanout: int = 4
-    #: Milliseconds until each piece of news is told once more: longer than it takes to reach everybody.
+    #: Milliseconds until each piece of news is told once more, longer than it takes to reach everybody.
     rumor_interval: float = 50
     #: Rumours a second that a node sends at most when there is always something new. With 25, nearly everybody has an update
     #: within 0.3 s, for a hundredth of a core.
@@ -128,7 +128,8 @@ class Options:
     gossip_fanout: int = 3
     #: Replies between two nodes within one interval; None for no bound, as long as they bring what one of the two lacks.
     max_exchanges_per_gossip: int | None = None
-    #: Which deltas go first when there is no room for all: "depth", those of the peer with the most, or "breadth".
+    #: Which deltas go first when there is no room for all. "depth" is those of the peer with the most, "breadth" one of
+    #: each peer in turn.
     delta_order: str = "depth"
     #: Milliseconds for which a peer stays dead before it is forgotten. Most peers that return do so within a day.
     forget_dead_peers_after: float = 86_400_000

@@ -108,7 +108,7 @@ class Flow:
 
     @property
     def rho(self) -> float:
-        """Updates a second that this node would make: what it is offered, and what waits, within an interval."""
+        """Updates a second that this node would make, by what it is offered and what waits, within an interval."""
         return self._rate + len(self._waiting) / self._interval
 
     def entry(self) -> list[float]:

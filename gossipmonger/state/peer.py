@@ -378,12 +378,12 @@ class Peer:
 
     @property
     def intervals_mean(self) -> float:
-        """Milliseconds: the mean of `intervals`."""
+        """The mean of `intervals`, in milliseconds."""
         return self.arrivals.mean
 
     @property
     def sum(self) -> float:
-        """Milliseconds: all `intervals` together."""
+        """All `intervals` together, in milliseconds."""
         return self.arrivals.sum
 
     @property
@@ -393,7 +393,7 @@ class Peer:
 
     @property
     def last_time(self) -> float | None:
-        """Milliseconds since the epoch: when it was last heard of, None if never."""
+        """When it was last heard of, in milliseconds since the epoch; None if never."""
         return self.arrivals.last_time
 
     @last_time.setter

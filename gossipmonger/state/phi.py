@@ -66,12 +66,12 @@ class PhiAccrual:
 
     @property
     def sum(self) -> float:
-        """Milliseconds: all samples together."""
+        """All samples together, in milliseconds."""
         return self._sum
 
     @property
     def mean(self) -> float:
-        """Milliseconds: the mean sample, 0 where there is none."""
+        """The mean sample in milliseconds, 0 where there is none."""
         return self._sum / (len(self._samples) or 1)
 
     def add(self, interval: float, times: int = 1) -> None:

@@ -51,8 +51,8 @@ def divide(
         encode: How to encode the message as a whole, such as `Encoder.encode`, which may have done so before.
 
     Returns:
-        At most `MOST` datagrams; None if they are not the way to send this: it would take more, one delta or entry is too large
-        for any, or it is a rumour that takes more than one.
+        At most `MOST` datagrams; None if they are not the way to send this, because it would take more, one delta or entry is
+        too large for any, or it is a rumour that takes more than one.
 
     Raises:
         TypeError, ValueError: A peer's transport is something that JSON has no form for.

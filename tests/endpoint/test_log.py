@@ -82,8 +82,8 @@ def test_a_round_is_a_line_that_says_what_it_has_done(logged: Lines) -> None:
         sim.run(10_000)
     told = lines(logged, DEBUG)
     assert 15 <= len(told) <= 25  # not one for each message
-    assert "node 'a': round: sends round of 1 entries, a compact digest to 'b'" in told
-    assert "node 'b': round: sends round of 1 entries to 'a'" in told
+    assert "node 'a': round: sends a round of 1 entry and a compact digest to 'b'" in told
+    assert "node 'b': round: sends a round of 1 entry to 'a'" in told
 
 
 def test_what_is_not_logged_takes_no_place_in_the_queue(logged: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
