@@ -346,15 +346,12 @@ class Peer:
         self.arrivals.contact(now)
 
     def hear(self, heartbeat: int, now: float) -> bool:
-        """Note what somebody told of its heartbeat. That the heartbeat rises is the only sign of life.
+        """Note what somebody told of its heartbeat; return whether that has risen, which is the only sign of life.
 
         A rise by k after t milliseconds counts as k samples of t / k, so the mean is the time between the peer's digests
         however irregularly news of them arrive. (Counted as one sample of t / k, news that bring little for their time would
         weigh as much as news that bring much, and the mean would be a fifth too high.) A rise is not a sample if the peer was
         thought dead in between, or if it is faster than one a millisecond, which means another life of the peer.
-
-        Returns:
-            Whether it rose.
         """
         arrivals, rise = self.arrivals, heartbeat - self.heartbeat
         if rise <= 0:
