@@ -13,7 +13,15 @@ event loop.
 
 from gossipmonger._version import __version__
 from gossipmonger.endpoint import Gossipmonger, Options, OptionsDict, PeerView
-from gossipmonger.errors import ClosedError, DuplicateError, GossipmongerError, MessageError, OverflowedError, SendError
+from gossipmonger.errors import (
+    ClosedError,
+    DuplicateError,
+    GossipmongerError,
+    LonelyError,
+    MessageError,
+    OverflowedError,
+    SendError,
+)
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.state.peer import Peer
 from gossipmonger.state.phi import PhiAccrual
@@ -25,6 +33,7 @@ __all__ = [
     "DuplicateError",
     "Gossipmonger",
     "GossipmongerError",
+    "LonelyError",
     "MemoryStorage",
     "MessageError",
     "Options",

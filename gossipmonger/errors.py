@@ -5,6 +5,7 @@ GossipmongerError
 ├── MessageError      something from the network was malformed, too large or too slow
 ├── SendError         a message could not be handed to a peer
 ├── OverflowedError   handlers are slower than events come; some were dropped
+├── LonelyError       no other node was found, for ten intervals
 ├── DuplicateError    another live process has this node's id
 └── ClosedError       the endpoint or transport was closed before it was used
 ```
@@ -29,8 +30,8 @@ from traceback import clear_frames
 from typing import Any, TypeVar
 
 __all__ = [
-    "ClosedError", "DuplicateError", "GossipmongerError", "MessageError", "OverflowedError", "Reporter", "SendError", "at",
-    "logs", "release", "report", "shown", "tell", "words",
+    "ClosedError", "DuplicateError", "GossipmongerError", "LonelyError", "MessageError", "OverflowedError", "Reporter",
+    "SendError", "at", "logs", "release", "report", "shown", "tell", "words",
 ]  # fmt: skip
 
 _log = logging.getLogger("gossipmonger")
@@ -41,6 +42,9 @@ _MAX_SHOWN = 300
 #: Errors of one class that are logged in a row, and seconds until one more is. So neither a peer that sends nonsense nor a
 #: storage that fails at every step can fill a disk.
 _BURST, _PAUSE = 10, 6.0
+
+#: Addresses that the text of a `LonelyError` names.
+_NAMED = 20
 
 E = TypeVar("E", bound=BaseException)
 
@@ -86,6 +90,23 @@ class OverflowedError(GossipmongerError):
     def __init__(self, dropped: int) -> None:
         super().__init__(f"{dropped} events were dropped: handlers are slower than the events that come")
         self.dropped = dropped
+
+
+class LonelyError(GossipmongerError):
+    """A node has found no other one for ten intervals, though it has seeds. Emitted once; the node keeps trying.
+
+    Attributes:
+        seconds: For how long it has tried.
+        tried: Address -> what came of it.
+    """
+
+    def __init__(self, seconds: float, tried: Mapping[str, str]) -> None:
+        named = [f"{address} ({outcome})" for address, outcome in [*tried.items()][:_NAMED]]
+        unnamed = len(tried) - len(named)
+        named += [f"{unnamed} more"] if unnamed else []
+        super().__init__(f"no other node found in {seconds:.3g} s; tried {', '.join(named)}")
+        self.seconds = seconds
+        self.tried = dict(tried)
 
 
 class DuplicateError(GossipmongerError):

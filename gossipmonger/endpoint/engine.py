@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from gossipmonger.endpoint.dispatcher import Dispatcher
+from gossipmonger.endpoint.finder import Finder
 from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.timer import Timer
@@ -22,7 +23,7 @@ from gossipmonger.errors import ClosedError, at
 from gossipmonger.protocol import Dial, Output, Protocol, Send
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.state.peer import Peer
-from gossipmonger.transport import SeedTransport, Transport
+from gossipmonger.transport import SeedTransport, TcpTransport, Transport
 
 __all__ = ["Engine"]
 
@@ -30,7 +31,7 @@ __all__ = ["Engine"]
 class Engine:
     """Lets the protocol take its steps: one for each round, write, message, and word of the kernel.
 
-    * Life: `begin`, `round`, `stop`, `farewell`, `close`, `closed`
+    * Life: `listen`, `begin`, `round`, `stop`, `farewell`, `close`, `closed`
     * Own state: `write`
     * Peers, with `lock` held: `find`, `snapshot`
 
@@ -58,17 +59,28 @@ class Engine:
         self._rumor_timer = Timer(soon, options.rumor_interval, partial(self._try_step, _nothing))
         self._begun = False
         self.lock: threading.Lock = threading.Lock()
+        self._interval = options.gossip_interval
+        self._listen = options.listen
+        given = {} if info.transport is None else info.transport
+        named = given if isinstance(given, Mapping) else {}
+        if isinstance(transport, TcpTransport):
+            transport.adopt(named.get("host"), named.get("port"), options.listen)
+        self._finder = Finder(options.seeds, self._carrier, named.get("host"), self._seeds_resolved)
         now = self._clock()
         self.local_peer: Peer = info.local_peer(storage, now)
         self.protocol: Protocol = Protocol(self.local_peer, storage, options.config(), options.random, now)
+        # What a storage says of the address is of a former life, so it counts only for a transport that does not know its own.
+        self._given = {} if info.transport is None and isinstance(transport, TcpTransport) else info.transport
         self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
         self._complete_address()
         if hasattr(storage, "on"):
             storage.on("error", dispatcher.fail)
         self._carrier.on("message", partial(self._receive, self.protocol.step))
+        self._carrier.on("link", self._finder.told)
         self._carrier.on("link", partial(self._receive, self.protocol.link))
-        self._carrier.on("error", dispatcher.fail)
+        self._carrier.on("error", self._transport_failed)
         self._carrier.on("listening", self._listening)
+        self._carrier.on("address", self._complete_address)
 
     # Life
 
@@ -85,12 +97,43 @@ class Engine:
     def round(self, failed: Callable[[Exception], None]) -> None:
         """Do one round, and start the interval to the next. What goes wrong is given to `failed`."""
         try:
+            self._find()
             output = self._step(failed, self.protocol.round)
             self._dispatcher.tell(self._dispatcher.log.round(output))
+            alone, local = self.protocol.membership.alone, self.local_peer.remote
+            lonely = self._finder.loneliness(self._clock(), self._interval, alone, local)
+            if lonely is not None:
+                self._dispatcher.fail(lonely)
         except Exception as error:
             failed(error)
         finally:
             self._round_timer.arm()
+
+    def _find(self) -> None:
+        """Tell the protocol where the seeds are now."""
+        places = self._finder.look(self.protocol.membership.alone)
+        with self.lock:
+            self.protocol.membership.seeds.place(places)
+
+    def _seeds_resolved(self) -> None:
+        """Do a round for seeds that had to wait, unless it is not time for rounds or somebody has been found meanwhile."""
+        if self._round_timer.going and not self.closed and self.protocol.membership.alone:
+            try:
+                self._find()
+                self._step(self._dispatcher.fail, self.protocol.round)
+            except Exception as error:
+                self._dispatcher.fail(error)
+
+    def _transport_failed(self, error: Exception) -> None:
+        if self._finder.failed(error):
+            self._dispatcher.fail(error)
+
+    def listen(self) -> None:
+        """Let the transport listen, at the address that the option `listen` says."""
+        if self._listen is None or isinstance(self._transport, TcpTransport):  # which knows it already
+            self._transport.listen()
+        else:
+            self._transport.listen(self._listen)
 
     def stop(self) -> None:
         """Start no more rounds and spread no news until `begin`."""
@@ -231,11 +274,12 @@ class Engine:
             return
         local = self.local_peer
         with self.lock:
-            given = {} if local.transport is None else local.transport
+            given = self._given if self._given is not None else local.transport or {}
             if not isinstance(given, dict):
                 return
-            completed = {**address, **{name: part for name, part in given.items() if part or name != "port"}}
-            if completed != given:
+            told = {name: part for name, part in given.items() if part is not None and (part or name != "port")}
+            completed = {**address, **told}
+            if completed != local.transport:
                 local.transport = completed
                 self.protocol.membership.put(local)
                 self._carrier.local = RemotePeer(local.id, local.transport)

@@ -88,9 +88,8 @@ class Gossipmonger(Events):
         self.storage: Any = MemoryStorage() if chosen.storage is None else chosen.storage
         self.transport: Any = chosen.transport
         if self.transport is None:
-            info = info.over_tcp()
-            host, port = info.transport["host"], info.transport["port"]
-            self.transport = TcpTransport(host=host, port=port, compress_above=chosen.compress_above)
+            info.check_over_tcp()
+            self.transport = TcpTransport(compress_above=chosen.compress_above)
         self._dispatcher = Dispatcher(self, chosen.executor, info.id)
         self._engine = Engine(info, chosen, self.storage, self.transport, self._dispatcher)
         self._protocol = self._engine.protocol
@@ -108,7 +107,7 @@ class Gossipmonger(Events):
     def __enter__(self) -> Gossipmonger:
         """Listen and gossip."""
         try:
-            self.transport.listen()
+            self._engine.listen()
             self.gossip()
         except BaseException:
             self.close()

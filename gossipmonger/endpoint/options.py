@@ -10,13 +10,15 @@ from datetime import timedelta
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from gossipmonger.endpoint.clock import monotonic_clock
+from gossipmonger.endpoint.seeds import parse_seeds
 from gossipmonger.endpoint.timer import MakeTimer
 from gossipmonger.errors import shown
 from gossipmonger.protocol import Config
 from gossipmonger.state.arguments import check_number, unknown_option
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.storage import StorageLike
-from gossipmonger.transport import TransportLike
+from gossipmonger.transport import TcpTransport, TransportLike
+from gossipmonger.transport.address import read_address
 from gossipmonger.wire import COMPRESS_ABOVE
 
 __all__ = ["DELTA_ORDERS", "Options", "OptionsDict"]
@@ -76,7 +78,7 @@ _ELSEWHERE: Mapping[Any, str] = {
 
 #: Options that may be None, which stands for the default of the same meaning, or for "never".
 _OPTIONAL = frozenset(
-    {"storage", "transport", "executor", "compress_above", "max_deltas_per_gossip", "max_exchanges_per_gossip"}
+    {"storage", "transport", "listen", "executor", "compress_above", "max_deltas_per_gossip", "max_exchanges_per_gossip"}
 )
 
 
@@ -98,6 +100,7 @@ class OptionsDict(TypedDict, total=False):
     minimum_live_peers: int
     seeds: Iterable[RemotePeer | Mapping[str, Any] | str | tuple[str, int]]
     storage: StorageLike | None
+    listen: Mapping[str, Any] | str | tuple[str, int] | None
     transport: TransportLike | None
     clock: Callable[[], float]
     random: random_module.Random
@@ -139,10 +142,14 @@ class Options:
     flow_control: bool = False
     #: With fewer live peers than this, each round contacts a seed as well.
     minimum_live_peers: int = 1
-    #: Where to find the cluster at first, and peers of last resort.
+    #: Where to find the cluster at first, and peers of last resort. Each is "host:port", "host", (host, port), or a mapping
+    #: with `transport` and maybe `id`; each address that a name has is a seed.
     seeds: tuple[RemotePeer, ...] = ()
     #: Where peers are kept; None for a new `MemoryStorage`.
     storage: StorageLike | None = None
+    #: The address to bind, where it differs from what peers are told. It is "host:port", (host, port) or a mapping; a host of
+    #: "" is every address of this machine, and what is left out is as peers are told. None to bind what they are told.
+    listen: Any = None
     #: What carries messages; None for a new `TcpTransport` at the local peer's `transport`.
     transport: TransportLike | None = None
     #: () -> milliseconds since the epoch, never backwards.
@@ -176,8 +183,11 @@ class Options:
                 if isinstance(value, timedelta) and name.lower() in _NUMBERS and _NUMBERS[name.lower()].unit == "ms":
                     value = value / timedelta(milliseconds=1)
                 chosen[name.lower()], typed[name.lower()] = value, name
+        over_tcp = isinstance(chosen.get("transport"), (TcpTransport, type(None)))
         if "seeds" in chosen:
-            chosen["seeds"] = _seeds(typed["seeds"], chosen["seeds"])
+            chosen["seeds"] = parse_seeds(typed["seeds"], chosen["seeds"], over_tcp)
+        if chosen.get("listen") is not None:
+            chosen["listen"] = read_address(typed["listen"], chosen["listen"], binding=True, port=None)
         for name, value in chosen.items():
             _check(name, typed[name], value)
         return cls(**chosen)
@@ -207,22 +217,3 @@ def _check(name: str, typed: str, value: Any) -> None:
             raise ValueError(f"{typed} must be {' or '.join(map(repr, DELTA_ORDERS))}, got {shown(value)}")
     elif name == "flow_control" and not isinstance(value, bool):
         raise TypeError(f"{typed} must be True or False, got {shown(value)}")
-
-
-def _seeds(typed: str, given: Any) -> tuple[RemotePeer, ...]:
-    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise TypeError(f"{typed} must be a list of seeds, got {given!r}")
-    return tuple(_seed(f"{typed}[{index}]", seed) for index, seed in enumerate(given))
-
-
-def _seed(place: str, seed: Any) -> RemotePeer:
-    if isinstance(seed, RemotePeer):
-        return seed
-    if not isinstance(seed, Mapping):
-        raise TypeError(f"{place} must be a mapping with id and transport, got {seed!r}")
-    for name in ("id", "transport"):
-        if name not in seed:
-            raise ValueError(f"{place} must have the key {name!r}, got {seed!r}")
-    if not isinstance(seed["id"], str):
-        raise TypeError(f"{place}.id must be a string, got {seed['id']!r}")
-    return RemotePeer(seed["id"], seed["transport"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gossipmonger.errors import shown
@@ -11,7 +11,7 @@ from gossipmonger.state import values
 from gossipmonger.state.arguments import check_number, nearest
 from gossipmonger.state.peer import Peer
 from gossipmonger.state.versions import MAX_VERSION
-from gossipmonger.transport import DEFAULT_PORT
+from gossipmonger.transport.address import clean_host, is_wildcard, read_ip
 from gossipmonger.wire import FATAL_IDS
 
 __all__ = ["PeerInfo"]
@@ -68,17 +68,17 @@ class PeerInfo:
             raise ValueError(f"peer_info.id must not be {info['id']!r}, which a Node.js node can't use as an id")
         info["id"] = values.copied(info["id"], "peer_info.id")
         if isinstance(info["transport"], Mapping):
-            info["transport"] = dict(info["transport"])
+            info["transport"] = _checked_transport(info["transport"])
         if info["max_version_seen"] is not None:
             check_number(f"peer_info.{typed['max_version_seen']}", info["max_version_seen"], int, 0, MAX_VERSION)
         info["data"] = _checked_data({} if info["data"] is None else info["data"])
         return cls(**info)
 
-    def over_tcp(self) -> PeerInfo:
-        """Return the same with TCP's default host and port where they were left out.
+    def check_over_tcp(self) -> None:
+        """Check that the transport is a host and a port, as far as they are given.
 
         Raises:
-            TypeError, ValueError: The transport is not a mapping with a host and a port; the error names what is wrong.
+            TypeError, ValueError: It is not; the error names what is wrong.
         """
         given = {} if self.transport is None else self.transport
         if not isinstance(given, Mapping):
@@ -87,11 +87,11 @@ class PeerInfo:
             close = nearest(name, ("host", "port"))
             if close not in (None, name, *given):
                 raise TypeError(f"peer_info.transport has no key {shown(name)}; did you mean {close!r}?")
-        transport = {"host": "localhost", "port": DEFAULT_PORT, **given}
-        if not isinstance(transport["host"], str):
-            raise TypeError(f"peer_info.transport.host must be a string, got {shown(transport['host'])}")
-        check_number("peer_info.transport.port", transport["port"], int, 0, 65535)
-        return replace(self, transport=transport)
+        host, port = given.get("host"), given.get("port")
+        if host is not None and not isinstance(host, str):
+            raise TypeError(f"peer_info.transport.host must be a string, got {shown(host)}")
+        if port is not None:
+            check_number("peer_info.transport.port", port, int, 0, 65535)
 
     def local_peer(self, storage: Any, now: float) -> Peer:
         """Return the local peer, and put it into the storage.
@@ -121,6 +121,19 @@ class PeerInfo:
         local.mark_live()
         storage.put(self.id, local)
         return local
+
+
+def _checked_transport(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of an address, and refuse a host that peers cannot be told."""
+    host = given.get("host")
+    if not isinstance(host, str):
+        return dict(given)
+    if is_wildcard(host):
+        advice = (
+            "give the address that peers can connect to, or leave host out; where to bind is for the option `listen` to say"
+        )
+        raise ValueError(f"peer_info.transport.host must not be {host!r}, at which nobody can connect: {advice}")
+    return {**given, "host": host if read_ip(host) is None else clean_host(host)}  # without brackets
 
 
 def _checked_data(data: Any) -> dict[str, tuple[Any, int]]:

@@ -3,5 +3,6 @@
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.output import Dial, Event, Output, Send
 from gossipmonger.protocol.protocol import Protocol
+from gossipmonger.protocol.seeds import Place
 
-__all__ = ["Config", "Dial", "Event", "Output", "Protocol", "Send"]
+__all__ = ["Config", "Dial", "Event", "Output", "Place", "Protocol", "Send"]

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.output import Event, Output
+from gossipmonger.protocol.seeds import Seeds
 from gossipmonger.state import Bound, CompactDigest, Entry, Message, Peer, RemotePeer
 
 __all__ = ["TELLING", "Membership", "draw", "is_at"]
@@ -73,6 +74,8 @@ class Membership:
         found: The peers that were looked up for this step, or met in it, by their ids; None for one that is not known.
         at_rest: Whether the compact digest has covered the same for a round, so that others may well have the same.
         late: Whether the last round was late by more than an interval.
+        seeds: Where to find the cluster.
+        alone: Whether nobody else was live in the last round.
         refused: Peers that are dead by refusal, id -> the heartbeat up to which it may be old news: see `Suspicion`.
     """
 
@@ -87,6 +90,8 @@ class Membership:
         self._last_round: float | None = None
         self.late: bool = False
         self.refused: dict[str, int] = {}
+        self.seeds = Seeds(local, config.seeds)
+        self.alone = True
         self._compact = CompactDigest([])
         self._counted: set[str] = set()  # peers on whose behalf this node has counted since its last round
         self._unsettled: set[str] = set()  # peers with a floor to settle
@@ -185,42 +190,44 @@ class Membership:
             self.at_rest = False
         return self._compact
 
-    def seeds(self) -> list[RemotePeer]:
-        """Return the seeds without the node itself."""
-        local = self._local
-        return [seed for seed in self._config.seeds if seed.id != local.id and not is_at(seed, local.transport)]
-
-    def _unmatched_seeds(self, peers: list[Peer]) -> list[RemotePeer]:
-        """Return seeds that match no known peer; contacting them heals a cluster whose halves have forgotten each other."""
-        unknown = [seed for seed in self.seeds() if self._storage.get(seed.id) is None]
-        return [seed for seed in unknown if not any(is_at(seed, peer.transport) for peer in peers)]
-
     def choose_partners(
-        self, now: float, live: list[Peer], dead: list[Peer], random: Random, preferred: Sequence[Peer] = ()
+        self,
+        now: float,
+        live: list[Peer],
+        reachable: list[Peer],
+        dead: list[Peer],
+        random: Random,
+        preferred: Sequence[Peer] = (),
     ) -> list[RemotePeer]:
-        """Return whom to send a digest to in this round, each drawn evenly.
+        """Return whom to send a digest to in this round.
 
-        GOSSIP_FANOUT live peers, the preferred ones first; one more of those whose phi is above half of DEAD_PEER_PHI, because
-        a peer that lives tells its heartbeat in its answer; one of the dead, and of the seeds that match no peer, with
-        probability dead / (live + 1), or surely if none is live, so that a partition heals; one seed if fewer than
-        MINIMUM_LIVE_PEERS are live.
+        GOSSIP_FANOUT reachable live peers, drawn evenly, the preferred ones first, and one more of those whose phi is above
+        half of DEAD_PEER_PHI, because a peer that lives tells its heartbeat in its answer. So that a partition heals: a lost
+        seed with probability lost / (live + 1), and a dead peer with probability dead / (live + 1), rather one that has died
+        lately. If nobody is live, several seeds and surely one of the dead. A seed if fewer than MINIMUM_LIVE_PEERS are live.
         """
         config = self._config
-        enough = len(live) >= config.minimum_live_peers
-        lost: list[Peer | RemotePeer] = [
-            *(peer for peer in dead if not peer.left),
-            *(self._unmatched_seeds(live + dead) if enough else []),
-        ]
+        self.alone = not live
         chosen = draw(preferred, config.gossip_fanout, random)
-        rest = [peer for peer in live if peer not in chosen] if chosen else live
+        rest = [peer for peer in reachable if peer not in chosen] if chosen else reachable
         chosen += draw(rest, config.gossip_fanout - len(chosen), random)
         silent = [peer for peer in rest if self.phi(now, peer) > config.dead_peer_phi / 2 and peer not in chosen]
         chosen += draw(silent, 1, random)
         partners = [peer.remote for peer in chosen]
-        if lost and (not live or random.random() < len(lost) / (len(live) + 1)):
-            partners += [RemotePeer(other.id, other.transport) for other in draw(lost, 1, random)]
-        if not enough:
-            partners += draw(self.seeds(), 1, random)
+        lost = self.seeds.lost(now, live, dead)
+        if not live:
+            partners += self.seeds.draw(self.seeds.others(now), random)
+        elif len(live) < config.minimum_live_peers:
+            partners += self.seeds.draw(lost or self.seeds.others(now), random, 1)
+        elif lost and random.random() < len(lost) / (len(live) + 1):
+            partners += self.seeds.draw(lost, random, 1)
+        gone = [peer for peer in dead if not peer.left]
+        if gone and (not live or random.random() < len(gone) / (len(live) + 1)):
+            gone.sort(key=lambda peer: -(peer.last_time or 0.0))
+            # The place in this order is drawn by its logarithm: who died lately has a good chance, however many did before.
+            drawn = gone[int((len(gone) + 1) ** random.random()) - 1]
+            if not any(drawn.transport == partner.transport for partner in partners):
+                partners.append(RemotePeer(drawn.id, drawn.transport))
         return partners
 
     # Signs of life

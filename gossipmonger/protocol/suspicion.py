@@ -150,7 +150,7 @@ class Suspicion:
     def choose_partners(self, now: float, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
         """Return whom a round goes to: see `Membership.choose_partners` and `Contacts`."""
         reachable, preferred = self.contacts.begin_round(now, live)
-        partners = self._membership.choose_partners(now, reachable, dead, self._random, preferred)
+        partners = self._membership.choose_partners(now, live, reachable, dead, self._random, preferred)
         self.contacts.note_dials(partners)
         return partners
 
@@ -158,9 +158,11 @@ class Suspicion:
 
     def link(self, now: float, remote: RemotePeer, what: str, output: Output) -> None:
         """Take what a transport reports: see `Protocol.link`."""
-        peer = self._storage.get(remote.id)
+        if what == "itself":
+            self._membership.seeds.reached_itself(now, remote)
         if remote.id == self._local.id:
             return
+        peer = self._storage.get(remote.id)
         if peer is None or peer.transport != remote.transport:
             if what == "accepted":
                 self.contacts.note_stranger(remote)

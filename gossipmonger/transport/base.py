@@ -7,7 +7,8 @@ A transport carries messages and does not know what they mean. It emits, on any 
 * `listening` (), once it can be reached;
 * `link` (remote_peer, what), if it keeps connections: what the kernel said of that peer's address. "accepted": it accepted a
   dial. "refused": it refused one, so nobody listens there. "ended": a kept link ended without a frame that says so. A time-out
-  proves nothing and is never reported.
+  proves nothing and is never reported. And what a transport knows beyond that: "itself": the address is this node's own.
+  "silent" and "foreign": who accepted a dial has answered nothing, or something that no node says.
 
 The Node.js package's transports have two methods and two events in place of `send` and `message`: `deltas` (remote_peer,
 deltas) and `digest` (remote_peer, digest), with deltas as lists and digests as lists of dicts. Both directions are bridged.
@@ -55,6 +56,7 @@ class Transport(EventEmitter, ABC):
 
     * Messages: `send`, and the event `message`
     * Who listens: `dial`, and the event `link`
+    * What a name stands for: `addresses`
     * Time: `timer`
     * The same as in the Node.js package: `digest`, `deltas`, `exchange`, and the events of these names
     * Life: `listen`, `address`, `close`
@@ -86,6 +88,21 @@ class Transport(EventEmitter, ABC):
 
         The event `link` tells what came of it. A transport that cannot dial does nothing: it has no refusals.
         """
+
+    def addresses(self, at: Any, then: Callable[[object], None], lifetime: float) -> list[Any] | None:
+        """Return all transports that a seed's transport stands for, without this node's own, and do not wait.
+
+        That is the given one, unless it is a name.
+
+        Args:
+            at: A seed's transport.
+            then: Called on any thread with an answer, or an exception, if the name is asked for because of this.
+            lifetime: Seconds after which an answer is old, and is asked for again.
+
+        Returns:
+            None if that is not known yet. It is asked for then.
+        """
+        return [at]
 
     def timer(self, seconds: float, function: Callable[[], None]) -> Any:
         """Return what calls a function once, so many seconds after its `start()`, unless its `cancel()` is called.

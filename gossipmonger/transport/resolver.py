@@ -3,6 +3,11 @@
 The system's resolver blocks, for seconds if a name server does not answer, so names are resolved on threads of their own. A
 host that is an address already takes none of that. Each name is asked for anew whenever it is needed, since names may move;
 where a moment decides, `known` has what the last answer was.
+
+A thread inside the system's resolver cannot be interrupted. So that names that hang delay nobody else, names wait in three
+lanes: those that have been resolved before, those that are new, and those that took long the last time. The last are given few
+threads, and a few threads are for the first alone. When all threads have been busy for a moment, there are more of them, and
+those end when they find nothing to do.
 """
 
 from __future__ import annotations
@@ -16,17 +21,24 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from gossipmonger.errors import report, shown
+from gossipmonger.transport.address import clean_host
 
-__all__ = ["Address", "Resolver"]
+__all__ = ["Address", "Resolver", "host_of"]
 
-#: Threads. A name whose server is silent takes one of them for some seconds.
+#: Threads that stay once they were started.
 _THREADS = 8
 
-#: Of these, how many may be at names that took long the last time.
-_SLOW_THREADS = 4
+#: Threads while names hang. Each costs some 100 KB, for as long as the name servers are silent.
+_MOST_THREADS = 128
+
+#: Of these, how many may be at names that took long the last time, and how many are kept for names that were resolved before.
+_SLOW_THREADS, _RESERVED = 4, 4
 
 #: Seconds from which on a name counts as slow.
 _SLOW = 1.0
+
+#: Seconds that names wait for the threads that stay, before there are more.
+_PATIENCE = 0.2
 
 #: Seconds for which `known` returns an answer without asking again.
 _LIFETIME = 30.0
@@ -58,10 +70,11 @@ class Resolver:
         self._known: dict[str, tuple[list[Address], float]] = {}  # with the time of the answer
         self._slow: set[str] = set()  # names that took long
         self._waiting: dict[str, list[tuple[int, Then]]] = {}  # names that are queued or being resolved
-        self._queue: deque[str] = deque()
-        self._slow_queue: deque[str] = deque()
+        self._lanes: tuple[deque[str], deque[str], deque[str]] = (deque(), deque(), deque())  # known, new, slow
         self._threads: list[threading.Thread] = []
+        self._busy = 0  # threads that resolve a name, and how many of these one that took long
         self._slow_busy = 0
+        self._patient = False  # whether a thread waits to see whether more are needed
         self._closed = False
         self._resolver_lock = threading.Lock()  # guards all of the above
         self._changed = threading.Condition(self._resolver_lock)
@@ -85,14 +98,24 @@ class Resolver:
             if waiting is not None:
                 waiting.append((port, then))
                 return
-            if len(self._threads) < _THREADS and len(self._waiting) >= len(self._threads):
-                self._start_thread()
+            lane = self._lanes[2 if host in self._slow else 0 if host in self._known else 1]
+            lane.append(host)
+            try:
+                self._grow()
+            except RuntimeError:
+                lane.remove(host)
+                raise
             self._waiting[host] = [(port, then)]
-            (self._slow_queue if host in self._slow else self._queue).append(host)
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def known(self, host: str, port: int) -> list[Address] | None:
+    def known(self, host: str, port: int, then: Then | None = None, lifetime: float = _LIFETIME) -> list[Address] | None:
         """Return the addresses of a host that are known now; None for none. Old ones are returned while they are asked for.
+
+        Args:
+            host: A name or an address.
+            port: The port of the addresses.
+            then: Called as by `resolve`, if the name is asked for because of this.
+            lifetime: Seconds after which an answer is old.
 
         Raises:
             RuntimeError: The system cannot start a thread.
@@ -102,8 +125,9 @@ class Resolver:
             return [numeric]
         with self._resolver_lock:
             found = self._known.get(host)
-        if found is None or monotonic() - found[1] > _LIFETIME:
-            self.resolve(host, port, _nothing)
+            asked = host in self._waiting
+        if not asked and (found is None or monotonic() - found[1] > lifetime):
+            self.resolve(host, port, then or _nothing)
         return None if found is None else _with_port(found[0], port)
 
     def close(self) -> None:
@@ -113,27 +137,67 @@ class Resolver:
             self._waiting.clear()
             self._changed.notify_all()
 
-    def _start_thread(self) -> None:
-        """Start one more thread. This requires holding `_resolver_lock`."""
+    def _grow(self) -> None:
+        """Start a thread if none is free for what waits, or else one that waits a moment first.
+
+        This requires holding `_resolver_lock`.
+
+        Raises:
+            RuntimeError: There is no thread, and the system cannot start one.
+        """
+        assert self._resolver_lock.locked()
+        if self._lacking <= 0 or self._patient:
+            return
+        if len(self._threads) < _THREADS:
+            self._start(self._work)
+        elif len(self._threads) < _MOST_THREADS:
+            self._patient = self._start(self._wait_and_work)
+
+    @property
+    def _lacking(self) -> int:
+        """How many more threads would find something to do."""
+        known, new, slow = map(len, self._lanes)
+        return known + new + min(slow, _SLOW_THREADS - self._slow_busy) - (len(self._threads) - self._busy)
+
+    def _start(self, target: Callable[[], None]) -> bool:
+        """Start one more thread; return whether there is one. This requires holding `_resolver_lock`."""
         assert self._resolver_lock.locked()
         # A daemon: a program that ends need not wait for a name server.
-        thread = threading.Thread(target=self._work, name="gossipmonger-resolver", daemon=True)
+        thread = threading.Thread(target=target, name="gossipmonger-resolver", daemon=True)
         try:
             thread.start()
         except RuntimeError:
             if not self._threads:
                 raise
-        else:
-            self._threads.append(thread)
+            return False
+        self._threads.append(thread)
+        return True
+
+    def _wait_and_work(self) -> None:
+        """Give the threads that stay a moment; if they do not get through by then, start as many as there are names."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, _PATIENCE)
+            self._patient = False
+            for _ in range(min(self._lacking, _MOST_THREADS - len(self._threads))):
+                if not self._start(self._work):
+                    break
+        self._work()
 
     def _take(self) -> str | None:
         """Wait for a name and take it; None once this is closed. This requires holding `_resolver_lock`."""
         assert self._resolver_lock.locked()
+        known, new, slow = self._lanes
         while not self._closed:
-            if self._queue:
-                return self._queue.popleft()
-            if self._slow_queue and self._slow_busy < _SLOW_THREADS:
-                return self._slow_queue.popleft()
+            if known:
+                return known.popleft()
+            free = _MOST_THREADS - _RESERVED - self._busy
+            if new and free > 0:
+                return new.popleft()
+            if slow and free > 0 and self._slow_busy < _SLOW_THREADS:
+                return slow.popleft()
+            if len(self._threads) > _THREADS:
+                self._threads.remove(threading.current_thread())
+                break
             self._changed.wait()
         return None
 
@@ -144,15 +208,15 @@ class Resolver:
                 if host is None:
                     return
                 slow = host in self._slow
-                self._slow_busy += slow
+                self._busy, self._slow_busy = self._busy + 1, self._slow_busy + slow
             begun = monotonic()
             found = _resolve(host)
             now = monotonic()
             with self._changed:
-                self._slow_busy -= slow
+                self._busy, self._slow_busy = self._busy - 1, self._slow_busy - slow
                 self._remember(host, found, now, slow=now - begun > _SLOW)
                 waiting = self._waiting.pop(host, [])
-                self._changed.notify()
+                self._changed.notify_all()
             for port, then in waiting:
                 try:
                     then(found if isinstance(found, Exception) else _with_port(found, port))
@@ -174,6 +238,12 @@ class Resolver:
             self._slow.pop()
 
 
+def host_of(at: Any) -> str:
+    """Return the host of what `connect` takes, with the zone of an address that is valid on a single link."""
+    host: str = at[0]
+    return f"{host}%{at[3]}" if len(at) > 3 and at[3] and "%" not in host else host
+
+
 def _nothing(_: object) -> None:
     pass
 
@@ -183,9 +253,10 @@ def _with_port(found: list[Address], port: int) -> list[Address]:
 
 
 def _numeric(host: str, port: int) -> Address | None:
-    """Return the address that a host is, if it is one."""
+    """Return the address that a host is, if it is one; brackets, and zones that say nothing, are passed over."""
     try:
-        version = ip_address(host).version
+        version = ip_address(host.strip("[]")).version
+        host = clean_host(host)
     except ValueError:
         return None
     if version == 4:

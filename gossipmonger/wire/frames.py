@@ -2,10 +2,11 @@
 
 A link begins with one line from either side, its `HELLO`, first from the side that dialled:
 
-    {"hello": {"version": 1}, "sender": {"id": "a", "transport": {"host": "10.0.0.1", "port": 9742}}}
+    {"hello": {"version": 1, "life": "9f86d0818"}, "sender": {"id": "a", "transport": {"host": "10.0.0.1", "port": 9742}}}
 
-It names the two ends, so what follows leaves the sender out. A Node.js node ignores it, since it has neither deltas nor a
-digest, but loses whatever comes after the first line of a connection; so nothing follows until the other side's has come.
+It names the two ends, so what follows leaves the sender out. Each also says which process it is, by a random `life`, so that a
+node knows when it has reached itself, whatever the addresses look like. A Node.js node ignores it, since it has neither deltas
+nor a digest, but loses whatever comes after the first line of a connection; so nothing follows until the other side's has come.
 
 After that, frames follow each other in both directions. The first byte tells what a frame is:
 
@@ -51,20 +52,23 @@ class Hello(NamedTuple):
     Attributes:
         sender: Who is there; None for a transport that has not been told.
         version: The version of the frames that it reads.
+        life: Text that no other process says; "" if it says none.
     """
 
     sender: RemotePeer | None
     version: int = 1
+    life: str = ""
 
 
-def hello(sender: RemotePeer | None) -> bytes:
-    """Return the line that a link begins with.
+def hello(sender: RemotePeer | None, life: str = "") -> bytes:
+    """Return the line that a link begins with. `life` consists of letters and digits.
 
     Raises:
         TypeError, ValueError: The sender's transport is something that JSON has no form for.
     """
     named = "" if sender is None else f",{sender_text(sender)}"
-    return b'%b{"version":1}%b}\r\n' % (_HELLO, named.encode())
+    lives = f',"life":"{life}"' if life else ""
+    return b'%b{"version":1%b}%b}\r\n' % (_HELLO, lives.encode(), named.encode())
 
 
 def begins_link(data: bytes | bytearray) -> bool | None:
@@ -85,7 +89,9 @@ def read_hello(line: bytes | bytearray, source: object) -> Hello:
     version = told.get("version") if type(told) is dict else None
     if type(version) is not int or version < 1:
         raise refusal("hello", "an object with a version of at least 1", told, source)
-    return Hello(_decoder.sender_of(said, source) if "sender" in said else None, version)
+    life = told.get("life")
+    sender = _decoder.sender_of(said, source) if "sender" in said else None
+    return Hello(sender, version, life if type(life) is str else "")
 
 
 class Framer:

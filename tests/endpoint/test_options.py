@@ -26,7 +26,8 @@ VALUES: dict[str, Any] = {
     "max_deltas_per_gossip": 50,
     "minimum_live_peers": 3,
     "compress_above": 0,
-    "seeds": (RemotePeer("b", "there"),),
+    "seeds": (RemotePeer("b", {"host": "there", "port": 1}),),
+    "listen": {"host": "0.0.0.0", "port": 1},
     "storage": MemoryStorage(),
     "transport": TcpTransport({"port": 0}),
     "clock": lambda: 0.0,
@@ -63,10 +64,10 @@ def test_keywords_win() -> None:
 
 
 def test_the_endpoint_takes_both() -> None:
-    node = Gossipmonger({"id": "a"}, {"GOSSIP_INTERVAL": 300, "seeds": []}, seeds=[RemotePeer("b", "there")])
+    node = Gossipmonger({"id": "a"}, {"GOSSIP_INTERVAL": 300, "seeds": []}, seeds=[PARSED])
     node.close()
     assert node.options.gossip_interval == 300
-    assert node.seeds == node.options.seeds == (RemotePeer("b", "there"),)
+    assert node.seeds == node.options.seeds == (PARSED,)
 
 
 def test_the_defaults_are_those_of_the_node_js_package_but_what_one_exchange_brings() -> None:
@@ -221,6 +222,12 @@ SEED = {"id": "b", "transport": {"host": "b.example", "port": 9742}}
 PARSED = RemotePeer("b", {"host": "b.example", "port": 9742})
 
 
+def unnamed(host: str, port: int = 9742) -> RemotePeer:
+    """A seed without an id."""
+    shown = f"[{host}]" if ":" in host else host
+    return RemotePeer(f"seed at {shown}:{port}", {"host": host, "port": port})
+
+
 @pytest.mark.parametrize(
     ("given", "parsed"),
     [
@@ -230,10 +237,19 @@ PARSED = RemotePeer("b", {"host": "b.example", "port": 9742})
         ([PARSED, SEED], (PARSED, PARSED)),
         ([MappingProxyType(SEED)], (PARSED,)),
         ([{**SEED, "comment": "in the cellar"}], (PARSED,)),
-        ([{"id": "b", "transport": "there"}], (RemotePeer("b", "there"),)),
+        ([{"id": "b", "transport": "b.example"}], (PARSED,)),
+        ([{"id": "b", "transport": {"host": "b.example"}}], (PARSED,)),
+        ([{"id": "b", "host": "b.example", "port": "9742"}], (PARSED,)),
+        ([{"transport": {"host": "b.example", "port": 1}}], (unnamed("b.example", 1),)),
+        ([{"host": "b.example"}], (unnamed("b.example"),)),
+        (["b.example"], (unnamed("b.example"),)),
+        (["b.example:1", "10.0.0.1:2"], (unnamed("b.example", 1), unnamed("10.0.0.1", 2))),
+        ([("b.example", 1), ["b.example", 1]], (unnamed("b.example", 1),) * 2),
+        (["::1", "[::1]", "[::1]:9742", ("::1", 9742), "::1%lo"], (unnamed("::1"),) * 5),
+        (["fe80::1%eth0", "[fe80::1%eth0]:9742"], (unnamed("fe80::1%eth0"),) * 2),
     ],
 )
-def test_seeds_are_mappings_or_remote_peers(given: Any, parsed: Any) -> None:
+def test_seeds_are_mappings_texts_pairs_or_remote_peers(given: Any, parsed: Any) -> None:
     assert parse(seeds=given).seeds == parsed
     assert parse(seeds=iter(given)).seeds == parsed
 
@@ -244,17 +260,94 @@ def test_seeds_that_are_no_list_are_refused(given: Any) -> None:
         parse(seeds=given)
 
 
-@pytest.mark.parametrize("bad", [None, 5, "b.example:9742", ("b", "there"), [SEED]])
-def test_a_seed_that_is_no_mapping_is_named_by_its_place(bad: Any) -> None:
-    with pytest.raises(TypeError, match=r"^seeds\[1\] must be a mapping with id and transport, got "):
+@pytest.mark.parametrize("given", ["b:1", SEED, PARSED])
+def test_a_single_seed_is_refused_with_advice(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"^seeds must be a list of seeds, got .*; for one seed write \["):
+        parse(seeds=given)
+
+
+@pytest.mark.parametrize("bad", [None, 5, b"b.example:9742", ("b",), ("b", 1, 2), [SEED], True, (5, 1), ("b", None, 1)])
+def test_what_is_no_address_is_named_by_its_place(bad: Any) -> None:
+    with pytest.raises(TypeError, match=r"^seeds\[1\] must be a host that can be connected to and a port .*, got "):
         parse(seeds=[SEED, bad])
 
 
-@pytest.mark.parametrize("lacking", ["id", "transport"])
-def test_a_seed_that_lacks_something_is_named_by_its_place(lacking: str) -> None:
-    seed = {name: part for name, part in SEED.items() if name != lacking}
-    with pytest.raises(ValueError, match=rf"^seeds\[1\] must have the key '{lacking}', got "):
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("", "the host is empty"),
+        (":9742", "the host is empty"),
+        ("[]:9742", "the host is empty"),
+        ("b:", "the port must be a number from 1 to 65535"),
+        ("b:x", "the port must be a number from 1 to 65535"),
+        ("b:0", "the port must be a number from 1 to 65535"),
+        (("b", 65536), "the port must be a number from 1 to 65535"),
+        (("b", -1), "the port must be a number from 1 to 65535"),
+        ("0.0.0.0:9742", "nobody can connect to '0.0.0.0', which is every address of a machine"),
+        ("[::]:9742", "nobody can connect to '[::]', which is every address of a machine"),
+        ("::", "nobody can connect to '::', which is every address of a machine"),
+        ("::ffff:0.0.0.0", "nobody can connect to '::ffff:0.0.0.0', which is every address of a machine"),
+        ("*", "nobody can connect to '*', which is every address of a machine"),
+        ("tcp://b.example:9742", "leave out 'tcp://', addresses have no scheme"),
+        ("10.0.0.256", "the host looks like an IPv4 address but is not one"),
+        ("9742", "the host looks like an IPv4 address but is not one"),
+        ("1:2:3", "the host looks like an IPv6 address but is not one"),
+        ("[b.example]:1", "brackets are for IPv6 addresses"),
+        ("b example", "a host has no spaces, slashes or control characters"),
+        ("b.example/x", "a host has no spaces, slashes or control characters"),
+        ("b..example", "the host is not a valid name"),
+        ("x" * 64, "the host is not a valid name"),
+        ("\ud800", "the host is not a valid name"),
+    ],
+)
+def test_an_impossible_address_is_named_by_its_place_with_the_reason(bad: Any, why: str) -> None:
+    wanted = "must be a host that can be connected to and a port from 1 to 65535, such as 'b.example:9742'"
+    with pytest.raises(ValueError, match="must be a host") as caught:
+        parse(seeds=[SEED, bad])
+    assert str(caught.value) == f"seeds[1] {wanted}, got {bad!r}: {why}"
+    address = bad if isinstance(bad, str) else {"host": bad[0], "port": bad[1]}
+    for seed in ({"id": "x", "transport": address}, RemotePeer("x", address)):
+        with pytest.raises(ValueError, match="must be a host") as caught:
+            parse(SEEDS=[seed])
+        assert str(caught.value) == f"SEEDS[0].transport {wanted}, got {address!r}: {why}"
+
+
+def test_other_transports_have_other_addresses() -> None:
+    transport = SimpleNamespace(**vars(NO_TRANSPORT), on=len)
+    seeds = [{"id": "b", "transport": "queue of b"}, RemotePeer("c", 5), {"transport": {"queue": 1}}, "d"]
+    parsed = parse(seeds=seeds, transport=transport).seeds
+    assert parsed[:2] == (RemotePeer("b", "queue of b"), RemotePeer("c", 5))
+    assert parsed[2:] == (RemotePeer("seed at {'queue': 1}", {"queue": 1}), unnamed("d"))
+
+
+@pytest.mark.parametrize("seed", [{}, {"id": "b"}])
+def test_a_seed_without_an_address_is_named_by_its_place(seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"^seeds\[1\] must have the key 'transport', or 'host' and 'port', got "):
         parse(seeds=[SEED, seed])
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        (None, None),
+        ("0.0.0.0", {"host": "0.0.0.0"}),
+        ("[::]:0", {"host": "::", "port": 0}),
+        (":5", {"host": "", "port": 5}),
+        ("*", {"host": ""}),
+        ("", {"host": ""}),
+        (("127.0.0.1", 5), {"host": "127.0.0.1", "port": 5}),
+        ({"port": 5}, {"host": "", "port": 5}),
+        ({"host": "[::1]"}, {"host": "::1"}),
+    ],
+)
+def test_where_to_listen_is_an_address_or_a_part_of_one(given: Any, parsed: Any) -> None:
+    assert parse(listen=given).listen == parsed
+
+
+@pytest.mark.parametrize("bad", [5, True, "a b", "tcp://0.0.0.0", "0.0.0.0:x", ("", 65536), {"host": 5}, ()])
+def test_where_nobody_can_listen_is_refused(bad: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^LISTEN must be an address to bind, such as '0.0.0.0:9742', got "):
+        parse(LISTEN=bad)
 
 
 def test_a_seed_whose_id_is_not_a_string_is_named_as_it_was_typed() -> None:

@@ -70,11 +70,17 @@ def test_what_another_module_checks_is_named_as_it_was_typed(given: Any, name: s
     assert value in str(caught.value)
 
 
-def test_over_tcp_an_address_has_a_host_and_a_port() -> None:
-    assert PeerInfo.parse({"id": "a"}).over_tcp().transport == {"host": "localhost", "port": 9742}
-    assert PeerInfo.parse({"id": "a", "transport": {"port": 0}}).over_tcp().transport == {"host": "localhost", "port": 0}
-    with pytest.raises(TypeError, match=r"^peer_info.transport must be a mapping with host and port, got 'here'$"):
-        PeerInfo.parse({"id": "a", "transport": "here"}).over_tcp()
+@pytest.mark.parametrize("host", ["", "*", "0.0.0.0", "::", "[::]", "::ffff:0.0.0.0"])
+def test_a_host_at_which_nobody_can_connect_is_refused_with_advice(host: str) -> None:
+    with pytest.raises(ValueError, match=r"^peer_info.transport.host must not be .*; |the option `listen` says where to bind$"):
+        PeerInfo.parse({"id": "a", "transport": {"host": host, "port": 1}})
+
+
+def test_a_host_loses_its_brackets_and_what_is_no_host_passes() -> None:
+    for given, told in (("[::1]", "::1"), ("::1%lo", "::1"), ("fe80::1%eth0", "fe80::1%eth0"), ("a.example", "a.example")):
+        assert PeerInfo.parse({"id": "a", "transport": {"host": given}}).transport == {"host": told}
+    for given in ({"queue": 5}, {"host": 5}, "here", None):
+        assert PeerInfo.parse({"id": "a", "transport": given}).transport == given
 
 
 def local_peer(storage: MemoryStorage | None = None, **given: Any) -> Peer:
@@ -131,5 +137,5 @@ def test_an_explicit_version_replaces_what_is_stored() -> None:
 )
 def test_what_is_mistyped_is_named_with_what_is_wanted(given: Any, words: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
-        PeerInfo.parse(given).over_tcp()
+        PeerInfo.parse(given).check_over_tcp()
     assert str(caught.value) == words

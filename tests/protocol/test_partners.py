@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.seeds import Place
 from gossipmonger.state import Peer, RemotePeer
 from gossipmonger.storage import MemoryStorage
 
@@ -21,16 +22,15 @@ ROUNDS = 3_000
 def drawn(
     live: int, dead: int, seeds: int = 0, fanout: int = 1, minimum: int = 1, met: bool = True, left: bool = False
 ) -> list[list[str]]:
-    """Whom each of many rounds goes to; `met` says whether the seeds are peers that are known."""
-    chosen = [RemotePeer(f"seed{n}", f"at seed{n}") for n in range(seeds)]
-    storage = MemoryStorage()
-    for seed in chosen if met else ():
-        storage.put(seed.id, a_peer(seed.id))
+    """Whom each of many rounds goes to; `met` says whether live peers are at the addresses of the seeds."""
+    chosen = [RemotePeer(f"seed{n}", f"at {'live' if met else 'seed'}{n}") for n in range(seeds)]
     config = a_config(gossip_fanout=fanout, minimum_live_peers=minimum, seeds=tuple(chosen))
-    membership = Membership(Peer("a", transport="at a"), storage, config, NOW)
-    peers = [a_peer(f"live{n}") for n in range(live)], [a_peer(f"dead{n}", live=False, left=left) for n in range(dead)]
+    membership = Membership(Peer("a", transport="at a"), MemoryStorage(), config, NOW)
+    alive = [a_peer(f"live{n}") for n in range(live)]
+    gone = [a_peer(f"dead{n}", live=False, left=left) for n in range(dead)]
     chance = random.Random(5)
-    return [[partner.id for partner in membership.choose_partners(0.0, *peers, chance)] for _ in range(ROUNDS)]
+    chosen_in = [membership.choose_partners(NOW, alive, alive, gone, chance) for _ in range(ROUNDS)]
+    return [[partner.id for partner in partners] for partners in chosen_in]
 
 
 @given(st.lists(st.integers(), unique=True), st.integers(0, 20), st.integers())
@@ -90,6 +90,52 @@ def test_who_has_been_silent_for_half_as_long_as_the_dead_is_asked_beside_the_ot
     membership = Membership(Peer("a", transport="at a"), storage, config, NOW)
     live = [a_peer(f"live{n}", intervals=[333.3] * 10) for n in range(20)]
     live += [a_peer("silent", silence, intervals=[333.3] * 10)]
-    rounds = [[partner.id for partner in membership.choose_partners(NOW, live, [], random.Random(n))] for n in range(100)]
+    rounds = [[partner.id for partner in membership.choose_partners(NOW, live, live, [], random.Random(n))] for n in range(100)]
     assert all("silent" in ids for ids in rounds) is asked
     assert all(len(set(ids)) == len(ids) <= 4 for ids in rounds)
+
+
+def test_who_died_lately_is_tried_often_however_many_died_before() -> None:
+    membership = Membership(Peer("a", transport="at a"), MemoryStorage(), a_config(), NOW)
+    dead = [a_peer(f"dead{n}", silent=n, live=False) for n in range(3_000)]
+    chance = random.Random(5)
+    drawn = [membership.choose_partners(NOW, [], [], [*dead], chance)[0].id for _ in range(ROUNDS)]
+    lately = sum(id in ("dead0", "dead1", "dead2") for id in drawn) / ROUNDS
+    assert 0.1 < lately < 0.3
+    assert len(set(drawn)) > 500  # nobody is given up
+
+
+def test_while_nobody_is_live_a_round_tries_three_seeds_and_each_before_any_is_tried_again() -> None:
+    for ids in zip(*[iter(drawn(live=0, dead=0, seeds=9, met=False))] * 3, strict=True):
+        assert [len(each) for each in ids] == [3, 3, 3]
+        assert len({id for each in ids for id in each}) == 9
+
+
+def test_a_seed_that_has_been_cut_off_is_tried_though_it_is_remembered_as_dead() -> None:
+    config = a_config(seeds=(RemotePeer("seed", "at dead7"),))
+    membership = Membership(Peer("a", transport="at a"), MemoryStorage(), config, NOW)
+    dead = [a_peer(f"dead{n}", silent=n, live=False) for n in range(3_000)]
+    chance = random.Random(5)
+    live = [a_peer("live")]
+    tried = sum(any(to.id == "seed" for to in membership.choose_partners(NOW, live, live, dead, chance)) for _ in range(ROUNDS))
+    assert tried / ROUNDS == pytest.approx(1 / 2, abs=0.04)
+
+
+def test_an_address_that_leads_back_to_the_node_is_left_out_for_ten_minutes() -> None:
+    config = a_config(seeds=(RemotePeer("s", {"host": "alias", "port": 1}),))
+    membership = Membership(Peer("a", transport={"host": "a", "port": 1}), MemoryStorage(), config, NOW)
+    assert membership.seeds.others(NOW)
+    membership.seeds.reached_itself(NOW, RemotePeer("s", {"host": "alias", "port": 1}))
+    assert membership.seeds.others(NOW + 599_999) == []
+    assert membership.seeds.others(NOW + 600_000)
+
+
+def test_a_seed_with_several_addresses_is_several_and_found_by_its_name() -> None:
+    given = RemotePeer("s", {"host": "all", "port": 1})
+    config = a_config(seeds=(given,))
+    membership = Membership(Peer("a", transport={"host": "10.0.0.1", "port": 1}), MemoryStorage(), config, NOW)
+    membership.seeds.place(Place(given, RemotePeer(f"s{n}", {"host": f"10.0.0.{n}", "port": 1})) for n in (1, 2, 3))
+    assert [place.at.id for place in membership.seeds.others(NOW)] == ["s2", "s3"]
+    for host, lost in (("10.0.0.2", ["s3"]), ("all", []), ("10.0.0.9", ["s2", "s3"])):
+        live = [Peer("p", transport={"host": host, "port": 1}, last_time=NOW)]
+        assert [place.at.id for place in membership.seeds.lost(NOW, live, [])] == lost

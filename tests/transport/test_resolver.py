@@ -164,6 +164,42 @@ def test_a_name_that_hangs_delays_no_other(resolver: Resolver, names: Names) -> 
     assert len(resolver._threads) == 8
 
 
+def test_names_that_hang_when_they_are_asked_for_first_starve_no_other(resolver: Resolver, names: Names) -> None:
+    names.names.update({"a.example": ["127.0.0.1"], "b.example": ["127.0.0.1"]})
+    hanging = [f"h{number}.example" for number in range(100)]
+    names.hang(*hanging)
+    slow, answers = Answers(), Answers()
+    for host in (*hanging, "a.example"):
+        resolver.resolve(host, 5, slow if host != "a.example" else answers)
+    assert answers.next() == [V4]
+    resolver.resolve("b.example", 5, answers)
+    assert answers.next() == [V4]
+    assert slow.given.empty()
+    for host in hanging:
+        names.hanging[host].set()
+    for _ in hanging:
+        assert isinstance(slow.next(), socket.gaierror)
+    until(lambda: len(resolver._threads) == 8)  # the others have nothing to do
+
+
+def test_names_that_were_resolved_before_have_threads_of_their_own(
+    resolver: Resolver, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver_module, "_MOST_THREADS", 10)
+    names.names.update({"a.example": ["127.0.0.1"], "b.example": ["127.0.0.1"]})
+    assert resolved(resolver, "a.example") == [V4]
+    hanging = [f"h{number}.example" for number in range(30)]
+    names.hang(*hanging)
+    slow = Answers()
+    for host in hanging:
+        resolver.resolve(host, 5, slow)
+    names.wait(1 + 10 - 4)
+    for _ in range(3):
+        assert resolved(resolver, "a.example") == [V4]
+    assert len([host for host in names.asked if host in hanging]) == 10 - 4
+    assert slow.given.empty()
+
+
 def test_names_that_took_long_take_half_of_the_threads_at_most(
     resolver: Resolver, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,14 +225,17 @@ def test_names_that_took_long_take_half_of_the_threads_at_most(
     assert resolver._slow == set()  # they were quick this time
 
 
-def test_there_are_eight_threads_at_most(resolver: Resolver, names: Names) -> None:
+def test_there_are_eight_threads_as_long_as_they_get_through(
+    resolver: Resolver, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver_module, "_PATIENCE", 3_600.0)
     hanging = [f"h{number}.example" for number in range(30)]
     names.hang(*hanging)
     answers = Answers()
     for host in hanging:
         resolver.resolve(host, 5, answers)
     names.wait(8)
-    assert (len(resolver._threads), len(names.asked)) == (8, 8)
+    assert (len(resolver._threads), len(names.asked)) == (8 + 1, 8)  # one waits to see whether more are needed
     for host in hanging:
         names.hanging[host].set()
     assert all(isinstance(answers.next(), socket.gaierror) for _ in hanging)
@@ -324,6 +363,11 @@ def test_close_ends_the_threads_and_nobody_is_told_anything_any_more(resolver: R
 
 
 def test_the_helpers_require_the_lock(resolver: Resolver) -> None:
-    for call in (resolver._start_thread, resolver._take, lambda: resolver._remember("a", [], 0, slow=False)):
+    for call in (
+        resolver._grow,
+        lambda: resolver._start(len),
+        resolver._take,
+        lambda: resolver._remember("a", [], 0, slow=False),
+    ):
         with pytest.raises(AssertionError):
             call()

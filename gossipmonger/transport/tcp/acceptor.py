@@ -66,14 +66,12 @@ class Server(socketserver.TCPServer):
         self._closing = threading.Event()
         # A daemon: a program that ends need not wait for gossip.
         self._thread = threading.Thread(target=self._serve, name="gossipmonger-tcp-accept", daemon=True)
-        everywhere = not host
-        if everywhere:
-            host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        everywhere = host in ("", "::") and socket.has_dualstack_ipv6()
+        found = _to_bind(host, port, everywhere)
         for index, (family, _, _, _, address) in enumerate(found):
             self.address_family = family
             try:
-                super().__init__(address, socketserver.BaseRequestHandler, bind_and_activate=False)  # type: ignore[arg-type]
+                super().__init__(address, socketserver.BaseRequestHandler, bind_and_activate=False)
                 if family == socket.AF_INET6:
                     self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not everywhere)
                 self.server_bind()
@@ -152,6 +150,14 @@ class Server(socketserver.TCPServer):
             socket.create_connection((str(host or "localhost"), port), _CLOSE_TIMEOUT).close()
 
 
+def _to_bind(host: str, port: int, everywhere: bool) -> list[Any]:
+    """Return the addresses to try to bind, one after the other, as `getaddrinfo` does."""
+    hosts = ["::", "0.0.0.0"] if everywhere else [host or "0.0.0.0"]  # a system without IPv6 still says that it has both
+    return [
+        found for host in hosts for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    ]
+
+
 class _Incoming:
     """A connection that has not shown what it is, or whose one message is not complete."""
 
@@ -175,6 +181,7 @@ class Acceptor:
         failed: Called on any thread with an error.
         greeted: Called on the loop's thread with the sender of each `HELLO`.
         named: Returns how this node names itself, None if nobody has said so.
+        life: Returns what tells this process from all others.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
             recently used link is asked to be.
         max_message_size: Bytes.
@@ -189,6 +196,7 @@ class Acceptor:
         failed: Callable[[Exception], None],
         greeted: Callable[[RemotePeer], None],
         named: Callable[[], RemotePeer | None],
+        life: Callable[[], str],
         *,
         max_connections: int,
         max_message_size: int,
@@ -200,6 +208,7 @@ class Acceptor:
         self._failed = failed
         self._greeted = greeted
         self._named = named
+        self._life = life
         self._max_connections = max_connections
         self._max_message_size = max_message_size
         self._receive_timeout = receive_timeout
@@ -300,7 +309,12 @@ class Acceptor:
             self._close(incoming)
             self._failed(error)
             return
-        named = self._named()
+        named, life = self._named(), self._life()
+        if greeting.life == life:  # the dialling half of this node, which is about to close
+            with suppress(OSError):
+                incoming.socket.send(hello(named, life))
+            self._close(incoming)
+            return
         self._release(incoming)
         link = Link(
             incoming.socket, incoming.source, dialled=False, named=named, peer=greeting.sender, limit=self._max_message_size
@@ -308,7 +322,7 @@ class Acceptor:
         with suppress(OSError):
             incoming.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            link.write(hello(named))
+            link.write(hello(named, life))
             if greeting.sender is not None:
                 self._replace(greeting.sender.id, link)
             self._links.open(link)

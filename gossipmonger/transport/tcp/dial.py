@@ -12,19 +12,23 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 
-from gossipmonger.errors import MessageError, SendError
+from gossipmonger.errors import MessageError
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Handle, Loop
 from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.tcp.links import Link, source_of
 from gossipmonger.wire import begins_link, hello, read_hello
 
-__all__ = ["Dial", "Greeting", "SingleMessage"]
+__all__ = ["Dial", "Greeting", "ReachedItself", "SingleMessage"]
 
 #: What `connect` says when it has begun.
 _BEGUN = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK))
 
 _REFUSED = (errno.ECONNREFUSED, getattr(errno, "WSAECONNREFUSED", errno.ECONNREFUSED))
+
+
+class ReachedItself(Exception):
+    """A dial has led back to this very process."""
 
 
 class Dial:
@@ -36,7 +40,8 @@ class Dial:
         sockets: Where the socket stands while it belongs to this.
         connected: Called with this, once it is connected.
         failed: Called with the last address's error if none is left.
-        told: Called with "accepted" if an address was, or with "refused" if all were.
+        told: Called with "accepted" if an address was, or with "refused" if all were. At the end, with "itself" if one led back
+            to this process and none to anybody else.
 
     Attributes:
         socket: The socket, while there is one.
@@ -60,6 +65,7 @@ class Dial:
         self._told = told
         self._addresses: list[Address] = []
         self._all_refused = True
+        self._reached_itself = False
         self._timer: Handle | None = None
         self.socket: socket.socket = None  # type: ignore[assignment]  # handlers of this run while there is one
         self.source: str = ""
@@ -73,12 +79,16 @@ class Dial:
         """Give this address up for the next one, because of this error."""
         self.close()
         self._all_refused &= isinstance(error, OSError) and error.errno in _REFUSED
+        self._reached_itself |= isinstance(error, ReachedItself)
         self._next(error)
 
     def _next(self, error: Exception | None) -> None:
         if not self._addresses:
             if error is not None and self._all_refused:
                 self._told("refused")
+            if self._reached_itself:
+                self._told("itself")
+                error = ReachedItself(str(error))
             self._failed(error or OSError("it has no address"))
             return
         family, at = self._addresses.pop()
@@ -170,9 +180,10 @@ class Greeting:
     Args:
         dial: A connected dial.
         named: How this node names itself.
+        life: What tells this process from all others.
         limit: Bytes that a message on the link may have.
         linked: Called with the link that comes of it, and what has come on it already.
-        silent: Called if no `HELLO` comes in time, or something else does.
+        silent: Called with "silent" if no `HELLO` comes in time, or with "foreign" if something else does.
         late: Called if one comes after all.
         failed: Called with the error of a `HELLO` that is malformed.
     """
@@ -181,15 +192,17 @@ class Greeting:
         self,
         dial: Dial,
         named: RemotePeer | None,
+        life: str,
         limit: int,
         *,
         linked: Callable[[Link, bytes], None],
-        silent: Callable[[], None],
+        silent: Callable[[str], None],
         late: Callable[[], None],
         failed: Callable[[Exception], None],
     ) -> None:
         self._dial = dial
         self._named = named
+        self._life = life
         self._limit = limit
         self._linked = linked
         self._silent = silent
@@ -197,7 +210,7 @@ class Greeting:
         self._failed = failed
         self._heard = bytearray()
         try:
-            dial.socket.send(hello(named))
+            dial.socket.send(hello(named, life))
         except Exception as error:  # it is gone already, or JSON has no form for the name
             dial.fail(error)
             return
@@ -223,9 +236,9 @@ class Greeting:
             answer = None
         if answer is None:
             self._dial.close()
-            self._silent()
-        elif answer.sender is not None and answer.sender == self._named:
-            self._dial.go_on(SendError(f"{source} is this node itself"))
+            self._silent("foreign" if self._heard else "silent")
+        elif answer.life == self._life if answer.life else answer.sender is not None and answer.sender == self._named:
+            self._dial.go_on(ReachedItself(f"{source} is this node itself"))
         else:
             connected = self._dial.release()
             link = Link(connected, source, dialled=True, named=self._named, peer=answer.sender, limit=self._limit)
@@ -236,7 +249,7 @@ class Greeting:
         with suppress(OSError):
             self._dial.socket.shutdown(socket.SHUT_WR)
         self._dial.wait(READ, _LATE, self._read_late, self._dial.close)
-        self._silent()
+        self._silent("silent")
 
     def _read_late(self) -> None:
         with suppress(OSError):

@@ -32,7 +32,7 @@ from gossipmonger.errors import SendError, at, shown
 from gossipmonger.state.message import Message, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.resolver import Address, Resolver
-from gossipmonger.transport.tcp.dial import Dial, Greeting, SingleMessage
+from gossipmonger.transport.tcp.dial import Dial, Greeting, ReachedItself, SingleMessage
 from gossipmonger.transport.tcp.links import Link, Links
 from gossipmonger.wire import encode, split
 
@@ -83,8 +83,10 @@ class Dialler:
         resolver: Finds the addresses of names.
         links: Takes the links that come of them.
         failed: Called on any thread with an error.
-        told: Called on the loop's thread with a remote peer and "accepted" or "refused", for each dial that ended so.
+        told: Called on the loop's thread with a remote peer and "accepted", "refused" or "itself", for each dial that ended so;
+            and with "silent" or "foreign" if no `HELLO` came back, but nothing, or something else.
         named: Returns how this node names itself; None to take a message's sender.
+        life: Returns what tells this process from all others.
         max_message_size: Bytes.
         max_links: Links that are kept. Beyond it, the least recently used is closed.
         connect_timeout: Seconds for each address that a name has.
@@ -99,6 +101,7 @@ class Dialler:
         failed: Callable[[Exception], None],
         told: Callable[[RemotePeer, str], None],
         named: Callable[[], RemotePeer | None],
+        life: Callable[[], str],
         *,
         max_message_size: int,
         max_links: int,
@@ -111,6 +114,7 @@ class Dialler:
         self._failed = failed
         self._told = told
         self._named = named
+        self._life = life
         self._max_message_size = max_message_size
         self._max_links = max_links
         self._connect_timeout = connect_timeout
@@ -241,12 +245,14 @@ class Dialler:
             self._begin(place)
 
     def _fail(self, place: _Place, error: Exception) -> None:
-        """Drop what waits for a place that cannot be reached."""
+        """Drop what waits for a place that cannot be reached. That it is this node itself is no error."""
         with self._settled:
             place.waiting.clear()
             place.parts = iter(())
             place.dialling = False
             self._settled.notify_all()
+        if isinstance(error, ReachedItself):
+            return
         failure = SendError(f"can't send to {place}: {error}", RemotePeer(*place.peer))
         failure.__cause__ = error
         self._failed(failure)
@@ -285,7 +291,8 @@ class Dialler:
             sender = place.waiting[0][1].sender if place.waiting else None
         place.asked = monotonic()
 
-        def silent() -> None:
+        def silent(what: str) -> None:
+            self._told(RemotePeer(*place.peer), what)
             place.node_js = True
             if not aside:
                 self._send_next(place)
@@ -294,8 +301,8 @@ class Dialler:
             place.node_js = False
 
         Greeting(
-            dial, self._named() or sender, self._max_message_size, linked=partial(self._link, place, aside), silent=silent,
-            late=late, failed=self._failed,
+            dial, self._named() or sender, self._life(), self._max_message_size,
+            linked=partial(self._link, place, aside), silent=silent, late=late, failed=self._failed,
         )  # fmt: skip
 
     def _link(self, place: _Place, aside: bool, link: Link, rest: bytes) -> None:

@@ -17,6 +17,8 @@ The parts: `Acceptor` takes connections, `Dialler` makes them, `Links` keeps tho
 
 from __future__ import annotations
 
+import os
+import secrets
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -25,9 +27,10 @@ from typing import Any
 from gossipmonger.errors import ClosedError, MessageError, SendError, at, shown
 from gossipmonger.state.arguments import check_number, seconds, unknown_option
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
+from gossipmonger.transport.address import clean_host, is_local, is_wildcard, read_address
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
 from gossipmonger.transport.loop import Handle, Loop
-from gossipmonger.transport.resolver import Resolver
+from gossipmonger.transport.resolver import Resolver, host_of
 from gossipmonger.transport.tcp.acceptor import Acceptor
 from gossipmonger.transport.tcp.dialler import Dialler
 from gossipmonger.transport.tcp.links import Caller, Link, Links
@@ -45,8 +48,11 @@ class TcpTransport(Transport):
 
     Args:
         options: `host` and `port`, as in the Node.js package; any other argument may stand here too.
-        host: Where peers are told to connect.
-        port: The same; 0 for any free port.
+        host: Where peers are told to connect. None leaves it open: the endpoint then tells them the address from which its
+            first seed is reached, and without seeds "localhost".
+        port: The same; 0 for any free port. None is 9742, or the port of `binding`.
+        binding: Where to bind, "host:port", (host, port) or a mapping, where that differs from what peers are told. A host of
+            "" or "::" is every address of this machine, IPv4 and IPv6.
         max_message_size: Bytes. A longer message is refused while it arrives, or while it inflates.
         compress_above: Bytes above which a message on a link is deflated; None for never.
         max_connections: Connections from others that may be open at once, links among them. A node has one link to each of
@@ -57,8 +63,10 @@ class TcpTransport(Transport):
         receive_timeout: The same, for one message to arrive.
 
     Attributes:
-        host: As above.
+        host: As above, "localhost" as long as it is open.
         port: As above; once a port of 0 is bound, the port that was free.
+        binding: `host` and `port` to bind, as far as they differ from what peers are told.
+        named: Whether `host` was given, and not left open.
 
     Raises:
         TypeError, ValueError: An option is unknown or out of range; the error names it.
@@ -68,8 +76,9 @@ class TcpTransport(Transport):
         self,
         options: Mapping[str, Any] | None = None,
         *,
-        host: str = "localhost",
-        port: int = DEFAULT_PORT,
+        host: str | None = None,
+        port: int | None = None,
+        binding: Any = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
         compress_above: int | None = COMPRESS_ABOVE,
         max_connections: int = 256,
@@ -80,17 +89,23 @@ class TcpTransport(Transport):
     ) -> None:
         super().__init__()
         given: dict[str, Any] = {
-            "host": host, "port": port, "max_message_size": max_message_size, "compress_above": compress_above,
-            "max_connections": max_connections, "max_links": max_links, "connect_timeout": connect_timeout,
+            "host": host, "port": port, "binding": binding, "max_message_size": max_message_size,
+            "compress_above": compress_above, "max_connections": max_connections, "max_links": max_links,
+            "connect_timeout": connect_timeout,
             "send_timeout": send_timeout, "receive_timeout": receive_timeout,
         }  # fmt: skip
         for name, value in (options or {}).items():
             if name not in given:
                 raise unknown_option(name, given)
             given[name] = value
-        self.host: str
-        self.port: int
-        self.host, self.port = _check_address(given["host"], given["port"])
+        self.binding: dict[str, Any] = {}
+        if given["binding"] is not None:
+            self.binding = read_address("binding", given["binding"], binding=True, port=None)
+        self.named: bool = given["host"] is not None
+        self.host: str = _check_host(given["host"]) if self.named else "localhost"
+        self.port: int = DEFAULT_PORT if given["port"] is None else given["port"]
+        check_number("port", self.port, int, 0, 65535)
+        self._port_is_open = given["port"] in (None, 0)  # so it is told as it is bound
         for name in ("max_message_size", "max_connections", "max_links"):
             check_number(name, given[name], int, 1)
         if given["compress_above"] is not None:
@@ -107,15 +122,16 @@ class TcpTransport(Transport):
             send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._dialler = Dialler(
-            self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local,
+            self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local, lambda: self.life,
             max_message_size=self.max_message_size, max_links=given["max_links"], connect_timeout=given["connect_timeout"],
             send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._acceptor = Acceptor(
-            self.loop, self._links, self._received_alone, self._failed, self._greeted, lambda: self.local,
+            self.loop, self._links, self._received_alone, self._failed, self._greeted, lambda: self.local, lambda: self.life,
             max_connections=given["max_connections"], max_message_size=self.max_message_size,
             receive_timeout=given["receive_timeout"],
         )  # fmt: skip
+        self._token = secrets.token_hex(8)
         self._closed = False
         self._lifecycle_lock = threading.Lock()  # guards _closed, and that the acceptor listens once; both are read without it
 
@@ -151,6 +167,27 @@ class TcpTransport(Transport):
         except Exception as error:  # the system cannot start a thread
             self._failed(error)
 
+    def addresses(self, at: Any, then: Callable[[object], None], lifetime: float) -> list[Any] | None:
+        """Return all IP addresses of a host that are known now, but this node's own: see `Transport.addresses`."""
+        if not is_address(at):
+            return [at]
+        try:
+            found = self.resolver.known(at["host"], int(at["port"]), then, lifetime)
+        except RuntimeError as error:  # the system cannot start a thread
+            self._failed(error)
+            return None
+        if found is None:
+            return None
+        hosts = [host_of(address.at) for address in found]
+        return [{**at, "host": host} for host in hosts if not self._is_own(host, int(at["port"]))]
+
+    def _is_own(self, host: str, port: int) -> bool:
+        """Return whether an IP address is one at which this transport listens."""
+        bound = self.bound
+        if bound is None or bound[1] != port:
+            return False
+        return bound[0] == host or (is_wildcard(bound[0]) and is_local(host))
+
     def timer(self, seconds: float, function: Callable[[], None]) -> Handle:
         """Return a timer that calls a function on the thread `gossipmonger-tcp`: see `Transport.timer`."""
         return self.loop.after(seconds, function)
@@ -161,6 +198,11 @@ class TcpTransport(Transport):
     def address(self) -> Mapping[str, Any] | None:
         """`host` and `port` that peers are to be told, None while a port of 0 is not bound."""
         return {"host": self.host, "port": self.port} if self.port else None
+
+    @property
+    def life(self) -> str:
+        """What tells this process from all others. A `HELLO` says it."""
+        return f"{self._token}{os.getpid():x}"  # after a fork, two copies may be started
 
     @property
     def bound(self) -> tuple[str, int] | None:
@@ -176,8 +218,8 @@ class TcpTransport(Transport):
         """Bind, start to serve on a thread of its own, emit `listening`, call `callback`; then return.
 
         Args:
-            options: `host` and `port` to bind, where these differ from what peers are told. A host of "" is every address of
-                this machine, IPv4 and IPv6. May be left out before a callback.
+            options: `host` and `port` to bind, where these differ from `binding` and from what peers are told. A host of "" or
+                "::" is every address of this machine, IPv4 and IPv6. May be left out before a callback.
             callback: Called without arguments, on the caller's thread.
 
         Raises:
@@ -185,7 +227,9 @@ class TcpTransport(Transport):
             ClosedError: The transport has been closed.
             RuntimeError: It listens already.
         """
-        host, port, callback = _read_binding(options, callback, self.host, self.port)
+        if callable(options):
+            options, callback = None, options
+        host, port = self._read_binding(options or {})
         with self._lifecycle_lock:
             if self._closed:
                 raise ClosedError("listen: this transport has been closed")
@@ -193,11 +237,41 @@ class TcpTransport(Transport):
             if bound is not None:
                 raise RuntimeError(f"listen: this transport listens already, at {bound}")
             self._bind(host, port)
-            if self.port == 0 and self.bound is not None:
+            if self._port_is_open and self.bound is not None:
                 self.port = self.bound[1]
         self.emit("listening")
         if callback is not None:
             callback()
+
+    def adopt(self, host: Any, port: Any, binding: Mapping[str, Any] | None) -> None:
+        """Take what peers are told, and where to bind, as far as this was told neither. Call it before `listen`.
+
+        Raises:
+            TypeError, ValueError: The host or the port is of the wrong type or out of range.
+        """
+        if not self.named and host is not None:
+            self.host, self.named = _check_host(host), True
+        if self._port_is_open and self.port and port is not None:
+            check_number("port", port, int, 0, 65535)
+            self.port, self._port_is_open = port, port == 0
+        self.binding = {**(binding or {}), **self.binding}
+
+    def _read_binding(self, options: Mapping[str, Any]) -> tuple[str, int]:
+        """Return where to bind, from the arguments of `listen`, from `binding`, and from what peers are told.
+
+        Raises:
+            TypeError, ValueError: An option is unknown, of the wrong type or out of range; the error names it.
+        """
+        told = {"host": self.host, "port": self.port, **self.binding}
+        for name in options:
+            if name not in told:
+                raise unknown_option(name, told)
+        chosen = {**told, **options}
+        if not isinstance(chosen["host"], str):
+            raise TypeError(f"host must be a string, got {chosen['host']!r}")
+        check_number("port", chosen["port"], int, 0, 65535)
+        host: str = read_address("host", {"host": chosen["host"]}, binding=True)["host"]
+        return host, chosen["port"]
 
     def _bind(self, host: str, port: int) -> None:
         """Bind, and begin to serve. This requires holding `_lifecycle_lock`."""
@@ -270,28 +344,14 @@ class TcpTransport(Transport):
             part.close()
 
 
-def _read_binding(
-    options: Mapping[str, Any] | Callable[[], None] | None, callback: Callable[[], None] | None, host: str, port: int
-) -> tuple[str, int, Callable[[], None] | None]:
-    """Return where to bind and what to call then, from the arguments of `listen` and from what peers are told.
-
-    Raises:
-        TypeError, ValueError: An option is unknown, of the wrong type or out of range; the error names it.
-    """
-    if callable(options):
-        options, callback = None, options
-    binding: dict[str, Any] = {"host": host, "port": port}
-    for name, value in (options or {}).items():
-        if name not in binding:
-            raise unknown_option(name, binding)
-        binding[name] = value
-    return *_check_address(binding["host"], binding["port"], any_host=True), callback
-
-
-def _check_address(host: Any, port: Any, any_host: bool = False) -> tuple[str, int]:
+def _check_host(host: Any) -> str:
     if not isinstance(host, str):
         raise TypeError(f"host must be a string, got {host!r}")
-    if not host and not any_host:
-        raise ValueError("host must be a name or an address that peers can connect to, got ''")
-    check_number("port", port, int, 0, 65535)
-    return host, port
+    wanted = "a name or an address that peers can connect to"
+    if is_wildcard(host):
+        advice = "; to bind every address of this machine, give `listen`" if host else ""
+        raise ValueError(f"host must be {wanted}, got {host!r}{advice}")
+    try:
+        return clean_host(host)
+    except ValueError as error:
+        raise ValueError(f"host must be {wanted}, got {host!r}: {error}") from None

@@ -225,12 +225,21 @@ def _socket(family: int) -> socket.socket:
 
 
 def _bind(host: str, port: int, bound: list[socket.socket]) -> None:
-    """Bind to a host, for "" over IPv4 and, if there is, IPv6; add the sockets to `bound`."""
-    if not host:
+    """Bind to a host, for "" and "::" over IPv4 and, if there is, IPv6; add the sockets to `bound`."""
+    if host in ("", "::"):
         _bind("0.0.0.0", port, bound)
         if socket.has_dualstack_ipv6():
-            _bind("::", bound[0].getsockname()[1], bound)
+            try:
+                _bind_to("::", bound[0].getsockname()[1], bound)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise  # another port may be free for both; any other error is that of a system without IPv6
         return
+    _bind_to(host, port, bound)
+
+
+def _bind_to(host: str, port: int, bound: list[socket.socket]) -> None:
+    """Bind to the first address of a host that can be bound."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
     for index, (family, _, _, _, address) in enumerate(found):
         made = None

@@ -50,7 +50,7 @@ def peer(id: str) -> RemotePeer:
 def test_a_hello_is_answered_with_ours_and_messages_follow(net: Net) -> None:
     node = net.named("n")
     connection = net.connect(node, hello(SENDER))
-    assert connection.line() == hello(node.transport.local)
+    assert connection.line() == hello(node.transport.local, node.transport.life)
     connection.send(message(1, None) + message(2, None))
     node.wait(values=2)
     assert node.heard == [("deltas", SENDER, delta(1)), ("deltas", SENDER, delta(2))]
@@ -65,7 +65,7 @@ def test_a_hello_and_what_follows_may_come_in_any_pieces(net: Net, size: int) ->
     for at in range(0, len(data), size):
         connection.send(data[at : at + size])
     node.wait(values=2)
-    assert connection.line() == hello(None)
+    assert connection.line() == hello(None, node.transport.life)
     assert (node.values, node.errors) == ([1, 2], [])
 
 
@@ -323,7 +323,7 @@ def test_where_all_are_being_closed_nobody_else_gets_in(net: Net) -> None:
     waiting = net.connect(node)
     assert links[2].read(1) == CLOSING
     waiting.send(hello(peer("s")))
-    assert waiting.line() == hello(None)
+    assert waiting.line() == hello(None, node.transport.life)
     net.connect(node).close()
     assert waiting.read(1) == CLOSING
     late = net.connect(node)

@@ -1,0 +1,207 @@
+"""Addresses of hosts and ports: how callers write them, and what the system knows of them without asking anybody.
+
+A host is a name, or an IPv4 or IPv6 address. IPv6 addresses may stand in brackets, and one that is valid on a single link names
+its interface: `fe80::1%eth0`. A wildcard such as 0.0.0.0 is where a socket may be bound, and never where a peer can be reached.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from gossipmonger.transport.base import DEFAULT_PORT
+
+__all__ = ["Ip", "clean_host", "is_local", "is_loopback", "is_wildcard", "read_address", "read_ip", "route_to"]
+
+Ip = IPv4Address | IPv6Address
+
+#: What no host contains: white space, control characters, and what would be the rest of a URL.
+_NEVER = re.compile(r"[\s\x00-\x1f\x7f/@?#\\]")
+
+#: How a URL begins.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+#: What looks like an IPv4 address. The system takes "0" or "127.1" for one, but nobody means that.
+_DIGITS = re.compile(r"[0-9.]+")
+
+_WILDCARDS = frozenset({"", "*"})
+
+
+def read_ip(host: str) -> Ip | None:
+    """Return the IP address that a host is, None for a name. Brackets are allowed."""
+    try:
+        return ip_address(_unbracketed(host))
+    except ValueError:
+        return None
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether a host stands for every address of a machine: "", "*", "0.0.0.0" or "::"."""
+    if host in _WILDCARDS:
+        return True
+    ip = read_ip(host)
+    return ip is not None and (_as_ipv4(ip) or ip).is_unspecified
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host can be reached on its own machine only. No name is resolved; "localhost" is one by convention."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    ip = read_ip(host)
+    return ip is not None and (_as_ipv4(ip) or ip).is_loopback
+
+
+def _as_ipv4(ip: Ip) -> IPv4Address | None:
+    return ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
+
+
+def _unbracketed(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def clean_host(host: str) -> str:
+    """Return a host without brackets, and without a zone where the address is the same on every interface.
+
+    Raises:
+        ValueError: It is empty, or can be neither a name nor an address. The error says why, and names nothing.
+    """
+    bare = _unbracketed(host)
+    if not bare:
+        raise ValueError("the host is empty")
+    if bare != host and not isinstance(read_ip(bare), IPv6Address):
+        raise ValueError("brackets are for IPv6 addresses")
+    ip = read_ip(bare)
+    if isinstance(ip, IPv6Address):
+        return bare if ip.is_link_local else bare.partition("%")[0]
+    if ip is not None:
+        return bare
+    if _DIGITS.fullmatch(bare):
+        raise ValueError("the host looks like an IPv4 address but is not one")
+    if ":" in bare or "[" in bare or "]" in bare:
+        raise ValueError("the host looks like an IPv6 address but is not one")
+    if _NEVER.search(bare):
+        raise ValueError("a host has no spaces, slashes or control characters")
+    try:
+        bare.encode("idna")
+    except UnicodeError:
+        raise ValueError("the host is not a valid name") from None
+    return bare
+
+
+def read_address(place: str, given: Any, *, binding: bool = False, port: int | None = DEFAULT_PORT) -> dict[str, Any]:
+    """Return what a caller wrote as an address, as a mapping with `host` and `port`, and whatever else a mapping says.
+
+    Args:
+        place: What the caller calls it, for errors.
+        given: "host", "host:port", "[::1]:9742", "::1", (host, port), or a mapping with `host` and maybe `port`.
+        binding: Whether it is where to bind: then wildcards and port 0 are allowed, ":9742" is every address, and a mapping
+            may leave out either.
+        port: The port where none is given; None to leave it out.
+
+    Raises:
+        TypeError, ValueError: It is no such thing; the error says what is wanted.
+    """
+    host, number, others = _split(place, given, binding)
+    try:
+        if not isinstance(host, str):
+            raise TypeError("the host must be a string")
+        if is_wildcard(host):
+            if not binding:
+                empty = (
+                    "the host is empty" if not host else f"nobody can connect to {host!r}, which is every address of a machine"
+                )
+                raise ValueError(empty)
+            host = "" if host in _WILDCARDS else _unbracketed(host)
+        else:
+            host = clean_host(host)
+        number = _read_port(number, 0 if binding else 1) if number is not None else port
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{place} must be {_wanted(binding)}, got {given!r}: {error}") from None
+    return {**others, "host": host} if number is None else {**others, "host": host, "port": number}
+
+
+def _wanted(binding: bool) -> str:
+    if binding:
+        return "an address to bind, such as '0.0.0.0:9742'"
+    return "a host that can be connected to and a port from 1 to 65535, such as 'b.example:9742'"
+
+
+def _split(place: str, given: Any, binding: bool) -> tuple[Any, Any, dict[str, Any]]:
+    """Return host, port and whatever else there is; a port is None where none is given."""
+    if isinstance(given, Mapping):
+        others = {name: part for name, part in given.items() if name not in ("host", "port")}
+        if "host" not in given and not binding:
+            raise ValueError(f"{place} must be {_wanted(binding)}, got {given!r}: it has no host")
+        return given.get("host", ""), given.get("port"), others
+    if isinstance(given, str):
+        return *_split_text(place, given, binding), {}
+    if isinstance(given, (tuple, list)) and len(given) == 2:
+        return given[0], given[1], {}
+    raise TypeError(f"{place} must be {_wanted(binding)}, got {given!r}")
+
+
+def _split_text(place: str, text: str, binding: bool) -> tuple[str, str | None]:
+    scheme = _SCHEME.match(text)
+    if scheme:
+        raise ValueError(f"{place} must be {_wanted(binding)}, got {text!r}: leave out {scheme[0]!r}, addresses have no scheme")
+    if text.startswith("[") and "]" in text:
+        host, _, rest = text.partition("]")
+        if not rest:
+            return host + "]", None
+        if rest.startswith(":"):
+            return host + "]", rest[1:]
+        return text, None
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return host, port
+    return text, None
+
+
+def _read_port(port: Any, least: int) -> int:
+    if isinstance(port, str) and port.isascii() and port.isdigit() and len(port) <= 5:
+        port = int(port)
+    if isinstance(port, bool) or not isinstance(port, (int, str)):
+        raise TypeError(f"the port must be a number from {least} to 65535")
+    if isinstance(port, str) or not least <= port <= 65535:
+        raise ValueError(f"the port must be a number from {least} to 65535")
+    return port
+
+
+def _numeric(host: str, port: int) -> tuple[int, Any]:
+    """Return the family of an IP address, and what sockets take for it.
+
+    Raises:
+        OSError, ValueError: It is a name, or an address that the system does not take.
+    """
+    found = socket.getaddrinfo(clean_host(host), port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+    return found[0][0], found[0][4]
+
+
+def is_local(host: str) -> bool:
+    """Return whether an IP address is one of this machine."""
+    try:
+        family, at = _numeric(host, 0)
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind(at)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def route_to(host: str, port: int) -> str | None:
+    """Return the local address from which an IP address is reached; None for a name, or if there is no way. Sends nothing."""
+    try:
+        family, at = _numeric(host, port)
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(at)
+            source: str = probe.getsockname()[0]
+    except (OSError, ValueError):
+        return None
+    ip = read_ip(host)
+    if isinstance(ip, IPv6Address) and ip.is_link_local and ip.scope_id and "%" not in source:
+        source += f"%{ip.scope_id}"
+    return None if is_wildcard(source) else source
