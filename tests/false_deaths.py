@@ -29,6 +29,10 @@ from .search import search
 #: Milliseconds after which a process that is restarted was down for long. A second refusal comes no sooner than after a second.
 SHORT = 900
 
+#: Milliseconds of a pause after which phi may be too high, by the fan-out: it is so after 18 digests, and after 14 for whoever
+#: has just begun to listen. News take some seconds on top.
+PAUSE = {1: 8_000, 3: 3_000}
+
 #: Milliseconds that news of a return take at most.
 NEWS = 8_000
 
@@ -92,7 +96,7 @@ class Cluster:
         begin = begin if now <= end else now  # one may begin within another
         end = max(end, now + pause)
         self.pauses[id] = begin, end
-        if end - begin > (10_000 if self.fanout == 1 else 4_000):  # its silence, and the time that news of its return takes
+        if end - begin > PAUSE[self.fanout]:  # its silence, and the time that news of its return takes
             self.excused[id] = end + NEWS
 
     def some(self, count: int) -> list[str]:

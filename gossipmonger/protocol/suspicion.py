@@ -283,10 +283,11 @@ class Suspicion:
         """
         if risen:
             self._membership.refused.pop(sender.id, None)
-        if digest is not None and sender.id not in self.contacts.partners and digest.kind in (Kind.ROUND, Kind.PART):
-            self._spoken_to = now
-        if digest is not None and digest.header is not None and digest.header.hints:
-            self._hear_hints(now, sender, digest.header.hints, output)
+        if digest is not None and digest.header is not None:  # a Node.js node tells no heartbeats
+            if digest.kind is Kind.ROUND and digest.header.compact is not None and sender.id not in self.contacts.partners:
+                self._spoken_to = now  # a whole digest may be an answer, and those reach a node that nobody can dial
+            if digest.header.hints:
+                self._hear_hints(now, sender, digest.header.hints, output)
         self.tell_later(now, output)
 
     def _hear_hints(self, now: float, sender: RemotePeer, hints: Sequence[Sequence[Any]], output: Output) -> None:

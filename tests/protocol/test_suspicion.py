@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gossipmonger.protocol import Dial, Output, Protocol
-from gossipmonger.state import ExtendedPeer, Header, Kind, Peer, RemotePeer
+from gossipmonger.state import Compact, ExtendedPeer, Header, Kind, Peer, RemotePeer
 from gossipmonger.storage import MemoryStorage
 
 from .steps import NOW, Copying, a_peer, a_protocol, digest_of, entry, events, ids, sends, step
@@ -67,7 +67,8 @@ class Node:
     def speak(self, at: float) -> None:
         """Be spoken to by a node that is not answering, so that this node is not deaf."""
         assert "o5" not in self.protocol._suspicion.contacts.partners
-        self.hear("o5", at=at, kind=Kind.ROUND)
+        header = Header(compact=Compact("another.", b""))
+        step(self.protocol, ExtendedPeer("o5", "at o5"), now=NOW + at, entries=[], kind=Kind.ROUND, header=header)
 
     def suspect(self, at: float = 0) -> None:
         """Let the first dial be refused, and give all hints."""
@@ -193,9 +194,11 @@ def test_no_verdict_follows_while_the_last_round_was_late() -> None:
     assert node.protocol.due == NOW + WAIT + 5 + WAIT
 
 
-def test_a_node_to_which_nobody_speaks_gives_no_verdict() -> None:
+def test_a_node_to_which_nobody_speaks_but_a_node_js_node_gives_no_verdict() -> None:
     node = Node()
     node.suspect()
+    node.hear("o5", at=1_400, kind=Kind.ROUND)  # a whole digest, which may be an answer
+    step(node.protocol, RemotePeer("js", "at js"), now=NOW + 1_500, entries=[], header=None)  # which tells no heartbeats
     assert node.verdict(at=WAIT) == []
     assert node.protocol.due == NOW + WAIT + 5 + WAIT
 
