@@ -27,8 +27,9 @@ __all__ = ["Finder"]
 
 _log = logging.getLogger("gossipmonger")
 
-#: Intervals without a live peer after which a node says so, and milliseconds at least, since a connection takes its time.
-_LONELY, _LONELY_AT_LEAST = 10, 1000.0
+#: Intervals without a live peer after which a node says so, and milliseconds at least: a Node.js node is greeted for a second
+#: before it is told anything.
+_LONELY, _LONELY_AT_LEAST = 10, 2000.0
 
 #: Seconds after which a seed's name is resolved again, with live peers and without. Services and pods come and go.
 _LIFETIME, _LIFETIME_ALONE = 30.0, 2.0

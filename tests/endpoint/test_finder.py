@@ -345,12 +345,12 @@ def test_loneliness_is_said_once_unless_somebody_was_found() -> None:
     finder, local = find(Told(), "10.0.0.9", host="a"), RemotePeer("a", {"host": "a", "port": 5})
     finder.look(alone=True)
     finder.told(RemotePeer("s0", {"host": "10.0.0.9", "port": 1}), "itself")
-    assert finder.loneliness(1_000, 100, True, local) is None
-    assert finder.loneliness(1_999, 100, True, local) is None
-    error = finder.loneliness(2_000, 100, True, local)
+    assert finder.loneliness(1_000, 200, True, local) is None
+    assert finder.loneliness(2_999, 200, True, local) is None
+    error = finder.loneliness(3_000, 200, True, local)
     assert error is not None
-    assert (error.seconds, error.tried) == (1.0, {"10.0.0.9:1": "this node itself"})
-    assert finder.loneliness(9_000, 100, True, local) is None
+    assert (error.seconds, error.tried) == (2.0, {"10.0.0.9:1": "this node itself"})
+    assert finder.loneliness(9_000, 200, True, local) is None
     other = find(Told(), "10.0.0.9", host="a")
     assert other.loneliness(1_000, 100, False, local) is None
     assert other.loneliness(9_000, 100, True, local) is None
