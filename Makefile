@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all histories histories-simulated histories-dense false-deaths figures paper bench lint types
+.PHONY: help install demo test test-all histories histories-simulated histories-dense short-programs false-deaths figures paper bench lint types
 .PHONY: structure docs dist clean
 
 help: ## Show this list
@@ -62,6 +62,9 @@ histories-simulated: install ## The same for whole endpoints on the simulated ne
 
 histories-dense: install ## The same for bare protocols, whose messages arrive in any order; seven minutes on one core
 	$(BIN)/python -m tests.histories dense $(SEARCH)
+
+short-programs: install ## 1,000 programs that end within 0.3 s beside three nodes, some killed; COUNT; three minutes
+	$(BIN)/python -m tests.short_programs $(COUNT)
 
 false-deaths: install ## Search 1,000 clusters of 50 nodes for wrong verdicts; COUNT, SEEDS; an hour on one core, all are used
 	$(BIN)/python -m tests.false_deaths $(SEARCH)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import threading
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
@@ -48,6 +49,11 @@ class _Life:
 
     def timer(self, seconds: float, function: Callable[[], None]) -> _Timer:
         return _Timer(self, seconds * 1000, function)
+
+    def pass_time(self, event: threading.Event, seconds: float) -> None:
+        """Let time pass while the node waits, as if it did so on a thread of its own."""
+        if not (self.over or self.simulation.closing):
+            self.simulation._run_to(self.simulation.now + seconds * 1000, event.is_set)
 
     def submit(self, function: Callable[[], None]) -> None:
         """Run handlers here and now, as the endpoint's executor."""
@@ -93,6 +99,7 @@ class Simulation:
         now: Milliseconds since the epoch, virtual.
         network: What carries the messages.
         random: A generator for the caller's own use; nothing else uses it.
+        closing: Whether `close` was called.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class Simulation:
         check_number("duplication", duplication, float, 0, 1)
         self.seed = seed
         self.now: float = _EPOCH
+        self.closing: bool = False
         self.random: Random = Random(f"{seed} caller")
         self._phases = Random(f"{seed} phases")
         self.network: Network = Network(
@@ -164,7 +172,7 @@ class Simulation:
         node = Gossipmonger(
             {"id": id},
             seeds=seeds,
-            transport=SimulatedTransport(self.network, id, Options.parse(None, options).compress_above),
+            transport=SimulatedTransport(self.network, id, Options.parse(None, options).compress_above, life.pass_time),
             clock=life.clock,
             timer=life.timer,
             executor=life,
@@ -262,13 +270,16 @@ class Simulation:
         return self.now - start
 
     def close(self) -> None:
-        """Close all nodes that have not crashed or vanished."""
+        """Close all nodes that have not crashed or vanished. No time passes while they hand on what is new."""
+        self.closing = True
         for life in self._lives.values():
             if life.node is not None and not life.over:
                 life.node.close()
 
-    def _run_to(self, end: float) -> None:
+    def _run_to(self, end: float, until: Callable[[], bool] = lambda: False) -> None:
         while self._due and self._due[0][0] <= end:
+            if until():
+                return
             time, _, life, function = heapq.heappop(self._due)
             self.now = max(self.now, time)
             if life is not None and life.over:
@@ -277,7 +288,8 @@ class Simulation:
                 self._push(life.paused_until, life, function)
             else:
                 function()
-        self.now = end
+        if not until():
+            self.now = max(self.now, end)  # which a handler that waited may have passed
 
     def _push(self, time: float, life: _Life | None, function: Callable[[], None]) -> None:
         heapq.heappush(self._due, (time, next(self._order), life, function))

@@ -11,10 +11,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from gossipmonger.endpoint.dispatcher import Dispatcher
+from gossipmonger.endpoint.exit import leave_at_exit, stay_at_exit
 from gossipmonger.endpoint.finder import Finder
+from gossipmonger.endpoint.flush import Flush
 from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.timer import Timer
@@ -27,11 +30,19 @@ from gossipmonger.transport import SeedTransport, TcpTransport, Transport
 
 __all__ = ["Engine"]
 
+#: Seconds for the farewell to leave, after what is new has been handed on: on links that are open it leaves at once. Whoever
+#: misses it hears of it from others.
+_LINGER = 0.25
+
+#: The same if nobody has shown that it holds what is new.
+_PARTING = 0.1
+
 
 class Engine:
     """Lets the protocol take its steps: one for each round, write, message, and word of the kernel.
 
     * Life: `listen`, `begin`, `round`, `stop`, `farewell`, `close`, `closed`
+    * Its end: `begin_to_hand_on`, `hand_on`, `quit`
     * Own state: `write`
     * Peers, with `lock` held: `find`, `snapshot`
 
@@ -46,6 +57,8 @@ class Engine:
         local_peer: The node's own peer.
         protocol: The state machine.
         lock: Guards the storage, every peer in it, and the protocol.
+        flush: Those who wait until a live peer holds everything of this node.
+        there: Whether this node has begun to gossip, and has not left.
     """
 
     def __init__(self, info: PeerInfo, options: Options, storage: Any, transport: Any, dispatcher: Dispatcher) -> None:
@@ -58,6 +71,7 @@ class Engine:
         soon = self._carrier.timer if options.timer is threading.Timer else options.timer  # a thread that runs anyway
         self._rumor_timer = Timer(soon, options.rumor_interval, partial(self._try_step, _nothing))
         self._begun = False
+        self._real = options.timer is threading.Timer  # whether time passes by itself
         self.lock: threading.Lock = threading.Lock()
         self._interval = options.gossip_interval
         self._listen = options.listen
@@ -69,6 +83,8 @@ class Engine:
         now = self._clock()
         self.local_peer: Peer = info.local_peer(storage, now)
         self.protocol: Protocol = Protocol(self.local_peer, storage, options.config(), options.random, now)
+        self.there = False
+        self.flush: Flush = Flush(self.local_peer, self.protocol, self._carrier, self._step_with_seeds)
         # What a storage says of the address is of a former life, so it counts only for a transport that does not know its own.
         self._given = {} if info.transport is None and isinstance(transport, TcpTransport) else info.transport
         self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
@@ -92,6 +108,9 @@ class Engine:
         self._rumor_timer.begin()
         with self.lock:
             self.protocol.join()
+        self.there = True
+        if self._real:
+            leave_at_exit(self)
         return True
 
     def round(self, failed: Callable[[Exception], None]) -> None:
@@ -115,12 +134,16 @@ class Engine:
         with self.lock:
             self.protocol.membership.seeds.place(places)
 
+    def _step_with_seeds(self, step: Callable[..., Output]) -> None:
+        self._find()
+        self._step(self._dispatcher.fail, step)
+
     def _seeds_resolved(self) -> None:
-        """Do a round for seeds that had to wait, unless it is not time for rounds or somebody has been found meanwhile."""
-        if self._round_timer.going and not self.closed and self.protocol.membership.alone:
+        """Try seeds that had to wait: ask them, if somebody waits for that, or do a round, if nobody has been found yet."""
+        step = self.protocol.ask if self.flush else self.protocol.round
+        if self.flush or (self._round_timer.going and not self.closed and self.protocol.membership.alone):
             try:
-                self._find()
-                self._step(self._dispatcher.fail, self.protocol.round)
+                self._step_with_seeds(step)
             except Exception as error:
                 self._dispatcher.fail(error)
 
@@ -142,13 +165,33 @@ class Engine:
 
     def farewell(self) -> None:
         """Say goodbye, unless that has been done."""
+        self.there = False
+        stay_at_exit(self)
         with self.lock:
             output = [] if self.local_peer.left else self.protocol.leave(self._clock())
             self._dispatcher.post(output)
         self._carry_out(output, None, self._dispatcher.fail)
 
+    def begin_to_hand_on(self) -> Any:
+        """Begin to hand on what is new; return what `hand_on` takes."""
+        self._find()
+        return self.flush.begin(hand_on=True, hopeful=self._finder.waits) if self.there else None
+
+    def hand_on(self, begun: Any, deadline: float) -> None:
+        """Wait until what is new is held, so that what follows has ended by this time of the monotonic clock."""
+        held = begun is None or self.flush.end(begun, deadline - _PARTING - monotonic())
+        left = max(0.0, deadline - monotonic())
+        self._carrier.linger = min(left, _LINGER) if held else left
+
+    def quit(self, begun: Any, deadline: float) -> None:
+        """Do the same, leave, and close the transport, as the program ends: no handler is called any more."""
+        self._dispatcher.close(0)
+        self.hand_on(begun, deadline)
+        self.farewell()
+        getattr(self._transport, "close", _nothing)()
+
     def close(self) -> bool:
-        """Never `begin` again, and take nothing that comes; return whether this was the first call."""
+        """Never `begin` again; return whether this was the first call. Messages are taken only while `flush` waits for them."""
         first = self._round_timer.close()
         self._rumor_timer.close()
         return first
@@ -215,7 +258,7 @@ class Engine:
     # In and out
 
     def _receive(self, step: Callable[..., Output], *args: Any) -> None:
-        if self.closed:
+        if self.closed and not self.flush:
             return
         self._try_step(step, *args)
         if self._dispatcher.log.unreachable:
@@ -243,6 +286,8 @@ class Engine:
         if self._rumor_timer.going:
             output += self.protocol.spread(now)
             due = self.protocol.due
+        if self.flush:
+            self.flush.look()
         self._dispatcher.post(output)
         return None if due is None else (now, due)
 
@@ -285,5 +330,5 @@ class Engine:
                 self._carrier.local = RemotePeer(local.id, local.transport)
 
 
-def _nothing(now: float) -> Output:
+def _nothing(now: float = 0.0) -> Output:
     return []

@@ -69,6 +69,7 @@ class Finder:
         self._outcomes: dict[str, str] = {}  # address -> what came of trying it last
         self._failed: set[str] = set()  # addresses that could not be reached, before anybody was found
         self._alone_since: float | None = None
+        self.waits = False  # whether the name of a seed is still being resolved
         self._settled = not seeds  # whether somebody was found, or it was said that nobody was
         self._warned = not seeds
         # A transport that somebody else wrote knows by itself where it is reached.
@@ -95,6 +96,7 @@ class Finder:
             if self._open is not None:
                 self._find_host([at for seed, known in found for at in known or [seed.transport]])
             self._places = [place for seed, known in found for place in self._places_of(seed, known)]
+            self.waits = any(known is None and _host(seed) not in self._unresolved for seed, known in found)
             self._own = {_show(seed) for seed, known in found if known == []}
             several = [seed for seed, known in found if known is not None and len(known) > 1]
             self._siblings = {_hashable(p.at): _hashable(p.given) for p in self._places if p.given in several}

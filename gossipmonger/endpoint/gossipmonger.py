@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from gossipmonger.endpoint.dispatcher import Dispatcher
 from gossipmonger.endpoint.engine import Engine
 from gossipmonger.endpoint.events import Events
+from gossipmonger.endpoint.exit import PATIENCE
+from gossipmonger.endpoint.flush import on_own_thread
 from gossipmonger.endpoint.options import Options, OptionsDict
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.views import PeerView
@@ -51,8 +53,8 @@ class Gossipmonger(Events):
     Any method may be called from any thread and from a handler. Handlers are called one at a time, in the order in which
     things happened, on the thread `gossipmonger-events` or by the option `executor`. An exception in one is an `error` event.
 
-    * Life: `gossip`, `stop`, `leave`, `close`, `closed`, `wait`, and the `with` statement, which listens and gossips on entry
-      and closes on exit
+    * Life: `gossip`, `stop`, `leave`, `flush`, `close`, `closed`, `wait`, and the `with` statement, which listens and
+      gossips on entry and closes on exit
     * Own state: `update`, `delete`
     * State of all nodes: `get`, `peer`, `peers`
     * Events, through `on`: `update` (peer_id, key, value), `delete` (peer_id, key), `new peer`, `peer dead`, `peer live`,
@@ -152,7 +154,11 @@ class Gossipmonger(Events):
         self._dispatcher.log.say(logging.INFO, "left")
 
     def close(self) -> None:
-        """Leave, close the transport, end every thread, and close the storage. What is closed stays closed.
+        """Hand on what is new, leave, close the transport, end every thread, and close the storage, for good.
+
+        If there is something that no live peer is known to hold, it is told to some of them and to all seeds, as by `flush`.
+        That takes at most a second, and no longer than until one of them has it. A program that ends without `close` hands on
+        and leaves in the same way.
 
         May be called again, and from a handler, which is then the last one to run. Events that were not delivered yet are
         dropped. A handler that runs on another thread is given 5 s to return.
@@ -164,7 +170,8 @@ class Gossipmonger(Events):
             return
         failures: list[Exception] = []
         close_transport, close_storage = partial(_close, self.transport), partial(_close, self.storage)
-        for step in (self._engine.stop, self._engine.farewell, close_transport, self._close_dispatcher, close_storage):
+        steps = self._hand_on, self._engine.stop, self._engine.farewell, close_transport, self._close_dispatcher, close_storage
+        for step in steps:
             try:
                 step()
             except Exception as error:
@@ -173,6 +180,11 @@ class Gossipmonger(Events):
         self._dispatcher.log.say(logging.INFO, "closed")
         if failures:
             raise failures[0]
+
+    def _hand_on(self) -> None:
+        if not on_own_thread():
+            deadline = monotonic() + PATIENCE
+            self._engine.hand_on(self._engine.begin_to_hand_on(), deadline)
 
     def _close_dispatcher(self) -> None:
         if not self._dispatcher.close(_CLOSE_TIMEOUT):
@@ -237,6 +249,32 @@ class Gossipmonger(Events):
             ClosedError: The endpoint has been closed.
         """
         return self._engine.write("delete", self._protocol.delete, values.copied_key(key))
+
+    def flush(self, timeout: float | timedelta) -> bool:
+        """Block until a live peer is known to hold everything that is this node's by now, and will pass it on.
+
+        It is enough to call it before something that must not come before the news, such as the end of the program by
+        `os._exit`; `close` does the same. May be called from any thread and from a handler. In a `Simulation`, it lets virtual
+        time pass.
+
+        Args:
+            timeout: Seconds, or a `timedelta`.
+
+        Returns:
+            Whether a peer holds it. False if none has shown that in time, as where there is none, or where there are only
+            Node.js nodes, which acknowledge nothing. False at once if this node does not gossip, or has left.
+
+        Raises:
+            TypeError, ValueError: The timeout is neither, or negative.
+            RuntimeError: It is called on a thread of the package's that the answer has to come through.
+            ClosedError: The endpoint has been closed.
+        """
+        left = seconds("timeout", timeout)
+        if on_own_thread():
+            raise RuntimeError("flush: on this thread the package receives, so no answer could come while it waits")
+        if self.closed:
+            raise ClosedError("flush: this endpoint has been closed")
+        return self._engine.there and self._engine.flush.end(self._engine.flush.begin(), left)
 
     # State of all nodes
 

@@ -8,6 +8,7 @@ from typing import Any
 from gossipmonger.protocol.catch_up import CatchUp
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.conversations import Conversations
+from gossipmonger.protocol.holders import Holders
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output, send
 from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
@@ -35,6 +36,7 @@ class Answers:
         membership: Who is there.
         conversations: How long to go on.
         catch_up: Whom to ask for what.
+        holders: Who holds everything of this node.
         config: The numbers to go by.
         random: Draws orders of peers.
     """
@@ -46,6 +48,7 @@ class Answers:
         membership: Membership,
         conversations: Conversations,
         catch_up: CatchUp,
+        holders: Holders,
         config: Config,
         random: Random,
     ) -> None:
@@ -55,6 +58,7 @@ class Answers:
         self._conversations = conversations
         self._flow = conversations.flow
         self._catch_up = catch_up
+        self._holders = holders
         self._config = config
         self._random = random
         self._cut = 0  # messages that could not tell all
@@ -71,7 +75,7 @@ class Answers:
         asked, later = self._catch_up.choose(now, sender.id, (), self._storage.get, reply=True, news=True)
         if asked and self._conversations.may_reply(now, sender.id, Kind.REPLY, brings=True):
             self._catch_up.ask(now, sender.id, asked, later)
-            reply = Digest(Kind.REPLY, Header(), self._membership.digest(asked))
+            reply = Digest(Kind.REPLY, Header(), self._membership.digest(asked, now))
             send([sender], Message(self._local.remote, None, reply), output)
 
     def answer(
@@ -80,30 +84,41 @@ class Answers:
         """Answer a digest of a node that speaks our extensions: see the table of kinds. `news` is what `_take_deltas` said."""
         sender, membership, compact = message.sender, self._membership, None
         if digest.kind is Kind.RUMOR:  # what its sender lacks comes in rumours too
-            if not found.we_lack:
+            if not found.we_lack and not header.ask:
                 return
             found.they_lack = []
         elif header.compact is not None or digest.kind is Kind.ROUND:
             told = membership.told_of(now, *membership.others())
             named = {entry.id for entry in digest.entries}
             if header.compact is None:
-                found.fresher_heartbeats += [peer for peer in told if peer.id not in named]
+                found.fresher_heartbeats += [peer for peer in [*told, self._local] if peer.id not in named]
+                found.fresher_heartbeats += membership.departed(now, sender.id, named)
             else:
                 compact = membership.compact(told)
                 numbers = compact.decode(header.compact)
                 if numbers is None:
-                    if self._conversations.may_reply(now, sender.id, digest.kind, brings=False):
+                    if header.ask or self._conversations.may_reply(now, sender.id, digest.kind, brings=False):
                         # Of a sender that is dead here too: it may live anew, below what its former life has said.
                         ids = {peer.id for peer in told}
-                        told += [peer for peer in found.fresher_heartbeats if peer.id not in ids]
-                        whole = Digest(Kind.ROUND, Header(), self._membership.digest(told))
+                        told += [peer for peer in self._asker(message) + found.fresher_heartbeats if peer.id not in ids]
+                        whole = Digest(Kind.ROUND, Header(), membership.digest(told, now))
                         send([sender], Message(self._local.remote, None, whole), output)
                     return
                 found.read_compact(numbers, named)
         deltas, cut = self._choose(found.they_lack, self._config.max_deltas_per_gossip)
         reply = self._reply(now, message, digest.kind, news, header, found, deltas, cut, compact)
+        version = next((version for peer, version in found.they_lack if peer is self._local), None)
+        if version is not None and self._holders.asks_again(sender.id, version):
+            reply = reply or Digest(Kind.REPLY, Header(), membership.digest([]))
+            reply = reply._replace(header=(reply.header or Header())._replace(ask=True))
         if deltas or reply is not None:
             send([sender], Message(self._local.remote, deltas or None, reply), output)
+
+    def _asker(self, message: Message) -> list[Peer]:
+        """Return the sender of a message that asks for an answer, nobody if it does not."""
+        asker = self._membership.found.get(message.sender.id)
+        asks = message.digest is not None and message.digest.header is not None and message.digest.header.ask
+        return [asker] if asks and asker is not None else []
 
     def _reply(
         self,
@@ -127,7 +142,9 @@ class Answers:
             cut = []  # it was sent everybody's numbers before, so it knows who has more
         wanted = asked + cut + ([] if kind in (Kind.REPLY, Kind.RUMOR) else found.fresher_heartbeats)
         grant = self._conversations.read_flow(header)
-        goes_on = bool(wanted or grant) and self._conversations.may_reply(now, id, kind, brings=news or bool(deltas))
+        asker = self._asker(message)
+        brings = news or bool(deltas)
+        goes_on = bool(asker) or (bool(wanted or grant) and self._conversations.may_reply(now, id, kind, brings))
         if kind is not Kind.RUMOR and (deltas or kind is not Kind.REPLY):
             self._conversations.answer(id, cut=bool(unfinished))
         if not goes_on and not partial:
@@ -139,13 +156,13 @@ class Answers:
         flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
         short = goes_on and compact is not None and kind is not Kind.REPLY and len(partial) + len(wanted) > len(compact) * _FEW
         if short and compact is not None:
-            told = partial + [peer for peer in compact.peers if peer.heard > peer.max_version_seen]
+            told = partial + asker + [peer for peer in compact.peers if peer.heard > peer.max_version_seen]
             header = Header(flow, compact.encode())
         else:
-            told = partial + wanted if goes_on else partial
+            told = partial + asker + wanted if goes_on else partial
             header = Header(flow)
         entries = {peer.id: peer for peer in told if peer is not self._local}
-        return Digest(Kind.REPLY, header, self._membership.digest([*entries.values()]))
+        return Digest(Kind.REPLY, header, self._membership.digest([*entries.values()], now))
 
     def _choose(self, they_lack: list[tuple[Peer, int]], limit: int | None) -> tuple[list[Delta], list[Peer]]:
         if not they_lack:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from random import Random
 from typing import Any, TypeVar
 
 from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.lives import departed, is_silent
 from gossipmonger.protocol.output import Event, Output
 from gossipmonger.protocol.seeds import Seeds
 from gossipmonger.state import Bound, CompactDigest, Entry, Message, Peer, RemotePeer
@@ -27,6 +28,9 @@ __all__ = ["TELLING", "Membership", "draw", "is_at"]
 #: Intervals for which a peer that left is still told of, rumours name one that is new, and deletes are kept for Node.js nodes:
 #: far more than gossip takes.
 TELLING = 30
+
+#: Intervals for which a peer that is new is told of those that left: it gets that even if some messages are lost.
+_INTRODUCING = 3
 
 #: Forgotten ids that are remembered, to tell news about them from old news.
 _MAX_FORGOTTEN = 10_000
@@ -166,9 +170,15 @@ class Membership:
         again = [peer for peer in dead if ((peer.last_time or 0) > since if peer.left else self._is_back(now, peer))]
         return live + again
 
-    def digest(self, peers: Sequence[Peer]) -> list[Entry]:
-        """Return an entry for each of these peers, then the local one's."""
-        return [peer.entry() for peer in (*peers, self._local)]
+    def departed(self, now: float, id: str, named: Container[str]) -> list[Peer]:
+        """Return those that left, the latest first, for a peer that is new here and has not named them."""
+        if now - self._fresh.get(id, -math.inf) >= _INTRODUCING * self._config.gossip_interval:
+            return []
+        return departed(self._storage.dead_peers(), named)
+
+    def digest(self, peers: Sequence[Peer], now: float | None = None) -> list[Entry]:
+        """Return an entry for each of these peers, then the local one's. Without `now`, none says when a peer left."""
+        return [peer.entry(now) for peer in (*peers, self._local)]
 
     def phi(self, now: float, peer: Peer) -> float:
         """Return how far a peer's silence is from what is usual.
@@ -258,6 +268,7 @@ class Membership:
             for peer in live + dead:
                 if peer.last_time is not None and peer.last_time < now:
                     peer.last_time = min(now, peer.last_time + late)
+                    peer.silent_since = None if peer.silent_since is None else peer.silent_since + late
                     self.change(peer)
         self.put_changes()
 
@@ -288,35 +299,46 @@ class Membership:
         `peer` is the one that the entry is about, None if it is not known; `by_owner` says whether that peer itself tells it.
 
         Returns:
-            The peer; None if the entry is to be ignored, because the peer has left or was forgotten.
+            The peer; None if the entry is to be ignored, because the peer was forgotten, or has left so long ago.
         """
         id, heartbeat = entry.id, entry.heartbeat
         self.bound.hear(now, heartbeat)
         later = False
         if peer is None:
-            if entry.left or not self._is_news(id, heartbeat):
+            if not self._is_news(id, heartbeat) or (entry.left and entry.age > self._config.forget_dead_peers_after):
                 return None
             peer = self._meet(now, RemotePeer(id, entry.transport), output)
             peer.heartbeat = heartbeat
+            self._take_leave(now, entry, peer, output)
         elif heartbeat > peer.heartbeat:
             restarted = heartbeat - peer.heartbeat > now - (peer.last_time or 0)  # no life's heartbeat is so fast
             later = peer.hear(heartbeat, now)
             if restarted or peer.transport != entry.transport:
                 peer.transport = entry.transport
                 self._fresh[id] = now
-            if peer.left != entry.left:
-                peer.left = entry.left
-                if peer.left:
-                    peer.mark_dead()
-                    output.append(Event("peer left", (peer.remote,)))
+            self._take_leave(now, entry, peer, output)
         if peer.speaks_extensions is None and entry.floor:
             peer.speaks_extensions = True  # a Node.js node has no floors
-        # If two messages of the owner overtook each other, the later heartbeat tells which is its last word.
-        peer.hear_of(entry.heard or entry.version, entry.floor, by_owner and later)
+        if is_silent(entry, peer, self._config.gossip_interval):
+            peer.noted = max(peer.noted, entry.floor)
+        else:
+            if by_owner and entry.version > entry.floor and heartbeat == peer.heartbeat:
+                peer.silent_since = None
+            # If two messages of the owner overtook each other, the later heartbeat tells which is its last word.
+            peer.hear_of(entry.heard or entry.version, entry.floor, by_owner and later)
         if peer.unsettled:
             self._settle(peer, output)
         self.change(peer)
         return peer
+
+    def _take_leave(self, now: float, entry: Entry, peer: Peer, output: Output) -> None:
+        """Take whether a peer has left, from an entry that is its latest."""
+        if peer.left != entry.left:
+            peer.left = entry.left
+            if peer.left:
+                peer.last_time = now - entry.age
+                peer.mark_dead()
+                output.append(Event("peer left", (peer.remote,)))
 
     def report_beyond(self, now: float, id: str, number: int, output: Output) -> None:
         """Report a number that is not believed."""
@@ -337,6 +359,7 @@ class Membership:
         self._forgotten.pop(remote.id, None)
         interval = self._config.gossip_interval * _FIRST_INTERVAL
         peer = Peer(remote.id, intervals=[interval] * _FIRST_INTERVALS, last_time=now, transport=remote.transport)
+        peer.silent_since = now
         output.append(Event("new peer", (remote,)))
         self.found[remote.id] = peer
         self._fresh[remote.id] = now

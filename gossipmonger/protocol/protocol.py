@@ -13,7 +13,8 @@ with a digest of its own, until both know the same. What a digest is answered wi
 | `FAREWELL` | the sender's own entry, marked as left | nothing |
 | no digest | deltas | nothing |
 
-A digest from a Node.js node has no header, counts as a `ROUND`, and is answered with deltas alone.
+A digest from a Node.js node has no header, counts as a `ROUND`, and is answered with deltas alone. One whose header says `ask`
+is answered in any case, whatever its kind, at least with the entries of both sides.
 
 One invariant keeps it right (van Renesse et al., LADIS 2008, section 2): the deltas of one peer go in ascending version, and if
 one is left out, so are all above it. Then a digest needs a single number for each peer. It holds between two messages too,
@@ -37,6 +38,7 @@ from gossipmonger.protocol.answers import Answers
 from gossipmonger.protocol.catch_up import CatchUp
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.conversations import Conversations
+from gossipmonger.protocol.holders import Holders
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import TELLING, Membership, draw
 from gossipmonger.protocol.output import Event, Output, send
@@ -50,6 +52,9 @@ __all__ = ["Protocol"]
 
 #: Live peers that a node tells about its leaving; they tell the others.
 _FAREWELLS = 5
+
+#: Live peers that are asked at a time how much of this node they hold. One may be gone, or lose the message.
+_ASKED = 3
 
 
 class Protocol:
@@ -79,7 +84,10 @@ class Protocol:
         self._flow = self._conversations.flow
         self._rumors = Rumors(local, config, random) if config.rumor_fanout else None
         self._catch_up = CatchUp(config.rumor_interval)
-        self._answers = Answers(local, storage, self.membership, self._conversations, self._catch_up, config, random)
+        self._holders = Holders(local, storage)
+        self._answers = Answers(
+            local, storage, self.membership, self._conversations, self._catch_up, self._holders, config, random
+        )
         self._deleted = now  # when a key was deleted last
         self.membership.put(local)
 
@@ -126,6 +134,12 @@ class Protocol:
             self._compact(now)
         self.membership.put(local)
 
+    def _admit(self, now: float, everything: bool = False) -> None:
+        """Issue what flow control admits of what waits, or everything."""
+        for key, value in () if self._flow is None else self._flow.admit(now, everything):
+            if not values.same(self._local.log.get(key, NOTHING), value):  # if so, it was set back while it waited
+                self._issue(now, key, value)
+
     def _compact(self, now: float) -> None:
         """Forget tombstones once they outnumber keys. A Node.js node reads no floors and must see the tombstones first."""
         if not self._local.crowded:
@@ -143,11 +157,7 @@ class Protocol:
         self._catch_up.tidy(now, self._config.gossip_interval)
         self._conversations.begin_round()
         self._suspicion.begin_round(now)
-        if self._flow is not None:
-            for key, value in self._flow.admit(now):
-                if values.same(self._local.log.get(key, NOTHING), value):
-                    continue  # it was set back while it waited
-                self._issue(now, key, value)
+        self._admit(now)
         self._compact(now)
         live, dead = membership.others()
         partners = self._suspicion.choose_partners(now, live, dead)
@@ -173,19 +183,27 @@ class Protocol:
             short = at_rest and partner.speaks_extensions
             if short not in messages:
                 named = [peer for peer in told if peer.heard > peer.max_version_seen] if short else unasked
-                digest = Digest(kind, Header(flow, compact.encode() if short else None), self.membership.digest(named))
+                digest = Digest(kind, Header(flow, compact.encode() if short else None), self.membership.digest(named, now))
                 messages[short] = Message(self._local.remote, None, digest)
             send([partner], messages[short], output)
 
     def leave(self, now: float) -> Output:
-        """Say goodbye: tell what is new, then that the node's silence from now on is meant."""
+        """Say goodbye: tell what is new, then that the node's silence from now on is meant.
+
+        The first to know are those that hold everything of this node; the seeds, if it has met nobody.
+        """
+        self._admit(now, everything=True)
         output = self.spread(now, hurry=True)  # what would be told a little later is told now
         self._local.left = True
         self._local.heartbeat += 1
         self.membership.put(self._local)
         farewell = Message(self._local.remote, None, Digest(Kind.FAREWELL, Header(), self.membership.digest([])))
-        partners = draw(self.membership.others()[0], _FAREWELLS, self._random)
-        send([partner.remote for partner in partners], farewell, output)
+        live = self.membership.others()[0]
+        chosen = draw(self._holders.of(self._local.max_version_seen), _FAREWELLS, self._random)
+        ids = {peer.id for peer in chosen}
+        chosen += draw([peer for peer in live if peer.id not in ids], _FAREWELLS - len(chosen), self._random)
+        seeds = () if live else self.membership.seeds.others(now)
+        send([*(peer.remote for peer in chosen), *(seed.at for seed in seeds)], farewell, output)
         return output
 
     def join(self) -> None:
@@ -193,6 +211,33 @@ class Protocol:
         if self._local.left:
             self._local.left = False
             self.membership.put(self._local)
+
+    # What others hold
+
+    def ask(self, now: float, everything: bool = False) -> Output:
+        """Ask some live peers, and all seeds that are none of them, how much of this node they hold; tell them what they lack.
+
+        That goes on until `rest`. With `everything`, flow control lets all pass that waits.
+        """
+        if everything:
+            self._admit(now, everything)
+        self._holders.ask()
+        live, dead = self.membership.others()
+        asked = draw([peer for peer in live if peer.speaks_extensions], _ASKED, self._random)
+        question = Digest(Kind.PART, Header(ask=True), self.membership.digest([]))
+        seeds = self.membership.seeds.lost(now, live, dead)
+        partners = [*(peer.remote for peer in asked), *(seed.at for seed in seeds)]
+        output: Output = []
+        send(partners, Message(self._local.remote, None, question), output)
+        return output
+
+    def rest(self) -> None:
+        """Nobody waits any more for what others hold."""
+        self._holders.rest()
+
+    def is_held(self, version: int) -> bool:
+        """Whether a live peer is known to hold everything of this node up to a version, or all if it was issued again since."""
+        return bool(self._holders.of(version))
 
     # Between rounds
 
@@ -222,7 +267,7 @@ class Protocol:
         if self._rumors is not None and due is not None and (hurry or due <= now):
             partners, deltas, told, cut = self._rumors.tell(now, self.membership.speakers(), self._storage.get, hurry)
             named = [peer for peer in told if peer in cut or self.membership.is_fresh(now, peer.id)]
-            entries = self.membership.digest([peer for peer in named if peer.id != self._local.id])
+            entries = self.membership.digest([peer for peer in named if peer.id != self._local.id], now)
             rumor = Message(self._local.remote, deltas or None, Digest(Kind.RUMOR, Header(), entries))
             send([partner.remote for partner in partners], rumor, output)
         return output
@@ -247,21 +292,26 @@ class Protocol:
             self._catch_up.answered(now, sender.id)
         before: int = getattr(membership.found.get(sender.id), "heartbeat", -1)
         peer = membership.hear_from(now, message, output)
-        rumor = digest is not None and digest.kind is Kind.RUMOR
+        asks = digest is not None and digest.header is not None and digest.header.ask
+        rumor = asks or (digest is not None and digest.kind is Kind.RUMOR)  # whoever asks may soon be gone
+        found = Reconciliation(now, self._local, membership, self._identity, output)
+        if rumor and deltas and digest is not None:
+            found.meet(digest.entries)
         news, refused = self._take_deltas(now, deltas or (), rumor, output)
         if digest is None:
             if news:
                 self._answers.ask_on(now, sender, output)
         else:
             output += received[1:]
-            found = Reconciliation(now, self._local, membership, self._identity, output)
             found.read(digest.entries, sender.id)
             found.we_lack += [peer for peer in refused if peer not in found.we_lack]
             membership.put_changes()
             if digest.header is None or peer is None:
                 self._answers.answer_node_js(sender, found, output)
-            elif digest.kind is not Kind.FAREWELL:
+            elif digest.kind is not Kind.FAREWELL or asks:
                 self._answers.answer(now, message, news, digest, digest.header, found, output)
+            if found.told is not None and digest.header is not None and peer is not None:
+                self._holders.note(peer.id, found.told)
         membership.put_changes()
         if peer is not None:
             self._suspicion.hear(now, sender, digest, peer.heartbeat > before, output)

@@ -36,6 +36,7 @@ class Reconciliation:
         they_lack: Peers of which the sender knows less, each with the version that it knows.
         we_lack: Peers of which less is known here.
         fresher_heartbeats: Peers of which a later heartbeat is known here.
+        told: The version of the local peer that the sender knows; None if it has not told.
     """
 
     def __init__(self, now: float, local: Peer, membership: Membership, identity: Identity, output: Output) -> None:
@@ -48,6 +49,17 @@ class Reconciliation:
         self.they_lack: list[tuple[Peer, int]] = []
         self.we_lack: list[Peer] = []
         self.fresher_heartbeats: list[Peer] = []
+        self.told: int | None = None
+
+    def meet(self, entries: Iterable[Entry]) -> None:
+        """Meet those of whom a rumour is the first word, if their floor says from where on there is anything to know."""
+        for entry in entries:
+            known = entry.floor == 0 or self._membership.found.get(entry.id) is not None
+            if known or max(entry.version, entry.heartbeat, entry.heard) > self._limit:
+                continue
+            peer = self._membership.hear_of(self._now, entry, None, False, self._output)
+            if peer is not None:
+                peer.max_version_seen = max(peer.max_version_seen, entry.floor)
 
     def read(self, entries: Iterable[Entry], sender_id: str) -> None:
         """Read a digest's entries."""
@@ -62,9 +74,10 @@ class Reconciliation:
                 version, heartbeat = entry.version, entry.heartbeat
             if peer is self._local:
                 self._hear_of_self(entry.heard or version, heartbeat, entry.floor, entry.transport)
+                self.told = version
             elif (
                 peer is None
-                or (version > peer.max_version_seen and version > peer.heard)
+                or (version > peer.max_version_seen and (version > peer.heard or version == entry.floor))
                 or entry.heard > peer.heard
                 or (entry.floor > peer.floor and entry.floor > peer.noted)
                 or peer.floor < peer.noted <= peer.max_version_seen  # it may be settled now
@@ -89,6 +102,8 @@ class Reconciliation:
         limit, now, membership = self._limit, self._now, self._membership
         risen: list[Peer] = []
         for peer, heartbeat, version in told:
+            if peer is self._local:
+                self.told = version
             if (heartbeat == peer.heartbeat and version == peer.max_version_seen) or peer.id in named:
                 continue
             if heartbeat > limit or version > limit:

@@ -130,6 +130,8 @@ class Rumors:
         """
         self._tokens = min(self._capacity, self._tokens + max(0.0, now - self._counted) * self._rate)
         self._counted = now
+        if len(self._news) == 1:  # its owner knows it, and may have gone
+            others = [peer for peer in others if peer.id not in self._news]
         self._width = min(self._fanout, len(others))
         first = max((self._width - piece.told for pieces in self._news.values() for piece in pieces), default=0)
         count = max(first, _AGAIN)

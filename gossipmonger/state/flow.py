@@ -88,12 +88,12 @@ class Flow:
         self._credit -= 1
         return True
 
-    def admit(self, now: float) -> Iterator[tuple[str, Any]]:
-        """Begin a round: measure the rate, and yield what waits as far as tau admits it."""
+    def admit(self, now: float, everything: bool = False) -> Iterator[tuple[str, Any]]:
+        """Begin a round: measure the rate, and yield what waits as far as tau admits it, or everything."""
         self._rate += _WEIGHT * (self._offered / self._interval - self._rate)
         self._offered = 0
         self._earn(now)
-        while self._waiting and self._credit >= 1:
+        while self._waiting and (everything or self._credit >= 1):
             self._credit -= 1
             key = next(iter(self._waiting))
             yield key, self._waiting.pop(key)

@@ -72,6 +72,7 @@ class Entry(NamedTuple):
         floor: A version at or below which nothing of it exists.
         heard: A version above `version` that the sender has heard of and does not have yet; 0 for none.
         left: Whether it has said goodbye.
+        age: Milliseconds since the sender heard of it last, where that matters; 0 if the sender does not say.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Entry(NamedTuple):
     floor: int = 0
     heard: int = 0
     left: bool = False
+    age: int = 0
 
 
 class Compact(NamedTuple):
@@ -103,11 +105,13 @@ class Header(NamedTuple):
         flow: The sender's rates, `[rho, tau]` or `[rho, tau, grant]`: see `gossipmonger.state.flow`. None for none.
         compact: The compact digest; None for none.
         hints: Peers whose dials were refused, each as its id and the heartbeat that the sender knows; None for none.
+        ask: Whether this is to be answered whatever there is to say, at least with the entries of both sides.
     """
 
     flow: Sequence[float] | None = None
     compact: Compact | None = None
     hints: Sequence[Sequence[Any]] | None = None
+    ask: bool = False
 
 
 class Digest(NamedTuple):

@@ -32,6 +32,9 @@ from gossipmonger.state.versions import MAX_VERSION
 
 __all__ = ["NOTHING", "REFUSED", "Peer"]
 
+#: How far a heartbeat leaps at least from one life to the next: they begin at the clock's microseconds.
+_LEAP = 1_000
+
 #: What `Peer.take` returns for a key that was not there, and for a delta that it does not take.
 NOTHING, REFUSED = object(), object()
 
@@ -69,11 +72,12 @@ class Peer:
         log: What it has written, keys and tombstones.
         heard: The highest version of it that anybody was heard to know.
         noted: A floor that was told of; while it is above `floor`, it is not settled yet.
+        silent_since: When this life of it was heard of first, as long as it has said nothing; None once it has.
     """
 
     __slots__ = (
         "_tombstones", "arrivals", "floor", "heard", "heartbeat", "id", "left", "live", "log", "max_version_seen", "noted",
-        "speaks_extensions", "transport", "whole",
+        "silent_since", "speaks_extensions", "transport", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +104,7 @@ class Peer:
         self.floor: int = floor
         self.heartbeat: int = heartbeat
         self.noted: int = 0
+        self.silent_since: float | None = None
         self.heard: int = whole
         self.whole: int = whole
         self.arrivals: PhiAccrual = PhiAccrual(intervals, last_time, max_intervals)
@@ -143,9 +148,7 @@ class Peer:
     def update_local(self, key: str, value: Any) -> str | None:
         """Write as the owner: give `value` the next version, unless `key` has that very JSON value already.
 
-        Args:
-            key: The key.
-            value: A JSON value that nobody else will change: `values.copied` makes one.
+        Nobody else may change the value from then on: `values.copied` makes one like that.
 
         Returns:
             The key if it was written, otherwise None.
@@ -160,10 +163,7 @@ class Peer:
         return key
 
     def delete_local(self, key: str) -> str | None:
-        """Delete as the owner: put a tombstone in the key's place.
-
-        Returns:
-            The key if it was there, otherwise None.
+        """Delete as the owner: put a tombstone in the key's place. Return the key if it was there, otherwise None.
 
         Raises:
             OverflowError: The versions are used up.
@@ -213,12 +213,7 @@ class Peer:
     def update_with_delta(self, key: str, value: Any, version: int, after: int | None = None, more: int = 0) -> str | None:
         """Write as a replica: take the delta if its version is above all known ones and leaves no gap.
 
-        Args:
-            key: The key.
-            value: A JSON value that nobody else will change.
-            version: Its version.
-            after: The version that the delta follows; None if its sender does not say.
-            more: How far above `version` the sender's own knowledge of this peer reached.
+        The arguments are those of a `Delta`; nobody else may change the value.
 
         Returns:
             The key if it was written, otherwise None.
@@ -227,7 +222,8 @@ class Peer:
 
     def take(self, key: str, value: Any, version: int, after: int | None = None, more: int = 0) -> Any:
         """Do the same; return the value that was there, `NOTHING` for none, `REFUSED` if the delta is not written."""
-        if version <= self.max_version_seen or (after is not None and after > self.max_version_seen):
+        gap = after is not None and after > self.max_version_seen and not (after == self.noted and self.awaited)
+        if gap or version <= self.max_version_seen:
             return REFUSED
         self.max_version_seen = version
         if more and version + more > self.whole:
@@ -243,10 +239,15 @@ class Peer:
         """
         if by_owner or version > self.heard:
             self.heard = max(version, self.whole)
-        if by_owner or floor > self.noted:
+        if by_owner or floor >= self.noted:
             self.noted = floor
             if version == floor > self.max_version_seen:
                 self.max_version_seen = floor  # there is nothing to be known up to there
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a new life has said nothing yet, while keys of the former one are here. Its first word follows its floor."""
+        return self.silent_since is not None and len(self.log) > 0
 
     @property
     def behind(self) -> bool:
@@ -304,11 +305,7 @@ class Peer:
     def deltas_after_version(self, version: int, limit: int | None = None) -> list[tuple[str, Any, int]]:
         """Return the writes above `version`, as (key, value, version) in ascending version, tombstones among them.
 
-        Costs O(log keys + deltas returned), not a scan.
-
-        Args:
-            version: What the other side knows.
-            limit: At most this many deltas, the oldest ones; None for all.
+        There are at most `limit`, the oldest ones; None for all. It costs O(log keys + deltas returned), not a scan.
         """
         return self.log.first_after(version, limit)
 
@@ -316,15 +313,17 @@ class Peer:
         """Return how many deltas there are above `version`, without making them."""
         return self.log.count_after(version)
 
-    def entry(self) -> Entry:
+    def entry(self, now: float | None = None) -> Entry:
         """Return what a digest says about this peer.
 
-        A floor that can be settled is told at once: the next round will settle it, and nobody need wait for that.
+        A floor that can be settled is told at once: the next round will settle it, and nobody need wait for that. With `now`, a
+        peer that left has its age.
         """
         version = self.max_version_seen
         floor = self.noted if self.unsettled and self._can_settle() else self.floor
         heard = self.heard if self.heard > version else 0
-        return Entry(self.id, version, self.transport, self.heartbeat, floor, heard, self.left)
+        age = 0 if now is None or not self.left else max(0, int(now - (self.last_time or now)))
+        return Entry(self.id, version, self.transport, self.heartbeat, floor, heard, self.left, age)
 
     # Liveness
 
@@ -349,9 +348,8 @@ class Peer:
         """Note what somebody told of its heartbeat; return whether that has risen, which is the only sign of life.
 
         A rise by k after t milliseconds counts as k samples of t / k, so the mean is the time between the peer's digests
-        however irregularly news of them arrive. (Counted as one sample of t / k, news that bring little for their time would
-        weigh as much as news that bring much, and the mean would be a fifth too high.) A rise is not a sample if the peer was
-        thought dead in between, or if it is faster than one a millisecond, which means another life of the peer.
+        however irregularly news of them arrive. A rise is not a sample if the peer was thought dead in between, or if it is
+        faster than one a millisecond. If it is a leap, it means another life of the peer.
         """
         arrivals, rise = self.arrivals, heartbeat - self.heartbeat
         if rise <= 0:
@@ -360,6 +358,8 @@ class Peer:
         silence = FIRST_INTERVAL if last is None else now - last
         if rise <= silence and self.live and self.heartbeat >= 0:
             arrivals.add(silence / rise, rise)
+        elif rise > silence + _LEAP:
+            self.silent_since = now
         self.heartbeat = heartbeat
         arrivals.last_time = now
         return True

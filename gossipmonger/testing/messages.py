@@ -114,10 +114,14 @@ def _messages(sender: RemotePeer) -> list[Message]:
     """Return messages with all that there may be in one, each so short that no transport has to split a list in it."""
     at = sender.transport
     own = Entry(sender.id, 20, at, heartbeat=9, floor=3)
-    others = [Entry(TEXT, 7, at), Entry("c", 7, at, heartbeat=0, floor=7, heard=9), Entry("d", 0, at, heartbeat=5, left=True)]
+    others = [
+        Entry(TEXT, 7, at),
+        Entry("c", 7, at, heartbeat=0, floor=7, heard=9),
+        Entry("d", 0, at, heartbeat=5, left=True, age=1),
+    ]
     deltas = [Delta(sender.id, "k", {"a": [1, None, 0.5]}, 10), Delta(TEXT, "é", "v", 30, 20), Delta("c", "", None, 40, 30, 5)]
     compact = Compact("finger+/", b"\x00\x01\xfe\xff")
-    header = Header([1.5, 0.25, -3.0], compact, [["c", 5]])
+    header = Header([1.5, 0.25, -3.0], compact, [["c", 5]], ask=True)
     return [
         Message(sender, deltas),
         Message(sender, None, Digest(Kind.ROUND, None, [])),
@@ -149,6 +153,7 @@ def _facts(message: Message) -> dict[str, Any]:
         "flow": header and header.flow and [*header.flow],
         "compact digest": header and header.compact,
         "hints": header and header.hints and [[*hint] for hint in header.hints],
+        "ask": header and header.ask,
     }
 
 

@@ -57,17 +57,19 @@ class Transport(EventEmitter, ABC):
     * Messages: `send`, and the event `message`
     * Who listens: `dial`, and the event `link`
     * What a name stands for: `addresses`
-    * Time: `timer`
+    * Time: `timer`, `wait`
     * The same as in the Node.js package: `digest`, `deltas`, `exchange`, and the events of these names
     * Life: `listen`, `address`, `close`
 
     Attributes:
         max_message_size: The most bytes in a message, None for no limit. `update` refuses a value that cannot fit.
         local: How this node names itself, for a transport whose connections begin with that; None before it is known.
+        linger: Seconds that `close` gives what still has to leave.
     """
 
     max_message_size: int | None = None
     local: RemotePeer | None = None
+    linger: float = 1.0
 
     # Messages
 
@@ -110,6 +112,10 @@ class Transport(EventEmitter, ABC):
         By default that takes a thread for each. A transport that has a thread which knows the time saves that.
         """
         return threading.Timer(seconds, function)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until an event is set that a message may bring, at most so many seconds; return whether it is."""
+        return event.wait(seconds)
 
     def _hand_out(self, message: Message) -> None:
         """Emit a message that came in, also as the Node.js package does to those who listen for that."""

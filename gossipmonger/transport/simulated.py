@@ -10,6 +10,7 @@ that has accepted a dial of it, for as long as that host lives. An answer goes b
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from random import Random
@@ -170,12 +171,20 @@ class SimulatedTransport(Transport):
         network: The network.
         host: This host's name.
         compress_above: Bytes above which a message is deflated for peers that speak our extensions; None for never.
+        pass_time: Lets so many seconds pass, or less if an event is set; without it, none pass while somebody waits.
     """
 
     max_message_size: int = MAX_MESSAGE_SIZE
 
-    def __init__(self, network: Network, host: str, compress_above: int | None = COMPRESS_ABOVE) -> None:
+    def __init__(
+        self,
+        network: Network,
+        host: str,
+        compress_above: int | None = COMPRESS_ABOVE,
+        pass_time: Callable[[threading.Event, float], None] | None = None,
+    ) -> None:
         super().__init__()
+        self._pass_time = pass_time
         self._network = network
         self._packer = Packer(self.max_message_size, compress_above)
         self._closed = False
@@ -216,6 +225,12 @@ class SimulatedTransport(Transport):
     def _told(self, to: RemotePeer, what: str) -> None:
         if not self._closed:
             self.emit("link", to, what)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Let virtual time pass until an event is set, at most so many seconds; return whether it is."""
+        if self._pass_time is not None:
+            self._pass_time(event, seconds)
+        return event.is_set()
 
     def receive(self, data: bytes, source: str) -> None:
         """Take one message from the network."""

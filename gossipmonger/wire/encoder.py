@@ -175,6 +175,8 @@ def _entries_text(digest: Digest, sender_id: str) -> str:
 
 def _entry_text(entry: Entry, header: str = "") -> str:
     rest = f'{header},"heartbeat":{entry.heartbeat}}}' if entry.heartbeat >= 0 else header + "}"
+    if entry.age:
+        rest = f',"age":{entry.age}{rest}'
     if entry.left:
         rest = ',"left":true' + rest
     if entry.heard:
@@ -192,6 +194,8 @@ def _entry_dict(entry: Entry, header: dict[str, Any] | None = None) -> dict[str,
         fields["heard"] = entry.heard
     if entry.left:
         fields["left"] = True
+    if entry.age:
+        fields["age"] = entry.age
     fields.update(header or {})
     if entry.heartbeat >= 0:
         fields["heartbeat"] = entry.heartbeat
@@ -208,6 +212,8 @@ def _header_fields(kind: Kind, header: Header) -> dict[str, Any]:
         fields["roll"] = pack(header.compact)
     if header.hints is not None:
         fields["hints"] = [[*hint] for hint in header.hints]
+    if header.ask:
+        fields["ask"] = True
     return fields
 
 

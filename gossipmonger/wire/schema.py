@@ -186,6 +186,7 @@ SCHEMA = Schema(
             Field("floor", "floor", Type.INTEGER, 0, None, 0),
             Field("heard", "heard", Type.INTEGER, None, MAX_VERSION, 0),
             Field("left", "left", Type.BOOLEAN, default=False),
+            Field("age", "age", Type.INTEGER, 0, MAX_VERSION, 0),
         ),
         (
             Rule("id", "id", lambda entries: [entry for entry in entries if entry.id in FATAL_IDS], _FATAL_WORDS),
@@ -211,6 +212,7 @@ SCHEMA = Schema(
             Field("flow", "flow", Type.LIST, default=None),
             Field("roll", "compact", Type.TEXT, default=None),
             Field("hints", "hints", Type.LIST, default=None),
+            Field("ask", "ask", Type.BOOLEAN, default=False),
         ),
         (
             Rule(
@@ -312,7 +314,7 @@ def digest_of(entries: Sequence[Any], own: Any, marks: Any) -> Digest:
     else:
         kind = Kind.PART if marks.part else Kind.ROUND
     compact = None if marks.compact is None else unpack(marks.compact)
-    return Digest(kind, Header(marks.flow, compact, marks.hints), entries)
+    return Digest(kind, Header(marks.flow, compact, marks.hints, marks.ask), entries)
 
 
 def refusal(where: str, wanted: str, got: Any, source: object) -> MessageError:

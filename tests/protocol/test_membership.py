@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from gossipmonger.protocol import Output, Protocol
-from gossipmonger.state import Delta, Digest, Entry, ExtendedPeer, Kind, Peer, RemotePeer
+from gossipmonger.state import Delta, Digest, Entry, ExtendedPeer, Kind, Message, Peer, RemotePeer
 from gossipmonger.storage import MemoryStorage
 
 from .steps import (
@@ -24,6 +25,7 @@ from .steps import (
     entry,
     events,
     ids,
+    reply_to,
     sends,
     step,
 )
@@ -256,10 +258,118 @@ def test_a_dead_peer_that_was_heard_of_again_is_told_of_before_the_round_that_fi
     assert "c" in ids(digest_of(sends(protocol.round(NOW + 1_000))[0]))
 
 
-def test_nobody_is_met_who_has_left() -> None:
-    protocol, _, storage = a_protocol()
-    assert [peer.id for (peer,) in events(tell(protocol, NOW, entry("c", heartbeat=1, left=True)), "new peer")] == ["b"]
-    assert storage.get("c") is None
+def test_who_has_left_is_met_as_left_and_its_keys_are_asked_for() -> None:
+    protocol, _, storage = a_protocol(a_peer("b"))
+    output = tell(protocol, NOW, entry("c", 7, heartbeat=1, left=True))
+    assert (events(output, "new peer"), events(output, "peer left")) == ([(C,)], [(C,)])
+    assert storage.get("c").state == "left"
+    (answer,) = sends(output)
+    assert [(told.id, told.version) for told in digest_of(answer).entries] == [("c", 0), ("a", 0)]
+    assert events(protocol.step(NOW, Message(B, [Delta("c", "k", 1, 7, 0)])), "update") == [("c", "k", 1)]
+
+
+def test_all_forget_who_has_left_at_the_same_time_whenever_they_met() -> None:
+    protocol, _, storage = a_protocol(a_peer("b"))
+    tell(protocol, NOW, entry("c", heartbeat=1, left=True, age=int(DAY) - 60_000))
+    tell(protocol, NOW, entry("d", heartbeat=1, left=True, age=int(DAY) + 1))
+    assert (storage.get("c").last_time, storage.get("d")) == (NOW - DAY + 60_000, None)
+    assert "c" not in ids(digest_of(sends(protocol.round(NOW + 1_000))[0]))  # all have known that for long
+    output = [events(protocol.round(NOW + second * 1_000 + 1), "peer forgotten") for second in range(1, 61)]
+    assert output == [*[[]] * 59, [(C,)]]
+
+
+def test_a_newcomer_is_told_who_has_left_the_latest_first_and_only_while_it_is_new() -> None:
+    gone = [a_peer(f"p{n}", silent=60_000 + n, heartbeat=1, left=True, live=False) for n in range(120)]
+    protocol, _, _ = a_protocol(*gone)
+    told = reply_to(step(protocol, entries=[entry("p3", 0, heartbeat=1), entry("b", heartbeat=1)]))
+    assert [id for id in told if id[0] == "p"] == [f"p{n}" for n in range(101) if n != 3]
+    assert told["p7"] == entry("p7", heartbeat=1, left=True, age=60_007)
+    assert reply_to(step(protocol, now=NOW + 2_999, entries=[entry("b", heartbeat=2)])).keys() > {"p0", "p1"}
+    assert reply_to(step(protocol, now=NOW + 3_000, entries=[entry("b", heartbeat=3)])).keys() == {"a"}
+    protocol.step(NOW, Message(C))
+    newcomer = ExtendedPeer("d", "at d")
+    assert "p0" not in reply_to(step(protocol, newcomer, entries=[entry("d", heartbeat=1)], kind=Kind.PART))
+
+
+def test_a_newcomer_is_answered_with_the_own_entry_at_once() -> None:
+    protocol, local, _ = a_protocol()
+    assert [*reply_to(step(protocol, entries=[]))] == ["a"]
+    assert sends(step(protocol, entries=[local.entry()])) == []  # it knows us by now
+
+
+# Another life
+
+
+FIRST, SECOND = 1_000, 9_000_000  # where the two lives begin
+
+
+def two_lives(storage: Any = None) -> tuple[Protocol, Any]:
+    """A node that has a key of a former life of c, and has just heard of the next one, which has said nothing yet."""
+    data = {"k": (1, FIRST + 1), "k2": (2, FIRST + 2)}
+    c = Peer("c", data=data, transport="at c", last_time=NOW - 100, floor=FIRST, heartbeat=FIRST)
+    protocol, _, storage = a_protocol(a_peer("b"), c, storage=storage)
+    output = tell(protocol, NOW, entry("c", SECOND, floor=SECOND, heartbeat=SECOND + 1))
+    assert events(output, "delete") == []
+    return protocol, storage
+
+
+def gone(output: Output) -> list[str]:
+    return [key for _, key in events(output, "delete")]
+
+
+def test_a_new_life_that_has_said_nothing_leaves_the_former_one_alone() -> None:
+    protocol, storage = two_lives()
+    for now in (NOW + 10, NOW + 5_000, NOW + 60_000):  # its heartbeat does not rise: it has been killed
+        output = tell(protocol, now, entry("c", SECOND, floor=SECOND, heartbeat=SECOND + 1)) + protocol.round(now)
+        assert gone(output) == []
+    (told,) = [each for each in protocol.membership.digest([storage.get("c")]) if each.id == "c"]
+    assert (told.version, told.floor, told.heard) == (FIRST + 2, FIRST, 0)
+
+
+@pytest.mark.parametrize("storage", [MemoryStorage, Copying])
+def test_it_drops_the_former_one_once_its_heartbeat_has_risen_for_an_interval(storage: Any) -> None:
+    protocol, kept = two_lives(storage())
+    for milliseconds, keys in ((500, []), (999, []), (1_000, ["k", "k2"]), (1_500, [])):
+        beat = SECOND + milliseconds // 250
+        assert gone(tell(protocol, NOW + milliseconds, entry("c", SECOND, floor=SECOND, heartbeat=beat))) == keys
+    assert (kept.get("c").floor, kept.get("c").max_version_seen) == (SECOND, SECOND)
+
+
+def test_it_drops_the_former_one_when_it_leaves() -> None:
+    protocol, storage = two_lives()
+    output = tell(protocol, NOW + 1, entry("c", SECOND, floor=SECOND, heartbeat=SECOND + 2, left=True))
+    assert (gone(output), storage.get("c").state) == (["k", "k2"], "left")
+
+
+@pytest.mark.parametrize("rumor", [False, True])
+def test_it_drops_the_former_one_when_it_tells_a_key(rumor: bool) -> None:
+    protocol, storage = two_lives()
+    after = SECOND if rumor else FIRST + 2  # as a rumour has it, and as an answer to what is told here
+    output = step(
+        protocol,
+        C,
+        now=NOW + 1,
+        deltas=[Delta("c", "k", 3, SECOND + 1, after)],
+        entries=[entry("c", SECOND + 1, floor=SECOND, heartbeat=SECOND + 1)],
+        kind=Kind.RUMOR if rumor else Kind.REPLY,
+    )
+    assert (events(output, "update"), gone(output)) == ([("c", "k", 3)], ["k2"])
+    assert storage.get("c").data == {"k": (3, SECOND + 1)}
+    assert gone(tell(protocol, NOW + 2, entry("c", SECOND + 3, floor=SECOND + 3, heartbeat=SECOND + 1))) == ["k"]  # all deleted
+
+
+def test_whoever_has_nothing_of_the_former_one_takes_its_floor_at_once() -> None:
+    protocol, _, storage = a_protocol(a_peer("b"))
+    tell(protocol, NOW, entry("c", SECOND, floor=SECOND, heartbeat=SECOND + 1))
+    assert (storage.get("c").floor, storage.get("c").max_version_seen) == (SECOND, SECOND)
+
+
+def test_a_life_that_is_heard_of_from_others_first_counts_from_then_on() -> None:
+    protocol, _, _ = a_protocol(a_peer("b"))
+    tell(protocol, NOW, entry("c", FIRST + 1, floor=FIRST, heartbeat=SECOND + 1))  # from a node that has kept the keys
+    step(protocol, deltas=[Delta("c", "k", 1, FIRST + 1, 0)])
+    assert gone(tell(protocol, NOW + 500, entry("c", SECOND, floor=SECOND, heartbeat=SECOND + 1))) == []
+    assert gone(tell(protocol, NOW + 1_200, entry("c", SECOND, floor=SECOND, heartbeat=SECOND + 2))) == ["k"]
 
 
 # Forgetting

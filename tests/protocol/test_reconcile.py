@@ -18,7 +18,7 @@ from gossipmonger.state import Delta, Entry, Message, Peer, RemotePeer
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.wire import encode
 
-from .steps import NOW, Copying, a_config, a_peer, entry
+from .steps import DAY, NOW, Copying, a_config, a_peer, entry
 
 
 class Counting(MemoryStorage):
@@ -172,7 +172,7 @@ def test_of_whom_there_is_an_entry_the_compact_digest_tells_nothing() -> None:
 
 
 def test_a_peer_that_is_ignored_is_nobody_s_lack() -> None:
-    found = Known().read(entry("gone", 3, heartbeat=9, left=True))
+    found = Known().read(entry("gone", 3, heartbeat=9, left=True, age=10 * int(DAY)))
     assert (found.they_lack, found.we_lack, found.fresher_heartbeats) == ([], [], [])
 
 

@@ -368,6 +368,23 @@ def test_deltas_of_an_unknown_peer_are_dropped_but_its_entry_asks_for_them() -> 
         assert [*reply_to(output)] == asked
 
 
+def test_of_whom_a_rumour_is_the_first_word_its_deltas_are_taken_and_passed_on() -> None:
+    """If the entry's floor says from where on there is anything to know, as it does of all our nodes."""
+    protocol, _, storage = a_protocol(a_peer("b", ours=True))
+    news = [Delta("c", "k", 1, 5, 4), Delta("c", "k2", 1, 6, 5)]
+    output = step(protocol, deltas=news, entries=[entry("c", 6, floor=4, heartbeat=1)], kind=Kind.RUMOR)
+    assert [args[0].id for args in events(output, "new peer")] == ["c"]
+    assert (events(output, "update"), events(output, "unknown peer")) == ([("c", "k", 1), ("c", "k2", 1)], [])
+    assert (sends(output), passed_on(protocol)[0]) == ([], (news, ["c", "a"]))
+    assert (storage.get("c").max_version_seen, storage.get("c").floor) == (6, 4)
+
+
+def test_the_owner_is_not_told_its_own_news() -> None:
+    protocol, _, _ = a_protocol(a_peer("b", ours=True), a_peer("d", ours=True))
+    step(protocol, deltas=[Delta("b", "k", 1, 1, 0)], entries=[], kind=Kind.RUMOR)
+    assert {send.to.id for send in sends(protocol.spread(NOW))} == {"d"}
+
+
 def test_a_rumour_is_not_answered_for_heartbeats_nor_with_what_its_sender_lacks() -> None:
     protocol, _, _ = a_protocol(a_peer("c", heartbeat=9, data={"k": (1, 5)}), a_peer("d", heartbeat=4))
     assert sends(step(protocol, entries=[entry("c", 4, heartbeat=3)], kind=Kind.RUMOR)) == []

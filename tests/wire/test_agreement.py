@@ -22,12 +22,15 @@ VALUES = st.recursive(
     SCALARS, lambda items: st.lists(items, max_size=3) | st.dictionaries(TEXTS, items, max_size=3), max_leaves=6
 )
 SEEDS: list[dict[str, Any]] = [
-    {"digest": [ENTRY, {**ENTRY, "heartbeat": 5, "floor": 3, "heard": 9, "left": True}, OWN], "sender": SENDER},
-    {"digest": [{**OWN, "reply": True, "rumor": False, "part": True, "flow": [1.5, 2, 3], "roll": ROLL}], "sender": SENDER},
+    {"digest": [ENTRY, {**ENTRY, "heartbeat": 5, "floor": 3, "heard": 9, "left": True, "age": 7}, OWN], "sender": SENDER},
+    {"digest": [{**OWN, "reply": True, "rumor": False, "flow": [1.5, 2, 3], "roll": ROLL, "ask": True}], "sender": SENDER},
     {"deltas": [DELTA, ["b", "é", {"x": [1, 2.5, None]}, 9, 8, 1]], "digest": [], "sender": SENDER},
     {"deltas": [], "digest": [{**OWN, "transport": {**ADDRESS, "udp": True}, "later": [{}]}], "sender": SENDER},
 ]
-FIELDS = ["id", "maxVersionSeen", "transport", "heartbeat", "floor", "heard", "left", "reply", "rumor", "part", "flow", "roll"]
+FIELDS = [
+    "id", "maxVersionSeen", "transport", "heartbeat", "floor", "heard", "left", "age",
+    "reply", "rumor", "part", "flow", "roll", "hints", "ask",
+]  # fmt: skip
 NAMES = [*FIELDS, "host", "port", "udp", "deltas", "digest", "sender", "later"]
 # fmt: off
 TOKENS = [

@@ -283,6 +283,7 @@ def test_the_numbers_that_just_keep_the_rules_are_taken() -> None:
         ("entry", "floor", [0, 7]),
         ("entry", "heard", [0, 7, MAX_VERSION]),
         ("entry", "version", [0, MAX_VERSION]),
+        ("entry", "age", [0, MAX_VERSION]),
         ("header", "flow", [[0, 0], [1.5, 2, -1], [0, 999999999999999]]),
         ("header", "compact", ["AAAAAAAA", "AAAAAAAAAAAAAA=="]),
         ("header", "hints", [[], [["b", 0], ["b", MAX_VERSION]], [["b", 1]] * 64]),

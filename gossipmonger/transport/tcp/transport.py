@@ -39,7 +39,7 @@ from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Framer, decode, 
 __all__ = ["TcpTransport"]
 
 
-#: Seconds that `close` gives what waits.
+#: Seconds that `close` gives what waits, if `linger` does not say less.
 _FLUSH_TIMEOUT = 1.0
 
 
@@ -318,7 +318,7 @@ class TcpTransport(Transport):
             super()._failed(error)
 
     def close(self, callback: Callable[[], None] | None = None) -> None:
-        """Stop listening, give what waits up to a second to leave, close all sockets, and end all threads.
+        """Stop listening, give what waits `linger` seconds, by default one, to leave, close all sockets, and end all threads.
 
         It may be called again, and from a handler: the thread that calls it is not waited for. A thread inside the system's
         resolver, which cannot be interrupted, ends by itself.
@@ -331,7 +331,7 @@ class TcpTransport(Transport):
             if self._acceptor.server is not None:
                 self._acceptor.server.close()
             if not self.loop.current:
-                self._dialler.flush(_FLUSH_TIMEOUT)
+                self._dialler.flush(min(self.linger, _FLUSH_TIMEOUT))
             self.loop.stop()
             self.resolver.close()
             self._close_sockets()

@@ -1,0 +1,66 @@
+"""Holders: which peers are known to hold everything of this node, and what is done while somebody waits for that.
+
+Any digest with an entry of this node shows how much of it the sender holds. In a running cluster, rounds show it all the time.
+Whoever cannot wait for them, as a program that is about to end, *asks*: a digest whose header says so is answered in any case.
+Those who lack something are told it in the next message, which asks again. So a node that nobody knows yet is held after two
+round trips.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gossipmonger.state import Peer
+
+__all__ = ["Holders"]
+
+#: Peers that are remembered. One that lives is enough.
+_MOST = 16
+
+
+class Holders:
+    """How much of the local peer others hold.
+
+    Args:
+        local: The node's own peer.
+        storage: Where all peers are kept.
+    """
+
+    def __init__(self, local: Peer, storage: Any) -> None:
+        self._local = local
+        self._storage = storage
+        self._versions: dict[str, int] = {}  # peer's id -> the version up to which it holds everything
+        self._asked: dict[str, int] | None = None  # who has answered since, and from which version on it was told the rest
+
+    def note(self, id: str, version: int) -> None:
+        """Note that a peer has said that it knows this version of the local peer."""
+        # What is said of a former life is below the floor by now, and what a forger says is above all versions.
+        if self._versions.get(id) == version or not self._local.floor <= version <= self._local.max_version_seen:
+            return
+        self._versions[id] = version
+        if len(self._versions) > _MOST:
+            del self._versions[min(self._versions, key=lambda id: self._versions[id])]
+
+    def of(self, version: int) -> list[Peer]:
+        """Return the live peers that hold everything up to this version, or everything if it was issued again since."""
+        wanted = version if version >= self._local.floor else self._local.max_version_seen
+        found = [self._storage.get(id) for id, held in self._versions.items() if held >= wanted]
+        return [peer for peer in found if peer is not None and peer.live]
+
+    def ask(self) -> None:
+        """Tell those who answer what they lack, until `rest`."""
+        self._asked = {}
+
+    def rest(self) -> None:
+        """Wait no more."""
+        self._asked = None
+
+    def asks_again(self, id: str, version: int) -> bool:
+        """Whether to ask along with what a peer is told that knows this version.
+
+        Each question but the first has to be worth it: a peer that takes nothing would be asked for ever.
+        """
+        if self._asked is None or self._asked.get(id, -1) >= version:
+            return False
+        self._asked[id] = version
+        return True
