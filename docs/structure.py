@@ -24,12 +24,13 @@ PACKAGE = "gossipmonger"
 #: What each room may import beside itself. The contracts in setup.cfg say the same, and cover indirect imports too.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "process": {"errors"},
     "state": {"errors"},
     "protocol": {"state", "errors"},
     "wire": {"state", "errors"},
-    "transport": {"wire", "state", "errors"},
-    "storage": {"state", "errors"},
-    "endpoint": {"protocol", "wire", "transport", "storage", "state", "errors"},
+    "transport": {"wire", "state", "process", "errors"},
+    "storage": {"state", "process", "errors"},
+    "endpoint": {"protocol", "wire", "transport", "storage", "state", "process", "errors"},
 }
 
 #: What stands above the rooms and may import any of them.

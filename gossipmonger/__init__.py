@@ -16,10 +16,12 @@ from gossipmonger.endpoint import Gossipmonger, Options, OptionsDict, PeerView
 from gossipmonger.errors import (
     ClosedError,
     DuplicateError,
+    ForkedError,
     GossipmongerError,
     LonelyError,
     MessageError,
     OverflowedError,
+    ReentrantError,
     SendError,
 )
 from gossipmonger.state.message import RemotePeer
@@ -31,6 +33,7 @@ from gossipmonger.transport import TcpTransport, Transport, UdpTransport
 __all__ = [
     "ClosedError",
     "DuplicateError",
+    "ForkedError",
     "Gossipmonger",
     "GossipmongerError",
     "LonelyError",
@@ -42,6 +45,7 @@ __all__ = [
     "Peer",
     "PeerView",
     "PhiAccrual",
+    "ReentrantError",
     "RemotePeer",
     "SendError",
     "Storage",

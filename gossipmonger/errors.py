@@ -7,11 +7,13 @@ GossipmongerError
 ├── OverflowedError   handlers are slower than events come; some were dropped
 ├── LonelyError       no other node was found, for ten intervals
 ├── DuplicateError    another live process has this node's id
-└── ClosedError       the endpoint or transport was closed before it was used
+├── ClosedError       the endpoint or transport was closed before it was used
+├── ForkedError       a forked child used its copy of what the parent had started
+└── ReentrantError    a signal handler or finalizer asked for something while the call that it interrupted held the lock
 ```
 
 Bad arguments are plain `TypeError` and `ValueError`, raised where they were passed. The classes here arrive as `error`
-events, apart from `ClosedError`, which is raised.
+events, apart from the last three, which are raised.
 
 The package logs under the name `gossipmonger`, by `tell` and `report`. It installs no handler, not even a `NullHandler`: in a
 program that never configured `logging`, warnings and errors reach stderr, since a newcomer would otherwise meet silence.
@@ -30,7 +32,8 @@ from traceback import clear_frames
 from typing import Any, TypeVar
 
 __all__ = [
-    "ClosedError", "DuplicateError", "GossipmongerError", "LonelyError", "MessageError", "OverflowedError", "Reporter",
+    "ClosedError", "DuplicateError", "ForkedError", "GossipmongerError", "LonelyError", "MessageError", "OverflowedError",
+    "ReentrantError", "Reporter",
     "SendError", "at", "logs", "release", "report", "shown", "tell", "words",
 ]  # fmt: skip
 
@@ -128,6 +131,31 @@ class DuplicateError(GossipmongerError):
 
 class ClosedError(GossipmongerError):
     """The endpoint or transport has been closed, and what is closed stays closed."""
+
+
+class ForkedError(GossipmongerError):
+    """This is a forked child's copy of something that the parent had started, and that runs in the parent alone."""
+
+    def __init__(self, call: str, what: str) -> None:
+        super().__init__(
+            f"{call}: {what} was started before this process was forked, and runs in the parent alone; "
+            "create it, or at least start it, after the fork"
+        )
+
+
+class ReentrantError(GossipmongerError):
+    """A signal handler, finalizer or trace function asked for something while its thread may hold the lock that guards it.
+
+    It interrupted another call of this package on the same thread, and no answer is possible before that call goes on. What
+    changes something, such as `update`, may be called there: it is done when the interrupted call ends.
+    """
+
+    def __init__(self, call: str) -> None:
+        super().__init__(
+            f"{call}: can't answer here, in a signal handler, finalizer or trace function that interrupts another call of "
+            "gossipmonger on the same thread, which may hold the lock; call it later or on another thread (update, delete, "
+            "stop and close may be called here)"
+        )
 
 
 #: Errors whose words say all.

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
 from gossipmonger.endpoint import Gossipmonger, Options
+from gossipmonger.process import Latch
 from gossipmonger.state.arguments import check_number
 from gossipmonger.transport.simulated import Network, SimulatedTransport
 
@@ -50,7 +50,7 @@ class _Life:
     def timer(self, seconds: float, function: Callable[[], None]) -> _Timer:
         return _Timer(self, seconds * 1000, function)
 
-    def pass_time(self, event: threading.Event, seconds: float) -> None:
+    def pass_time(self, event: Latch, seconds: float) -> None:
         """Let time pass while the node waits, as if it did so on a thread of its own."""
         if not (self.over or self.simulation.closing):
             self.simulation._run_to(self.simulation.now + seconds * 1000, event.is_set)

@@ -6,7 +6,7 @@ Events wait in a queue, so a slow handler delays later events and nothing else. 
   something else has happened to that peer in between, the later one waits behind that instead.
 * At most `MAX_WAITING` other events wait. Beyond that they are dropped, and one `OverflowedError` says how many.
 
-The thread is started for the first event, and stays until `close`. It is a daemon, since a program that ends need not wait for
+The thread is started with the node, and stays until `close`. It is a daemon, since a program that ends need not wait for
 news; but a handler that runs then is given some seconds to return.
 
 What a handler raises becomes an `error` event. An error without a handler is logged, or raised to the caller if the caller's
@@ -29,6 +29,7 @@ from pyee.base import EventEmitter
 from gossipmonger.endpoint.events import refuse_coroutine
 from gossipmonger.endpoint.log import LOG, Log
 from gossipmonger.errors import OverflowedError, release, report
+from gossipmonger.process import Bell, Latch, fresh, here, join, marked
 from gossipmonger.protocol import Dial, Event, Send
 from gossipmonger.state import values
 from gossipmonger.wire import as_dicts, as_lists
@@ -67,7 +68,7 @@ class Dispatcher:
 
     * In: `post` and `kick`, or `tell`; `fail` and `fail_or_raise` for an error
     * Out: `run`, through which the emitter calls each handler, and `delivering`
-    * Life: `close`
+    * Life: `start`, `close`, `after_fork`
 
     Args:
         emitter: Knows the handlers. Its `_emit_run` has to call `run`.
@@ -86,21 +87,23 @@ class Dispatcher:
         self._changes: dict[str, dict[str, _Queued]] = {}  # peer id -> key -> the one that a later change replaces
         self._others = 0
         self._dropped = 0
-        self._active = False  # whether the executor has been given what is queued, or our own thread is delivering
+        self._task: object = None  # by which the executor has been asked to deliver; None if it need not, or has
         self._closed = False
+        self._forked = False
         self._runner: threading.Thread | None = None  # calls handlers now
+        self._finished = Latch()  # set when no handler runs any more after `close`
+        self._bell = Bell()  # wakes our own thread
         self._thread: threading.Thread | None = None  # our own
         self._at_exit: Callable[[], None] = _nothing
         self._current = ""  # the name of the event that is being delivered
         self._queue_lock = threading.Lock()  # guards all of the above that changes: it is written only while this is held
-        self._changed = threading.Condition(self._queue_lock)
 
     # In
 
     def post(self, output: Sequence[Dial | Event | Send]) -> None:
         """Queue the events of an output that have handlers or are logged. Nothing runs before `kick`; any lock may be held."""
         heard = self._emitter.event_names()
-        with self._queue_lock:
+        with marked(), self._queue_lock:
             if self._closed:
                 return
             for item in output:
@@ -134,55 +137,75 @@ class Dispatcher:
 
         If the executor refuses, or no thread can be started, that is reported, and the events stay queued for the next call.
         """
-        with self._queue_lock:
-            if self._active or not self._queue:
-                return
-            own = self._executor is None
-            try:
-                if own and self._thread is None:
-                    self._start_thread()
-            except RuntimeError as error:  # the system cannot start a thread
-                failure: BaseException | None = error
+        if not self._queue or self._forked:
+            return
+        try:
+            if self._executor is None:
+                if self._thread is None:
+                    self.start()
+                self._bell.ring()
             else:
-                failure = None
-                self._active = True
-                if own:
-                    self._changed.notify_all()
-        if not own:
-            try:
-                self._executor.submit(self._work)
-            except BaseException as error:
-                failure = error
-                with self._queue_lock:
-                    self._active = False
-                    self._changed.notify_all()  # `close` may be waiting
-        if failure is not None:
-            report(failure)
+                self._submit()
+        except Exception as error:
+            report(error)
+
+    def _submit(self) -> None:
+        """Let the executor deliver, unless it has been asked to already, or does it."""
+        task = object()
+        try:
+            with marked(), self._queue_lock:
+                if not self._queue or self._closed or (self._task is not None and not _is_cancelled(self._task)):
+                    return
+                self._task = task
+            accepted = self._executor.submit(self._work)
+        except BaseException:
+            with marked(), self._queue_lock:
+                if self._task is task:
+                    self._task = None
+            raise
+        with marked(), self._queue_lock:
+            if self._task is task and accepted is not None:
+                self._task = accepted  # which may tell that it has been cancelled
+
+    def start(self) -> None:
+        """Start the thread that calls handlers, if there is to be one and it does not run.
+
+        Raises:
+            RuntimeError: The system cannot start a thread.
+        """
+        with marked(), self._queue_lock:
+            if self._executor is None and self._thread is None and not self._closed:
+                self._start_thread()
 
     def _start_thread(self) -> None:
         """Start the thread that calls handlers. This requires holding `_queue_lock`."""
         assert self._queue_lock.locked()
-        thread = threading.Thread(target=self._serve, name="gossipmonger-events", daemon=True)
-        thread.start()
-        self._thread = thread
+        self._thread = threading.Thread(target=self._serve, name="gossipmonger-events", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._thread = None
+            raise
         self._at_exit = partial(_call, os.getpid(), weakref.WeakMethod(self._wait_for_handler))
         atexit.register(self._at_exit)
 
     def _wait_for_handler(self) -> None:
         """Give the handler that runs while the program ends some time to return."""
-        with self._queue_lock:
+        with marked(), self._queue_lock:
             self._closed = True
-            self._changed.notify_all()
-            if not self.delivering:
-                self._changed.wait_for(lambda: self._runner is None, _EXIT_TIMEOUT)
+            runs = self._runner is not None and not self.delivering
+        self._bell.ring()
+        if runs:
+            self._finished.wait(_EXIT_TIMEOUT)
 
     def fail(self, error: Exception) -> None:
         """Deliver an error to `error` handlers, or else to the log. It holds no data any more."""
         self.tell([Event("error", (release(error),)), *self.log.fails(error)])
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Deliver events that are no output of the protocol's. No lock may be held."""
-        if events:
+        """Deliver events that are no output of the protocol's. The caller holds no lock, unless it interrupts one who does."""
+        thread = here()
+        if events and not (thread.marked and thread.defer(object(), partial(self.tell, events))):
             self.post(events)
             self.kick()
 
@@ -196,28 +219,31 @@ class Dispatcher:
 
     def _serve(self) -> None:
         """Deliver what is queued, whenever something is, until this is closed."""
-        while True:
-            with self._queue_lock:
-                self._changed.wait_for(lambda: self._active or self._closed)
-                if self._closed:
-                    return
+        thread = threading.current_thread()
+        while not (self._closed or self._forked) and self._thread is thread:
+            self._bell.wait()
             self._work()
+            here().settle()
+        self._bell.ring()  # for another one, should a signal handler have cut its start short
 
     def _work(self) -> None:
         """Deliver until nothing is queued."""
         thread = threading.current_thread()
-        while True:
-            with self._queue_lock:
+        while not self._forked:
+            with marked(), self._queue_lock:
+                if self._runner not in (None, thread):
+                    return
                 if self._closed or not (self._queue or self._dropped):
-                    self._active = False
-                    self._runner = None
-                    self._changed.notify_all()
+                    self._task = self._runner = None
+                    if self._closed:
+                        self._finished.set()
                     return
                 self._runner = thread
                 event = self._next()
                 self._current = event.name
             try:
                 self._deliver(event)
+                here().settle()
             except BaseException as error:  # nothing ends this thread, not even SystemExit
                 report(error)
 
@@ -290,19 +316,26 @@ class Dispatcher:
             Whether the handler finished.
         """
         atexit.unregister(self._at_exit)
-        with self._queue_lock:
+        with marked(), self._queue_lock:
             self._closed = True
             self._queue.clear()
             self._changes.clear()
             self._dropped = 0
-            self._changed.notify_all()
-            if self.delivering:
-                return True
-            finished = self._changed.wait_for(lambda: self._runner is None, timeout)
-            thread = self._thread
-        if finished and thread is not None:
-            thread.join(timeout)
+            runs, thread = self._runner is not None, self._thread
+        self._bell.ring()
+        if self.delivering:
+            return True
+        finished = not runs or self._finished.wait(timeout)
+        if finished:
+            join(thread, timeout)
         return finished
+
+    def after_fork(self, started: bool) -> None:
+        """Deliver nothing any more, in the child of a fork; or, if the node has not been started, begin afresh."""
+        self._forked = started
+        self._queue_lock = fresh(self._queue_lock)
+        if not started:
+            self._thread = self._task = self._runner = None
 
 
 def _nothing() -> None:
@@ -310,7 +343,13 @@ def _nothing() -> None:
 
 
 def _call(pid: int, method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Call a method, unless its object is gone, or is a forked child's copy: no thread of the child holds its locks."""
+    """Call a method, unless its object is gone, or is a forked child's copy."""
     found = method()
     if found is not None and pid == os.getpid():
         found()
+
+
+def _is_cancelled(task: Any) -> bool:
+    """Whether what an executor returned, maybe a `concurrent.futures.Future`, says that it will never be run."""
+    cancelled = getattr(task, "cancelled", None)
+    return callable(cancelled) and bool(cancelled())

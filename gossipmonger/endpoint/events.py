@@ -18,9 +18,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
-from pyee.base import EventEmitter
-
 from gossipmonger.errors import shown
+from gossipmonger.process import Emitter
 from gossipmonger.state import RemotePeer
 from gossipmonger.state.arguments import nearest
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     _Listener = TypeVar("_Listener", bound=Callable[[str, Callable[..., Any]], object])
 
 
-class Events(EventEmitter):
+class Events(Emitter):
     """An emitter of the events in the table above, and of no others.
 
     A handler is an ordinary function. Nobody would await what an `async def` returns.

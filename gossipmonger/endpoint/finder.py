@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from gossipmonger.errors import LonelyError, SendError
+from gossipmonger.process import after_fork, fresh, marked
 from gossipmonger.protocol import Place
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport import DEFAULT_PORT, TcpTransport, Transport
@@ -77,8 +78,13 @@ class Finder:
         self._told = host if host is not None else tcp.host if tcp is not None and tcp.named else None
         self._open = tcp if tcp is not None and self._told is None and seeds else None
         self._finder_lock = threading.RLock()  # guards what is above, but the four whose changes are atomic
+        after_fork(self)
         if self._open is not None:
             self._find_host([seed.transport for seed in seeds])
+
+    def after_fork(self) -> None:
+        """Get a lock that nobody holds, in the child of a fork."""
+        self._finder_lock = fresh(self._finder_lock)
 
     # Where to look
 
@@ -88,7 +94,7 @@ class Finder:
         Args:
             alone: Whether nobody else is live.
         """
-        with self._finder_lock:
+        with marked(), self._finder_lock:
             lifetime = _LIFETIME_ALONE if alone else _LIFETIME
             found = [
                 (seed, self._carrier.addresses(seed.transport, partial(self._heard, seed), lifetime)) for seed in self._seeds
@@ -206,7 +212,7 @@ class Finder:
             alone: Whether nobody else is live.
             local: This node.
         """
-        with self._finder_lock:
+        with marked(), self._finder_lock:
             if self._settled:
                 return None
             self._alone_since = now if self._alone_since is None else self._alone_since

@@ -6,21 +6,18 @@ message, so they are asked again after a while.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 
+from gossipmonger.process import Latch
 from gossipmonger.protocol import Output, Protocol
 from gossipmonger.state import Peer
 from gossipmonger.transport import Transport
 
-__all__ = ["Flush", "on_own_thread"]
+__all__ = ["Flush"]
 
 #: Seconds until the questions are asked again, at first and at last. Each time is twice the one before.
 _AGAIN, _LATER = 0.25, 1.0
-
-#: The package's threads, but for the one that calls handlers, which nothing here waits for.
-_OWN_THREADS = frozenset({"gossipmonger-tcp", "gossipmonger-tcp-accept", "gossipmonger-resolver", "gossipmonger-timer"})
 
 
 class _Waiting:
@@ -28,7 +25,7 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.version: int | None = None
-        self.held = threading.Event()
+        self.held = Latch()
 
 
 class Flush:
@@ -39,6 +36,9 @@ class Flush:
         protocol: The state machine.
         transport: Knows how to wait.
         step: Lets the protocol take a step: calls a function with the time, under the lock, and carries out what it returns.
+
+    Attributes:
+        waiting: Those who wait. It is only changed in steps.
     """
 
     def __init__(
@@ -48,11 +48,7 @@ class Flush:
         self._protocol = protocol
         self._transport = transport
         self._step = step
-        self._waiting: list[_Waiting] = []  # only changed in steps
-
-    def __bool__(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._waiting)
+        self.waiting: list[_Waiting] = []
 
     def begin(self, hand_on: bool = False, hopeful: bool = False) -> _Waiting:
         """Ask, unless everything is known to be held.
@@ -71,7 +67,7 @@ class Flush:
             waiting.held.set()
             return []
         output = self._protocol.ask(now, everything=hand_on)
-        self._waiting.append(waiting)
+        self.waiting.append(waiting)
         self.look()
         if waiting.held.is_set() or (hand_on and not output and not hopeful):
             waiting.held.set()
@@ -80,7 +76,7 @@ class Flush:
 
     def look(self) -> None:
         """Wake those whose time has come. This requires holding the engine's lock."""
-        for waiting in self._waiting:
+        for waiting in self.waiting:
             if waiting.version is None and not self._protocol.waiting:
                 waiting.version = self._local.max_version_seen
             if waiting.version is not None and self._protocol.is_held(waiting.version):
@@ -101,12 +97,7 @@ class Flush:
             self._step(partial(self._end, waiting))
 
     def _end(self, waiting: _Waiting, now: float) -> Output:
-        self._waiting = [other for other in self._waiting if other is not waiting]
-        if not self._waiting:
+        self.waiting = [other for other in self.waiting if other is not waiting]
+        if not self.waiting:
             self._protocol.rest()
         return []
-
-
-def on_own_thread() -> bool:
-    """Whether the calling thread is one of the package's on which an answer, or what follows from it, could not come."""
-    return threading.current_thread().name in _OWN_THREADS

@@ -7,7 +7,6 @@ otherwise.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -15,15 +14,16 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from gossipmonger.endpoint.calls import acts, asks
 from gossipmonger.endpoint.dispatcher import Dispatcher
 from gossipmonger.endpoint.engine import Engine
 from gossipmonger.endpoint.events import Events
 from gossipmonger.endpoint.exit import PATIENCE
-from gossipmonger.endpoint.flush import on_own_thread
 from gossipmonger.endpoint.options import Options, OptionsDict
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.views import PeerView
-from gossipmonger.errors import ClosedError, GossipmongerError, at, shown
+from gossipmonger.errors import ClosedError, ForkedError, GossipmongerError, at, report, shown
+from gossipmonger.process import Latch, finish, here, marked
 from gossipmonger.state import values
 from gossipmonger.state.arguments import seconds
 from gossipmonger.state.message import Digest, Kind, RemotePeer
@@ -39,10 +39,6 @@ __all__ = ["Gossipmonger"]
 
 #: Seconds that `close` waits for the current handler, so that one that never returns cannot block it for good.
 _CLOSE_TIMEOUT = 5.0
-
-#: Seconds that `wait` blocks at a time. Python runs signal handlers between two steps of the main thread; a signal that arrives
-#: just as the thread begins to block would otherwise wait with it, for ever.
-_WAIT_SLICE = 0.5
 
 _MISSING = object()
 
@@ -96,7 +92,9 @@ class Gossipmonger(Events):
         self._engine = Engine(info, chosen, self.storage, self.transport, self._dispatcher)
         self._protocol = self._engine.protocol
         self.local_peer: Peer = self._engine.local_peer
-        self._closed = threading.Event()
+        self._closed = Latch()
+        self._to_close: list[Callable[[], object]] | None = None
+        self._closing = threading.Lock()  # held by the thread that closes; nobody waits for it
 
     def __repr__(self) -> str:
         local = self.local_peer
@@ -108,6 +106,8 @@ class Gossipmonger(Events):
 
     def __enter__(self) -> Gossipmonger:
         """Listen and gossip."""
+        if self._engine.forked:
+            raise ForkedError("with", repr(self))
         try:
             self._engine.listen()
             self.gossip()
@@ -118,8 +118,15 @@ class Gossipmonger(Events):
 
     def __exit__(self, *_: object) -> None:
         """Close."""
-        self.close()
+        try:
+            self.close()
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, say, which must not leave anything open
+            self.close()
+            raise
 
+    @acts()
     def gossip(self) -> None:
         """Do one round now, on the caller's thread, and then one every GOSSIP_INTERVAL until `stop` or `close`.
 
@@ -135,10 +142,12 @@ class Gossipmonger(Events):
             raise ClosedError("gossip: this endpoint has been closed")
         self._engine.round(self._dispatcher.fail_or_raise)
 
+    @acts(inert=True)
     def stop(self) -> None:
         """Start no more rounds and spread no news until `gossip` is called again. Messages that come are still answered."""
         self._engine.stop()
 
+    @acts()
     def leave(self) -> None:
         """Say goodbye and stop, so that nobody has to conclude from silence that this node has gone.
 
@@ -147,12 +156,11 @@ class Gossipmonger(Events):
         Raises:
             ClosedError: The endpoint has been closed.
         """
-        if self.closed:
-            raise ClosedError("leave: this endpoint has been closed")
-        self.stop()
+        self._engine.stop()
         self._engine.farewell()
         self._dispatcher.log.say(logging.INFO, "left")
 
+    @acts(inert=True)
     def close(self) -> None:
         """Hand on what is new, leave, close the transport, end every thread, and close the storage, for good.
 
@@ -161,29 +169,53 @@ class Gossipmonger(Events):
         and leaves in the same way.
 
         May be called again, and from a handler, which is then the last one to run. Events that were not delivered yet are
-        dropped. A handler that runs on another thread is given 5 s to return.
+        dropped. A handler that runs on another thread is given 5 s to return. On a thread of the package's that everything else
+        waits for, where a finalizer may call this, it returns at once, and a thread of its own closes.
 
         Raises:
             Exception: What closing the transport or the storage raised, after everything else has been closed.
         """
-        if not self._engine.close():
+        if self._closed.is_set() or self._closing.locked():
             return
-        failures: list[Exception] = []
-        close_transport, close_storage = partial(_close, self.transport), partial(_close, self.storage)
-        steps = self._hand_on, self._engine.stop, self._engine.farewell, close_transport, self._close_dispatcher, close_storage
-        for step in steps:
+        self._engine.close()
+        if self._dispatcher.delivering:
+            self._dispatcher.close(0)  # the handler that calls this is the last to run
+        if here().own:
+            # No daemon: the program is to end after it.
+            closing = threading.Thread(target=self._close_apart, name="gossipmonger-close", daemon=False)
             try:
-                step()
-            except Exception as error:
-                failures.append(error)
-        self._closed.set()
-        self._dispatcher.log.say(logging.INFO, "closed")
-        if failures:
-            raise failures[0]
+                closing.start()
+            except RuntimeError:  # the system has no thread for it, or the program is ending
+                self._close()
+        else:
+            self._close()
 
-    def _hand_on(self) -> None:
-        if not on_own_thread():
-            deadline = monotonic() + PATIENCE
+    def _close_apart(self) -> None:
+        try:
+            self._close()
+        except Exception as error:  # which nobody can catch
+            report(error)
+
+    def _close(self) -> None:
+        with self._closing:
+            if not self._closed.is_set():
+                self._take_apart()
+
+    def _take_apart(self) -> None:
+        close_transport, close_storage = partial(_close, self.transport), partial(_close, self.storage)
+        if self._to_close is None:
+            hand_on = partial(self._hand_on, monotonic() + PATIENCE)
+            leave = self._engine.stop, self._engine.farewell
+            self._to_close = [hand_on, *leave, close_transport, self._close_dispatcher, close_storage]
+        try:
+            finish(self._to_close)
+        finally:
+            if not self._to_close:
+                self._closed.set()
+                self._dispatcher.log.say(logging.INFO, "closed")
+
+    def _hand_on(self, deadline: float) -> None:
+        if not here().own:  # or no answer could come
             self._engine.hand_on(self._engine.begin_to_hand_on(), deadline)
 
     def _close_dispatcher(self) -> None:
@@ -195,6 +227,7 @@ class Gossipmonger(Events):
         """Whether `close` has been called."""
         return self._engine.closed
 
+    @asks
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Block until the endpoint is closed, or until `timeout` has passed.
 
@@ -207,11 +240,7 @@ class Gossipmonger(Events):
         Raises:
             TypeError, ValueError: The timeout is neither, or negative.
         """
-        deadline = math.inf if timeout is None else monotonic() + seconds("timeout", timeout)
-        while not self._closed.wait(max(0.0, min(_WAIT_SLICE, deadline - monotonic()))):
-            if monotonic() >= deadline:
-                return self._closed.is_set()
-        return True
+        return self._closed.wait(None if timeout is None else seconds("timeout", timeout))
 
     # Own state
 
@@ -250,6 +279,7 @@ class Gossipmonger(Events):
         """
         return self._engine.write("delete", self._protocol.delete, values.copied_key(key))
 
+    @asks
     def flush(self, timeout: float | timedelta) -> bool:
         """Block until a live peer is known to hold everything that is this node's by now, and will pass it on.
 
@@ -270,7 +300,7 @@ class Gossipmonger(Events):
             ClosedError: The endpoint has been closed.
         """
         left = seconds("timeout", timeout)
-        if on_own_thread():
+        if here().own:
             raise RuntimeError("flush: on this thread the package receives, so no answer could come while it waits")
         if self.closed:
             raise ClosedError("flush: this endpoint has been closed")
@@ -278,9 +308,10 @@ class Gossipmonger(Events):
 
     # State of all nodes
 
+    @asks
     def get(self, peer_id: str, key: str, default: Any = None) -> Any:
         """Return a copy of the value of `key` at a peer, the local one included; `default` if there is no such peer or key."""
-        with self._engine.lock:
+        with marked(), self._engine.lock:
             peer = self._engine.find(peer_id)
             if peer is self.local_peer:
                 value = self._protocol.newest(key, _MISSING)
@@ -288,23 +319,26 @@ class Gossipmonger(Events):
                 value = _MISSING if peer is None else peer.get(key, _MISSING)
         return default if value is _MISSING else values.copied(value)
 
+    @asks
     def peer(self, peer_id: str) -> PeerView | None:
         """Return a peer as it is now; None if there is none with this id."""
-        with self._engine.lock:
+        with marked(), self._engine.lock:
             peer = self._engine.find(peer_id)
             snapshot = None if peer is None else self._engine.snapshot(peer)
         return None if snapshot is None else snapshot.view()
 
+    @asks
     def peers(self) -> dict[str, PeerView]:
         """Return all peers as they are now, by their ids, the local one first. `peer` and `get` copy, and cost, less."""
-        with self._engine.lock:
+        with marked(), self._engine.lock:
             live, dead = self._protocol.membership.others()
             snapshots = [self._engine.snapshot(peer) for peer in (self.local_peer, *live, *dead)]
         return {snapshot.id: snapshot.view() for snapshot in snapshots}
 
+    @asks
     def digest(self, live_peers: Iterable[Peer] = ()) -> list[dict[str, Any]]:
         """Return the digest that a round sends: an entry for each of `live_peers`, then the local peer's."""
-        with self._engine.lock:
+        with marked(), self._engine.lock:
             entries = self._protocol.membership.digest([*live_peers])
         return as_dicts(Digest(Kind.ROUND, None, entries))
 

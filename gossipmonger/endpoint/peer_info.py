@@ -14,7 +14,7 @@ from gossipmonger.state.versions import MAX_VERSION
 from gossipmonger.transport.address import clean_host, is_wildcard, read_ip
 from gossipmonger.wire import FATAL_IDS
 
-__all__ = ["PeerInfo"]
+__all__ = ["PeerInfo", "complete"]
 
 #: How callers may spell a name, and what it is called here.
 _NAMES = {
@@ -148,3 +148,10 @@ def _checked_data(data: Any) -> dict[str, tuple[Any, int]]:
         check_number(f"peer_info.data[{key!r}][1]", pair[1], int, 0, MAX_VERSION)
         checked[key] = (values.copied(pair[0], f"peer_info.data[{key!r}][0]"), pair[1])
     return checked
+
+
+def complete(given: Any, address: Any) -> dict[str, Any] | None:
+    """Return the transport that peers are told: what was given, else what the transport knows; None if it does not."""
+    if not (isinstance(given, dict) and isinstance(address, Mapping)):
+        return None
+    return {**address, **{name: part for name, part in given.items() if part is not None and (part or name != "port")}}

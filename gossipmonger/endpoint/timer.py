@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from gossipmonger.errors import report
+from gossipmonger.process import PatientTimer, fresh, join, marked
 
 __all__ = ["MakeTimer", "Timer"]
 
@@ -21,21 +21,10 @@ MakeTimer = Callable[[float, Callable[[], None]], Any]
 _STOP_TIMEOUT = 5.0
 
 
-class _RepeatingTimer(threading.Timer):
-    """A `threading.Timer` that runs out again and again: starting a thread costs about as much as a whole round."""
-
-    def run(self) -> None:
-        while not self.finished.wait(self.interval):
-            try:
-                self.function(*self.args, **self.kwargs)
-            except BaseException as error:  # nothing ends the rounds
-                report(error)
-
-
 class Timer:
     """Calls a function at an interval, or once within a given time.
 
-    * Life: `begin`, `stop`, `close`, and the attributes `going` and `closed`
+    * Life: `begin`, `stop`, `close`, `after_fork`, and the attributes `going`, `lapsed` and `closed`
     * Setting the timer: `arm`, `arm_by`
 
     Args:
@@ -45,6 +34,7 @@ class Timer:
 
     Attributes:
         going: Whether timers are set. Read only.
+        lapsed: Whether the last timer could not be set, so that nothing will be called before `arm`. Read only.
         closed: Whether there will be no more calls, ever. Read only.
     """
 
@@ -56,33 +46,40 @@ class Timer:
         self._pending = False  # whether the current timer has yet to run out
         self._pending_until = 0.0
         self.going: bool = False
+        self.lapsed: bool = False
         self.closed: bool = False
-        self._timer_lock = threading.Lock()  # guards the five above: they are written only while it is held
+        self._timer_lock = threading.Lock()  # guards the six above: they are written only while it is held
 
     def begin(self) -> bool:
         """Let `arm` set timers from now on; return whether it will, which it does not once this is closed."""
-        with self._timer_lock:
+        with marked(), self._timer_lock:
             self.going = not self.closed
             return self.going
 
     def arm(self) -> None:
-        """Start the interval anew, replacing a timer that is set; does nothing unless `begin` was called."""
-        with self._timer_lock:
+        """Start the interval anew, replacing a timer that is set; does nothing unless `begin` was called.
+
+        Raises:
+            Exception: What making or starting a timer raised; `lapsed` says so until another is set.
+        """
+        with marked(), self._timer_lock:
             current = self._current
-            if self.going and isinstance(current, _RepeatingTimer) and current is threading.current_thread():
-                return  # it repeats by itself
+            if self.going and isinstance(current, PatientTimer) and self._make is threading.Timer:
+                if current is not threading.current_thread():  # or it repeats by itself
+                    current.restart()
+                return
             if current is not None:
                 current.cancel()
                 self._current = None
             if self.going:
-                self._set(self._interval, _RepeatingTimer if self._make is threading.Timer else self._make)
+                self._set(self._interval, _repeating if self._make is threading.Timer else self._make)
 
     def arm_by(self, now: float, due: float) -> None:
         """Set a timer for a moment, unless one is pending that runs out before; does nothing unless `begin` was called.
 
         Both are in milliseconds, of the same clock each time.
         """
-        with self._timer_lock:
+        with marked(), self._timer_lock:
             if not self.going or (self._pending and self._pending_until <= due):
                 return
             if self._pending:
@@ -93,29 +90,55 @@ class Timer:
     def _set(self, seconds: float, make: MakeTimer) -> None:
         """Make a timer and start it. This requires holding `_timer_lock`."""
         assert self._timer_lock.locked()
-        self._current = make(seconds, self._fire)
-        self._current.daemon = True  # a program that ends need not wait for the next round
-        self._current.name = "gossipmonger-timer"
-        self._current.start()
-        self._pending = True
+        self.lapsed = True
+        self._pending = False
+        timer = make(seconds, self._fire)
+        timer.daemon = True  # a program that ends need not wait for the next round
+        timer.name = "gossipmonger-timer"
+        self._current = timer
+        try:
+            timer.start()
+        except BaseException:
+            self._current = None
+            timer.cancel()  # a signal handler may have cut its start short
+            raise
+        self._pending, self.lapsed = True, False
 
     def _fire(self) -> None:
-        with self._timer_lock:
+        with marked(), self._timer_lock:
             self._pending = False
-        self._run()
+        timer = threading.current_thread()
+        if self.closed and isinstance(timer, PatientTimer):
+            timer.cancel()  # a signal handler has cut `stop` short
+        else:
+            self._run()
 
     def stop(self) -> None:
         """Set no more timers until `begin`. Waits for a call that is under way, except for one that calls this itself."""
-        with self._timer_lock:
-            self.going = False
-            current, self._current, self._pending = self._current, None, False
+        with marked(), self._timer_lock:
+            self.going = self.lapsed = False
+            current = self._current
             if current is not None:
                 current.cancel()
-        if isinstance(current, threading.Thread) and current is not threading.current_thread():
-            current.join(_STOP_TIMEOUT)
+            self._current, self._pending = None, False
+        if isinstance(current, threading.Thread):
+            join(current, _STOP_TIMEOUT)
+
+    def after_fork(self, started: bool) -> None:
+        """Call no more, in the child of a fork; or, if the node has not been started, get a new lock."""
+        if started:
+            self.going = False
+            if self._current is not None:
+                self._current.cancel()  # the very thread of it may have forked
+        self._timer_lock = fresh(self._timer_lock)
 
     def close(self) -> bool:
         """Never `begin` again; return whether this was the first call. What is set already is for `stop` to end."""
-        with self._timer_lock:
+        with marked(), self._timer_lock:
             first, self.closed = not self.closed, True
         return first
+
+
+def _repeating(seconds: float, function: Callable[[], None]) -> PatientTimer:
+    """Return a timer that runs out again and again: to start a thread costs about as much as a whole round."""
+    return PatientTimer(seconds, function, repeat=True)

@@ -91,6 +91,27 @@ class Protocol:
         self._deleted = now  # when a key was deleted last
         self.membership.put(local)
 
+    def begin(self, now: float, new: bool) -> None:
+        """Begin the life anew, at this moment, before anybody has heard of it.
+
+        Args:
+            now: Milliseconds since the epoch.
+            new: Whether its versions begin here too. They do not if the node continues where a former life stopped.
+        """
+        start = int(now * 1000)
+        if new and start > self._local.max_version_seen:
+            self._local.reissue(start)
+        self._local.heartbeat = max(start, self._local.heartbeat)
+        self.membership.begin(now)
+        self.membership.put(self._local)
+
+    def mend(self) -> None:
+        """Make whole what an exception has cut in two that came out of a signal handler, or of a lack of memory."""
+        self._local.mend()
+        if self._rumors is not None:
+            self._rumors.mend()
+        self.membership.mend()
+
     # Own state
 
     def update(self, now: float, key: str, value: Any) -> bool:
@@ -120,8 +141,18 @@ class Protocol:
         return {} if self._flow is None else self._flow.waiting
 
     def _offer(self, now: float, key: str, value: Any) -> None:
-        if self._flow is None or self._flow.offer(now, key, value):
+        if self._flow is not None and not self._flow.offer(now, key, value):
+            return
+        old = self._local.log.get(key, values.TOMBSTONE)
+        try:
             self._issue(now, key, value)
+        except Exception:  # the storage refuses: what is raised to the caller has not taken effect
+            self._local.mend()
+            if values.is_tombstone(old):
+                self._local.delete_local(key)
+            else:
+                self._local.issue(key, old)
+            raise
 
     def _issue(self, now: float, key: str, value: Any) -> None:
         local = self._local

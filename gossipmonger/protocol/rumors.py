@@ -98,6 +98,10 @@ class Rumors:
             pieces.append(_Piece(after))
             self._next = min(self._next, self._told + _PAUSE * self._interval)
 
+    def mend(self) -> None:
+        """Drop what an exception out of a signal handler has cut short; rounds tell it."""
+        self._news = {id: pieces for id, pieces in self._news.items() if pieces}
+
     @property
     def due(self) -> float | None:
         """When there is something to tell, in milliseconds since the epoch; it may be past. None if there is nothing."""

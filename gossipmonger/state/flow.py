@@ -96,7 +96,8 @@ class Flow:
         while self._waiting and (everything or self._credit >= 1):
             self._credit -= 1
             key = next(iter(self._waiting))
-            yield key, self._waiting.pop(key)
+            yield key, self._waiting[key]
+            self._waiting.pop(key, None)  # not before it has been written
 
     def _earn(self, now: float) -> None:
         self._credit += max(0.0, now - self._credited) / 1000 * self.tau

@@ -19,6 +19,7 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 __all__ = ["Log"]
@@ -43,11 +44,10 @@ class Log:
         self._holes = array("l")
 
     def _set(self, writes: list[tuple[str, Any, int]]) -> None:
-        self._versions = array("q", [version for _, _, version in writes])
-        self._keys = [key for key, _, _ in writes]
-        self._values = [value for _, value, _ in writes]
-        self._slots = {key: slot for slot, (key, _, _) in enumerate(writes)}
-        self._holes = array("l")
+        versions = array("q", [version for _, _, version in writes])
+        keys, values = [key for key, _, _ in writes], [value for _, value, _ in writes]
+        slots, holes = {key: slot for slot, key in enumerate(keys)}, array("l")
+        self._versions, self._keys, self._values, self._slots, self._holes = versions, [*keys], values, slots, holes
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -66,17 +66,23 @@ class Log:
         """Write `key`, in place of its earlier write, whose value it returns, or `default`; `version` must be above `last`."""
         values, slots = self._values, self._slots
         old = slots.get(key)
+        self._versions.append(version)  # first of all the new write: see `mend`
+        self._keys.append(key)
+        values.append(value)
+        slots[key] = len(values) - 1
         if old is not None:
             default = values[old]
             self._keys[old] = values[old] = None
             insort(self._holes, old)
-        slots[key] = len(values)
-        self._versions.append(version)
-        self._keys.append(key)
-        values.append(value)
         if old is not None and len(self._holes) > _FEW_HOLES + len(values) // 4:
             self._set(list(self.after(-1)))
         return default
+
+    def mend(self) -> None:
+        """Undo or complete a write that an exception out of a signal handler has cut short, at whatever point."""
+        whole = zip(self._keys, self._values, self._versions, strict=False)
+        latest = {key: (key, value, version) for key, value, version in whole if key is not None}
+        self._set(sorted(latest.values(), key=itemgetter(2)))
 
     def after(self, version: int) -> Iterator[tuple[str, Any, int]]:
         """Iterate over the writes above `version`, as (key, value, version) in ascending version. O(log keys) to begin."""

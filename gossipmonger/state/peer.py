@@ -190,23 +190,24 @@ class Peer:
         return self._tombstones > len(self.log) - self._tombstones
 
     def reissue(self, floor: int) -> None:
-        """Give each key a new version above `floor`, oldest first, and forget the tombstones: nothing at or below it is left.
-
-        Args:
-            floor: The new floor, at least `max_version_seen`.
+        """Give each key a new version above `floor`, at least `max_version_seen`, oldest first, and forget the tombstones.
 
         Raises:
             OverflowError: There are not enough versions left; nothing has changed.
         """
         keys = list(self.data.items())
-        if floor + len(keys) > MAX_VERSION:
+        last = floor + len(keys)
+        if last > MAX_VERSION:
             raise OverflowError(f"peer {self.id!r} can't issue {len(keys)} keys again above version {floor}")
-        self.log = Log()
-        self._tombstones = 0
+        log = Log()
         for version, (key, (value, _)) in enumerate(keys, floor + 1):
-            self.log.write(key, value, version)
-        self.floor = floor
-        self.max_version_seen = floor + len(keys)
+            log.write(key, value, version)
+        self.log, self._tombstones, self.floor, self.max_version_seen = log, 0, floor, last  # at once, whatever interrupts it
+
+    def mend(self) -> None:
+        """Undo or complete what an exception out of a signal handler has cut short."""
+        self.log.mend()
+        self._tombstones = sum(values.is_tombstone(value) for _, value, _ in self.log.after(-1))
 
     # Writing, as a replica
 

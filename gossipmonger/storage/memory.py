@@ -13,8 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Protocol
 
-from pyee.base import EventEmitter
-
+from gossipmonger.process import Emitter
 from gossipmonger.state import Peer
 
 __all__ = ["MemoryStorage", "Storage", "StorageLike"]
@@ -36,7 +35,7 @@ class StorageLike(Protocol):
         """See `Storage.dead_peers`."""
 
 
-class Storage(EventEmitter, ABC):
+class Storage(Emitter, ABC):
     """What the endpoint expects of a storage; any object with these methods will do, a subclass or not.
 
     An exception that a method raises becomes an `error` event of the endpoint, or reaches the caller whose call it broke.

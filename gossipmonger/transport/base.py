@@ -18,14 +18,12 @@ Each `Transport` has the two methods too, and emits the two events to those who 
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from pyee.base import EventEmitter
-
 from gossipmonger.errors import MessageError, release, report
+from gossipmonger.process import Emitter, Latch, PatientTimer
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.wire import as_dicts, as_lists, message_of
 
@@ -51,7 +49,7 @@ class TransportLike(Protocol):
         """Call `f` at each event of this name."""
 
 
-class Transport(EventEmitter, ABC):
+class Transport(Emitter, ABC):
     """What the endpoint uses to reach other nodes.
 
     * Messages: `send`, and the event `message`
@@ -63,6 +61,7 @@ class Transport(EventEmitter, ABC):
 
     Attributes:
         max_message_size: The most bytes in a message, None for no limit. `update` refuses a value that cannot fit.
+        begun: Whether it has threads or sockets, which a forked child has no use for.
         local: How this node names itself, for a transport whose connections begin with that; None before it is known.
         linger: Seconds that `close` gives what still has to leave.
     """
@@ -70,6 +69,7 @@ class Transport(EventEmitter, ABC):
     max_message_size: int | None = None
     local: RemotePeer | None = None
     linger: float = 1.0
+    begun: bool = False
 
     # Messages
 
@@ -106,14 +106,21 @@ class Transport(EventEmitter, ABC):
         """
         return [at]
 
+    def begin(self) -> None:
+        """Start the threads that sending needs. `gossip` calls this, so that none has to be started later and may be refused.
+
+        Raises:
+            RuntimeError: The system cannot start a thread.
+        """
+
     def timer(self, seconds: float, function: Callable[[], None]) -> Any:
         """Return what calls a function once, so many seconds after its `start()`, unless its `cancel()` is called.
 
         By default that takes a thread for each. A transport that has a thread which knows the time saves that.
         """
-        return threading.Timer(seconds, function)
+        return PatientTimer(seconds, function)
 
-    def wait(self, event: threading.Event, seconds: float) -> bool:
+    def wait(self, event: Latch, seconds: float) -> bool:
         """Wait until an event is set that a message may bring, at most so many seconds; return whether it is."""
         return event.wait(seconds)
 
@@ -128,6 +135,13 @@ class Transport(EventEmitter, ABC):
             self.emit("deltas", sender, as_lists(deltas))
         if digest is not None and self.listeners("digest"):
             self.emit("digest", sender, as_dicts(digest))
+
+    def _later(self, call: Callable[..., None], *args: Any) -> None:
+        """Make a call that was deferred: nobody can catch what it raises."""
+        try:
+            call(*args)
+        except Exception as error:
+            self._failed(error)
 
     def _failed(self, error: Exception) -> None:
         """Emit an error, which holds no message any more; without a listener it is logged, since no caller could catch it."""

@@ -6,19 +6,17 @@ the loop with `call`; whatever only the loop's thread touches needs no lock.
 The thread is a daemon, since a program that ends need not wait for gossip. It is started once, when it is first needed, and
 stays until `stop`. Nothing ends it: what a function raises is reported, and the loop goes on.
 
-After a fork, the child has no copy of the thread, but one of every descriptor. The child closes those at once: with them, it
-would keep a port or a connection open that the parent closes, and it would share the parent's selector.
+After a fork, the child has no copy of the thread. A loop that had begun does nothing there, so the child never touches the
+selector, which it shares with the parent.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import os
 import selectors
 import socket
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -26,6 +24,7 @@ from time import monotonic
 from typing import Any
 
 from gossipmonger.errors import report
+from gossipmonger.process import Latch, after_fork, fresh, here, join, marked, own
 
 __all__ = ["READ", "WRITE", "Handle", "Loop"]
 
@@ -36,8 +35,6 @@ _STOP_TIMEOUT = 1.0
 
 #: Seconds to leave the sockets alone when the system cannot watch them.
 _PAUSE = 0.1
-
-_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 class Handle:
@@ -67,13 +64,14 @@ class Handle:
 class Loop:
     """Watches sockets on a thread of its own.
 
-    * From any thread: `start`, `call`, `after`, `stop`, `adopt`
+    * From any thread: `start`, `call`, `after`, `stop`
     * On the loop's thread only: `watch`, `unwatch`
 
     Args:
         name: The thread's name.
 
     Attributes:
+        begun: Whether the thread has been started.
         forked: Whether this is a child's copy, which does nothing.
         stopped: Whether `stop` was called.
     """
@@ -83,17 +81,17 @@ class Loop:
         self._calls: deque[Callable[[], object]] = deque()
         self._due: list[tuple[float, int, Handle]] = []  # a heap
         self._order = itertools.count()
-        self._adopted: set[Any] = set()
         self._thread: threading.Thread | None = None
         self._selector: selectors.BaseSelector | None = None
         self._waker: socket.socket | None = None
         self._wakeup: socket.socket | None = None
         self._awake = False  # whether the thread is about to look at what it was handed
+        self.begun: bool = False
         self.forked: bool = False
         self.stopped: bool = False
-        self._ended = threading.Event()  # set with `stopped`
-        self._loop_lock = threading.Lock()  # guards all of the above but the two above it
-        _loops.add(self)
+        self._ended = Latch()  # set with `stopped`
+        self._loop_lock = threading.Lock()  # guards all of the above but `forked`
+        after_fork(self)
 
     # From any thread
 
@@ -103,7 +101,7 @@ class Loop:
         Raises:
             RuntimeError, OSError: The system has no thread or no descriptor for it.
         """
-        with self._loop_lock:
+        with marked(), self._loop_lock:
             self._start()
 
     def _start(self) -> None:
@@ -111,17 +109,30 @@ class Loop:
         assert self._loop_lock.locked()
         if self._thread is not None or self.stopped or self.forked:
             return
+        self.begun = True
         with ExitStack() as undo:
-            selector = undo.enter_context(selectors.DefaultSelector())
-            waker, wakeup = map(undo.enter_context, socket.socketpair())
+            selector = undo.enter_context(own(selectors.DefaultSelector))
+            waker, wakeup = map(undo.enter_context, own(socket.socketpair))
             waker.setblocking(False)
             wakeup.setblocking(False)
             selector.register(wakeup, READ, self._drain)
-            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread = threading.Thread(target=self._run, args=(selector, wakeup, waker), name=self._name, daemon=True)
             self._selector, self._waker, self._wakeup = selector, waker, wakeup
-            thread.start()
             self._thread = thread
+            try:
+                thread.start()
+            except Exception:
+                self._forget()
+                raise
+            except BaseException:  # out of a signal handler: it may have been started, and ends then, and closes them
+                self._forget()
+                waker.send(b"\0")
+                undo.pop_all()
+                raise
             undo.pop_all()
+
+    def _forget(self) -> None:
+        self._thread = self._selector = self._waker = self._wakeup = None
 
     def call(self, function: Callable[[], object]) -> None:
         """Call a function on the loop's thread, soon; if the loop has stopped, never.
@@ -129,7 +140,7 @@ class Loop:
         Raises:
             RuntimeError, OSError: The thread does not run, and the system cannot start it.
         """
-        with self._loop_lock:
+        with marked(), self._loop_lock:
             self._start()
             self._calls.append(function)
             self._wake()
@@ -139,7 +150,7 @@ class Loop:
         return Handle(self, seconds, function)
 
     def _call_at(self, due: float, handle: Handle) -> None:
-        with self._loop_lock:
+        with marked(), self._loop_lock:
             self._start()
             heapq.heappush(self._due, (due, next(self._order), handle))
             if self._due[0][2] is handle:
@@ -150,30 +161,25 @@ class Loop:
         assert self._loop_lock.locked()
         if self._awake or self._waker is None or threading.current_thread() is self._thread:
             return
-        self._awake = True
         with suppress(OSError):  # closed, so the thread has ended
             self._waker.send(b"\0")
+        self._awake = True  # not before: an exception out of a signal handler in between must not leave the thread asleep
 
     @property
     def current(self) -> bool:
         """Whether the calling thread is the loop's."""
         return threading.current_thread() is self._thread
 
-    def adopt(self, closable: Any) -> None:
-        """Have a socket, or anything with a `close`, closed in the child of a fork."""
-        self._adopted.add(closable)
-
     def stop(self) -> None:
         """End the thread, after what it is doing, and wait for that unless this is it. Sockets are the caller's to close."""
-        with self._loop_lock:
+        with marked(), self._loop_lock:
             self.stopped = True
             self._ended.set()
             self._calls.clear()
             self._due.clear()
             thread = self._thread
             self._wake()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_STOP_TIMEOUT)
+        join(thread, _STOP_TIMEOUT)
 
     # On the loop's thread
 
@@ -183,6 +189,8 @@ class Loop:
         Raises:
             OSError: The system watches no more.
         """
+        if self.forked:
+            return
         assert self._selector is not None
         if watched.fileno() in self._selector.get_map():
             self._selector.modify(watched, events, function)
@@ -195,21 +203,23 @@ class Loop:
             with suppress(KeyError, ValueError):
                 self._selector.unregister(watched)
 
-    def _run(self) -> None:
-        selector, wakeup, waker = self._selector, self._wakeup, self._waker
-        assert selector is not None
-        assert wakeup is not None
-        assert waker is not None
+    @property
+    def _at_end(self) -> bool:
+        return self.stopped or self.forked
+
+    def _run(self, selector: selectors.BaseSelector, wakeup: socket.socket, waker: socket.socket) -> None:
+        here().own = True
         try:
-            while not self.stopped:
+            while not self._at_end and self._selector is selector:
                 try:
+                    here().settle()
                     ready = selector.select(self._patience())
                 except Exception as error:  # nothing ends the loop, not even a lack of memory
                     report(error)
                     self._ended.wait(_PAUSE)
                     continue
                 for key, _ in ready:
-                    if not self.stopped:
+                    if not self._at_end and self._selector is selector:
                         _safely(key.data)
                 self._run_due()
         finally:
@@ -217,7 +227,7 @@ class Loop:
                 each.close()
 
     def _patience(self) -> float | None:
-        with self._loop_lock:
+        with marked(), self._loop_lock:
             if self._calls or self.stopped:
                 return 0.0
             while self._due and self._due[0][2].cancelled:
@@ -229,7 +239,7 @@ class Loop:
         with suppress(BlockingIOError):
             while len(self._wakeup.recv(4096)) == 4096:
                 pass
-        with self._loop_lock:  # not before, or a byte that comes in between is read, and no other one is sent
+        with marked(), self._loop_lock:  # not before, or a byte that comes in between is read, and no other one is sent
             self._awake = False
 
     def _run_due(self) -> None:
@@ -237,26 +247,21 @@ class Loop:
             with suppress(IndexError):  # stopped meanwhile
                 _safely(self._calls.popleft())
         now = monotonic()
-        while not self.stopped:
-            with self._loop_lock:
+        while not self._at_end:
+            with marked(), self._loop_lock:
                 if not self._due or self._due[0][0] > now:
                     return
                 handle = heapq.heappop(self._due)[2]
             _safely(handle.run)
 
-    # After a fork
+    # In the child of a fork
 
-    def _abandon(self) -> None:
-        """Close the child's copies of all descriptors. No lock is taken: its holder may be a thread that is not there."""
-        self.forked = True
-        closing: list[Any] = [self._waker, self._wakeup, *self._adopted]
-        if self._selector is not None:
-            with suppress(Exception):
-                closing += [key.fileobj for key in self._selector.get_map().values()]
-            closing.append(self._selector)
-        for each in closing:
-            with suppress(Exception):
-                each.close()
+    def after_fork(self) -> None:
+        """Do nothing any more, if the parent has begun; its sockets have been closed."""
+        if self.begun:
+            self.forked = True
+        else:
+            self._loop_lock = fresh(self._loop_lock)
 
 
 def _safely(function: Callable[[], object]) -> None:
@@ -264,12 +269,3 @@ def _safely(function: Callable[[], object]) -> None:
         function()
     except BaseException as error:  # nothing ends the loop, not even SystemExit from a listener
         report(error)
-
-
-def _after_fork() -> None:
-    for loop in list(_loops):
-        loop._abandon()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=_after_fork)

@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from gossipmonger.errors import report, shown
+from gossipmonger.process import Bell, Latch, after_fork, fresh, here, marked
 from gossipmonger.transport.address import clean_host
 
 __all__ = ["Address", "Resolver", "host_of"]
@@ -77,7 +78,9 @@ class Resolver:
         self._patient = False  # whether a thread waits to see whether more are needed
         self._closed = False
         self._resolver_lock = threading.Lock()  # guards all of the above
-        self._changed = threading.Condition(self._resolver_lock)
+        self._changed = Bell()  # rung when there may be something to do for another thread
+        self._ended = Latch()  # set with `_closed`
+        after_fork(self)
 
     def resolve(self, host: str, port: int, then: Then) -> None:
         """Call `then` with the addresses of a host, all it has: here and now for a number, or else on a resolver's thread.
@@ -91,7 +94,7 @@ class Resolver:
         if numeric is not None:
             then([numeric])
             return
-        with self._changed:
+        with marked(), self._resolver_lock:
             if self._closed:
                 return
             waiting = self._waiting.get(host)
@@ -106,7 +109,7 @@ class Resolver:
                 lane.remove(host)
                 raise
             self._waiting[host] = [(port, then)]
-            self._changed.notify_all()
+        self._changed.ring()
 
     def known(self, host: str, port: int, then: Then | None = None, lifetime: float = _LIFETIME) -> list[Address] | None:
         """Return the addresses of a host that are known now; None for none. Old ones are returned while they are asked for.
@@ -123,7 +126,7 @@ class Resolver:
         numeric = _numeric(host, port)
         if numeric is not None:
             return [numeric]
-        with self._resolver_lock:
+        with marked(), self._resolver_lock:
             found = self._known.get(host)
             asked = host in self._waiting
         if not asked and (found is None or monotonic() - found[1] > lifetime):
@@ -132,10 +135,15 @@ class Resolver:
 
     def close(self) -> None:
         """End the threads. One that is inside the system's resolver, which cannot be interrupted, ends by itself."""
-        with self._changed:
+        with marked(), self._resolver_lock:
             self._closed = True
             self._waiting.clear()
-            self._changed.notify_all()
+        self._ended.set()
+        self._changed.ring()
+
+    def after_fork(self) -> None:
+        """Get a lock that nobody holds, in the child of a fork."""
+        self._resolver_lock = fresh(self._resolver_lock)
 
     def _grow(self) -> None:
         """Start a thread if none is free for what waits, or else one that waits a moment first.
@@ -175,8 +183,8 @@ class Resolver:
 
     def _wait_and_work(self) -> None:
         """Give the threads that stay a moment; if they do not get through by then, start as many as there are names."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed, _PATIENCE)
+        self._ended.wait(_PATIENCE)
+        with marked(), self._resolver_lock:
             self._patient = False
             for _ in range(min(self._lacking, _MOST_THREADS - len(self._threads))):
                 if not self._start(self._work):
@@ -184,39 +192,52 @@ class Resolver:
         self._work()
 
     def _take(self) -> str | None:
-        """Wait for a name and take it; None once this is closed. This requires holding `_resolver_lock`."""
+        """Take a name; None if there is none to take. This requires holding `_resolver_lock`."""
         assert self._resolver_lock.locked()
         known, new, slow = self._lanes
-        while not self._closed:
-            if known:
-                return known.popleft()
-            free = _MOST_THREADS - _RESERVED - self._busy
-            if new and free > 0:
-                return new.popleft()
-            if slow and free > 0 and self._slow_busy < _SLOW_THREADS:
-                return slow.popleft()
-            if len(self._threads) > _THREADS:
-                self._threads.remove(threading.current_thread())
-                break
-            self._changed.wait()
+        if known:
+            return known.popleft()
+        free = _MOST_THREADS - _RESERVED - self._busy
+        if new and free > 0:
+            return new.popleft()
+        if slow and free > 0 and self._slow_busy < _SLOW_THREADS:
+            return slow.popleft()
         return None
 
+    def _is_surplus(self) -> bool:
+        """Return whether the calling thread, which has nothing to do, is to end. This requires holding `_resolver_lock`."""
+        assert self._resolver_lock.locked()
+        surplus = not self._closed and len(self._threads) > _THREADS
+        if surplus:
+            self._threads.remove(threading.current_thread())
+        return surplus or self._closed
+
     def _work(self) -> None:
+        thread = here()
+        thread.own = True
         while True:
-            with self._changed:
-                host = self._take()
-                if host is None:
-                    return
+            thread.settle()
+            with marked(), self._resolver_lock:
+                host = None if self._closed else self._take()
+                ends = host is None and self._is_surplus()
                 slow = host in self._slow
-                self._busy, self._slow_busy = self._busy + 1, self._slow_busy + slow
+                if host is not None:
+                    self._busy, self._slow_busy = self._busy + 1, self._slow_busy + slow
+            if host is None:
+                if not ends:
+                    self._changed.wait()
+                    continue
+                self._changed.ring()  # for the next one, which may have to end too
+                return
+            self._changed.ring()  # there may be more
             begun = monotonic()
             found = _resolve(host)
             now = monotonic()
-            with self._changed:
+            with marked(), self._resolver_lock:
                 self._busy, self._slow_busy = self._busy - 1, self._slow_busy - slow
                 self._remember(host, found, now, slow=now - begun > _SLOW)
                 waiting = self._waiting.pop(host, [])
-                self._changed.notify_all()
+            self._changed.ring()
             for port, then in waiting:
                 try:
                     then(found if isinstance(found, Exception) else _with_port(found, port))

@@ -10,13 +10,13 @@ that has accepted a dial of it, for as long as that host lives. An answer goes b
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from random import Random
 from typing import Any, Protocol
 
 from gossipmonger.errors import ClosedError, MessageError, SendError, shown
+from gossipmonger.process import Latch
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
 from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Packer, decode, inflate, is_address
@@ -181,7 +181,7 @@ class SimulatedTransport(Transport):
         network: Network,
         host: str,
         compress_above: int | None = COMPRESS_ABOVE,
-        pass_time: Callable[[threading.Event, float], None] | None = None,
+        pass_time: Callable[[Latch, float], None] | None = None,
     ) -> None:
         super().__init__()
         self._pass_time = pass_time
@@ -226,7 +226,7 @@ class SimulatedTransport(Transport):
         if not self._closed:
             self.emit("link", to, what)
 
-    def wait(self, event: threading.Event, seconds: float) -> bool:
+    def wait(self, event: Latch, seconds: float) -> bool:
         """Let virtual time pass until an event is set, at most so many seconds; return whether it is."""
         if self._pass_time is not None:
             self._pass_time(event, seconds)

@@ -9,7 +9,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from time import monotonic
 from typing import Any
 from unittest import mock
@@ -335,7 +335,7 @@ def test_the_thread_is_started_once_and_stays_until_close(make: Make) -> None:
         handler.last.clear()
         post(dispatcher, LAST)
         assert handler.last.wait(10)
-        until(lambda: not dispatcher._active)
+        until(lambda: dispatcher._runner is None)
     assert len(set(handler.threads)) == 1
     assert (handler.threads[0].name, handler.threads[0].daemon) == ("gossipmonger-events", True)
     assert handler.threads[0].is_alive()
@@ -536,14 +536,33 @@ def test_an_event_that_happens_in_an_inline_handler_comes_after_it(make: Make) -
     assert order == ["unknown peer", "last"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("full"), SystemExit(1)])
-def test_an_executor_that_refuses_is_reported_and_is_asked_again(
-    make: Make, unheard: list[BaseException], error: BaseException
-) -> None:
+def test_an_executor_that_refuses_is_reported_and_is_asked_again(make: Make, unheard: list[BaseException]) -> None:
     handler, executor = Handler(), mock.Mock()
-    executor.submit.side_effect = error
+    executor.submit.side_effect = RuntimeError("full")
     post(dispatcher := make(handler, executor), other(1))
-    assert unheard == [error]
+    assert unheard == [executor.submit.side_effect]
+    executor.submit = InlineExecutor().submit
+    dispatcher.kick()
+    assert handler.seen == [other(1)]
+
+
+def test_what_a_signal_handler_raises_while_an_executor_is_asked_goes_to_the_program(make: Make) -> None:
+    handler, executor = Handler(), mock.Mock()
+    executor.submit.side_effect = SystemExit(1)
+    with pytest.raises(SystemExit):
+        post(dispatcher := make(handler, executor), other(1))
+    executor.submit = InlineExecutor().submit
+    dispatcher.kick()
+    assert handler.seen == [other(1)]
+
+
+def test_an_executor_that_drops_what_it_has_accepted_is_asked_again(make: Make) -> None:
+    handler, executor, future = Handler(), mock.Mock(), Future[None]()
+    executor.submit.return_value = future
+    post(dispatcher := make(handler, executor), other(1))
+    dispatcher.kick()
+    assert executor.submit.call_count == 1
+    future.cancel()  # as by `shutdown(cancel_futures=True)`
     executor.submit = InlineExecutor().submit
     dispatcher.kick()
     assert handler.seen == [other(1)]

@@ -79,8 +79,8 @@ def test_a_host_at_which_nobody_can_connect_is_refused_with_advice(host: str) ->
 def test_a_host_loses_its_brackets_and_what_is_no_host_passes() -> None:
     for given, told in (("[::1]", "::1"), ("::1%lo", "::1"), ("fe80::1%eth0", "fe80::1%eth0"), ("a.example", "a.example")):
         assert PeerInfo.parse({"id": "a", "transport": {"host": given}}).transport == {"host": told}
-    for given in ({"queue": 5}, {"host": 5}, "here", None):
-        assert PeerInfo.parse({"id": "a", "transport": given}).transport == given
+    for other in ({"queue": 5}, {"host": 5}, "here", None):
+        assert PeerInfo.parse({"id": "a", "transport": other}).transport == other
 
 
 def local_peer(storage: MemoryStorage | None = None, **given: Any) -> Peer:

@@ -381,42 +381,41 @@ def test_a_system_that_cannot_watch_for_a_while_does_not_end_the_loop(
 # A fork
 
 
-def test_a_childs_copy_closes_all_descriptors_and_does_nothing_more(loop: Loop) -> None:
-    adopted = mock.Mock()
-    adopted.close.side_effect = OSError("closed already")
-    loop.adopt(adopted)
-    before = descriptors()
+def test_a_childs_copy_does_nothing_more(loop: Loop) -> None:
     with mock.patch.object(threading.Thread, "start"):  # as in a child, which has no copy of the thread
         loop.start()
-    watched, other = socket.socketpair()
-    assert loop._selector is not None
-    loop._selector.register(watched, READ, None)
-    loop_module._after_fork()
-    other.close()
+    selector = loop._selector
+    assert selector is not None
+    loop.after_fork()
     assert loop.forked
-    assert descriptors() == before
-    assert watched.fileno() == -1
-    assert adopted.close.call_count == 1
     loop._thread = None
     loop.call(lambda: pytest.fail("called"))
-    loop.unwatch(watched)
-    assert descriptors() == before
-
-
-def test_a_loop_that_never_began_has_nothing_to_close_in_a_child() -> None:
-    loop = Loop("the loop")
-    loop._abandon()
-    loop.start()
     assert loop._thread is None
+    one, other = socket.socketpair()
+    loop.watch(one, READ, lambda: None)
+    loop.unwatch(one)
+    assert len(selector.get_map()) == 1  # it is the parent's too
+    for each in (one, other, selector, loop._waker, loop._wakeup):
+        assert each is not None
+        each.close()
+
+
+def test_a_loop_that_has_not_begun_can_begin_in_a_child() -> None:
+    loop = Loop("the loop")
+    loop._loop_lock.acquire()  # by a thread that is not there
+    loop.after_fork()
+    assert run(loop, lambda: "begun") == "begun"
+    loop.stop()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork")
 def test_the_parent_goes_on_after_a_fork_and_the_childs_copy_is_closed() -> None:
     program = """if True:
         import os, queue, socket, sys
+        from gossipmonger.process import own
         from gossipmonger.transport.loop import READ, Loop
         loop, answers = Loop("the loop"), queue.Queue()
-        one, other = socket.socketpair()
+        one, other = own(socket.socketpair)
         loop.call(lambda: loop.watch(one, READ, lambda: answers.put(one.recv(1))))
         loop.call(lambda: answers.put(len(os.listdir("/proc/self/fd"))))
         answers.get(timeout=10)

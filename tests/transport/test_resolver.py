@@ -365,7 +365,7 @@ def test_close_ends_the_threads_and_nobody_is_told_anything_any_more(resolver: R
 def test_the_helpers_require_the_lock(resolver: Resolver) -> None:
     for call in (
         resolver._grow,
-        lambda: resolver._start(len),
+        lambda: resolver._start(lambda: None),
         resolver._take,
         lambda: resolver._remember("a", [], 0, slow=False),
     ):

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from gossipmonger.errors import MessageError, report
+from gossipmonger.process import Latch, here, join, own
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.loop import READ, Handle, Loop
 from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Link, Links, source_of
@@ -63,7 +64,7 @@ class Server(socketserver.TCPServer):
     ) -> None:
         self._accepted = accepted
         self._failed = failed
-        self._closing = threading.Event()
+        self._closing = Latch()
         # A daemon: a program that ends need not wait for gossip.
         self._thread = threading.Thread(target=self._serve, name="gossipmonger-tcp-accept", daemon=True)
         everywhere = host in ("", "::") and socket.has_dualstack_ipv6()
@@ -71,7 +72,7 @@ class Server(socketserver.TCPServer):
         for index, (family, _, _, _, address) in enumerate(found):
             self.address_family = family
             try:
-                super().__init__(address, socketserver.BaseRequestHandler, bind_and_activate=False)
+                own(partial(self._make, address))
                 if family == socket.AF_INET6:
                     self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not everywhere)
                 self.server_bind()
@@ -85,6 +86,10 @@ class Server(socketserver.TCPServer):
                 if error.errno == errno.EADDRINUSE or index == len(found) - 1:
                     raise OSError(error.errno, f"can't listen at {host}:{port}: {error.strerror}") from error
 
+    def _make(self, address: Any) -> socket.socket:
+        super().__init__(address, socketserver.BaseRequestHandler, bind_and_activate=False)
+        return self.socket
+
     def start(self) -> None:
         """Start to accept.
 
@@ -94,6 +99,7 @@ class Server(socketserver.TCPServer):
         self._thread.start()
 
     def _serve(self) -> None:
+        here().own = True
         while not self._closing.is_set():
             try:
                 self.serve_forever(poll_interval=None)  # type: ignore[arg-type]  # for ever: `close` wakes it
@@ -105,13 +111,14 @@ class Server(socketserver.TCPServer):
 
     def service_actions(self) -> None:
         """End the thread if this is being closed."""
+        here().settle()
         if self._closing.is_set():
             raise _Closing
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; `TCPServer` takes OSError for none."""
         try:
-            connected, address = self.socket.accept()
+            connected = own(self._accept)
             connected.setblocking(False)
         except OSError as error:
             if not self._closing.is_set() and not isinstance(error, BlockingIOError):
@@ -119,7 +126,11 @@ class Server(socketserver.TCPServer):
                 if error.errno in _EXHAUSTED:
                     self._closing.wait(_PAUSE)
             raise
-        return connected, address
+        return connected, self._address
+
+    def _accept(self) -> socket.socket:
+        connected, self._address = self.socket.accept()
+        return connected
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Hand a connection over."""
@@ -134,13 +145,12 @@ class Server(socketserver.TCPServer):
     def close(self) -> None:
         """Accept no more, free the port, and end the thread, unless it is the calling one."""
         self._closing.set()
-        # This wakes the thread. On Linux it frees the port too, even if a forked child has a copy of the socket.
+        # This wakes the thread. On Linux it frees the port too, even if a child that C code forked has a copy of the socket.
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             self._wake()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(_CLOSE_TIMEOUT)
+        join(self._thread, _CLOSE_TIMEOUT)
         self.server_close()
 
     def _wake(self) -> None:
@@ -227,12 +237,11 @@ class Acceptor:
         server = Server(host, port, self._accepted, self._failed)
         try:
             self._loop.start()
-            self._loop.adopt(server.socket)
             server.start()
+            self.server = server
         except BaseException:
-            server.server_close()
+            server.close()
             raise
-        self.server = server
 
     def _accepted(self, connected: socket.socket, address: Any) -> None:
         self._handed.add(connected)
@@ -361,6 +370,11 @@ class Acceptor:
         self._incoming.pop(incoming, None)
         if incoming.timer is not None:
             incoming.timer.cancel()
+
+    def stop(self) -> None:
+        """Accept no more, and free the port."""
+        if self.server is not None:
+            self.server.close()
 
     def close(self) -> None:
         """Close what is no link yet. The loop must not run any more, or this be its thread."""

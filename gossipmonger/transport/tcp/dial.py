@@ -11,8 +11,10 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from gossipmonger.errors import MessageError
+from gossipmonger.process import own
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Handle, Loop
 from gossipmonger.transport.resolver import Address
@@ -94,7 +96,7 @@ class Dial:
         family, at = self._addresses.pop()
         self.source = source_of(at)
         try:
-            self.socket = socket.socket(family, socket.SOCK_STREAM)
+            self.socket = own(partial(socket.socket, family, socket.SOCK_STREAM))
             self._sockets.add(self.socket)
             self.socket.setblocking(False)
             number = self.socket.connect_ex(at)

@@ -29,6 +29,7 @@ from time import monotonic
 from typing import Any
 
 from gossipmonger.errors import SendError, at, shown
+from gossipmonger.process import Bell, after_fork, fresh, marked
 from gossipmonger.state.message import Message, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.resolver import Address, Resolver
@@ -40,6 +41,9 @@ __all__ = ["Dialler"]
 
 #: Messages that may wait for one address. Gossip repeats the news of a lost one.
 _MAX_WAITING = 64
+
+#: Seconds after which `flush` looks again in any case: several threads may wait there, and one ring wakes one of them.
+_LOOK_AGAIN = 0.1
 
 #: Addresses that are remembered.
 _CAPACITY = 10_000
@@ -123,7 +127,8 @@ class Dialler:
         self._linked: OrderedDict[Link, _Place] = OrderedDict()  # the same for links that were dialled
         self._dials: set[socket.socket] = set()  # only for the loop's thread
         self._places_lock = threading.Lock()  # guards the two before that, and each place's `waiting`, `dialling` and `link`
-        self._settled = threading.Condition(self._places_lock)
+        self._settled = Bell()  # rung when something has left that waited
+        after_fork(self)
 
     # From any thread
 
@@ -134,32 +139,35 @@ class Dialler:
             TypeError, ValueError: A peer's transport is something that JSON has no form for.
             RuntimeError, OSError: The system has no thread or descriptor for it.
         """
-        with self._places_lock:
+        with marked(), self._places_lock:
             place = self._place(to)
             link = place.link
             if link is not None:
                 self._linked.move_to_end(link)
         if link is not None and self._links.send(link, message):
             return
-        with self._places_lock:
-            if place.link is link:
-                place.link = None
-            dropped = self._put(place, to, message)
-            begins, place.dialling = not place.dialling, True
-        if dropped:
-            self._failed(SendError(f"{place} takes messages slower than they come: one dropped", RemotePeer(*place.peer)))
-        if begins:
-            self._call(partial(self._begin, place), place)
+        begins = False
+        try:
+            with marked(), self._places_lock:
+                if place.link is link:
+                    place.link = None
+                dropped = self._put(place, to, message)
+                begins, place.dialling = not place.dialling, True
+            if dropped:
+                self._failed(SendError(f"{place} takes messages slower than they come: one dropped", RemotePeer(*place.peer)))
+        finally:  # whatever a signal handler raises: nobody else would begin
+            if begins:
+                self._call(partial(self._begin, place), place)
 
     def probe(self, to: RemotePeer) -> None:
         """Dial an address, only to learn whether somebody accepts."""
-        with self._places_lock:
+        with marked(), self._places_lock:
             place = self._place(to)
         self._call(partial(self._dial, place, Dial.close, aside=True), None)
 
     def learn(self, peer: RemotePeer, node_js: bool) -> None:
         """Note what has shown itself to live at an address."""
-        with self._places_lock:
+        with marked(), self._places_lock:
             place = self._places.get((peer.transport["host"], int(peer.transport["port"])))
             if place is None and node_js:
                 place = self._place(peer)
@@ -169,23 +177,27 @@ class Dialler:
 
     def flush(self, timeout: float) -> None:
         """Wait up to so many seconds until nothing waits to be sent."""
-        with self._settled:
-            self._settled.wait_for(self._is_settled, timeout)
+        deadline = monotonic() + timeout
+        while not self._is_settled():
+            left = deadline - monotonic()
+            if left <= 0:
+                return
+            self._settled.wait(min(left, _LOOK_AGAIN))
 
     def _is_settled(self) -> bool:
-        return not any(place.busy for place in self._places.values()) and not any(link.waiting for link in self._linked)
+        with marked(), self._places_lock:
+            return not any(place.busy for place in self._places.values()) and not any(link.waiting for link in self._linked)
 
     def settle(self) -> None:
         """Let `flush` look again."""
-        with self._settled:
-            self._settled.notify_all()
+        self._settled.ring()
 
     def _call(self, function: Callable[[], None], place: _Place | None) -> None:
         try:
             self._loop.call(function)
         except BaseException:
             if place is not None:
-                with self._places_lock:
+                with marked(), self._places_lock:
                     place.dialling = False
             raise
 
@@ -237,20 +249,20 @@ class Dialler:
 
     def _done(self, place: _Place) -> None:
         """Note that a place is not being dialled any more, and begin again if something has come to wait for it."""
-        with self._settled:
+        with marked(), self._places_lock:
             place.dialling = bool(place.waiting)
             again = place.dialling
-            self._settled.notify_all()
+        self.settle()
         if again:
             self._begin(place)
 
     def _fail(self, place: _Place, error: Exception) -> None:
         """Drop what waits for a place that cannot be reached. That it is this node itself is no error."""
-        with self._settled:
+        with marked(), self._places_lock:
             place.waiting.clear()
             place.parts = iter(())
             place.dialling = False
-            self._settled.notify_all()
+        self.settle()
         if isinstance(error, ReachedItself):
             return
         failure = SendError(f"can't send to {place}: {error}", RemotePeer(*place.peer))
@@ -259,11 +271,11 @@ class Dialler:
 
     def forget(self, link: Link) -> None:
         """Note that a link is closed."""
-        with self._settled:
+        with marked(), self._places_lock:
             place = self._linked.pop(link, None)
             if place is not None and place.link is link:
                 place.link = None
-            self._settled.notify_all()
+        self.settle()
 
     # On the loop's thread: dialling
 
@@ -287,7 +299,7 @@ class Dialler:
             dial.fail(error)
 
     def _greet(self, place: _Place, aside: bool, dial: Dial) -> None:
-        with self._places_lock:
+        with marked(), self._places_lock:
             sender = place.waiting[0][1].sender if place.waiting else None
         place.asked = monotonic()
 
@@ -308,7 +320,7 @@ class Dialler:
     def _link(self, place: _Place, aside: bool, link: Link, rest: bytes) -> None:
         """Keep a link, and send on it what waits."""
         place.node_js = False
-        with self._places_lock:
+        with marked(), self._places_lock:
             former, place.link = place.link, None
             if former is not None:
                 del self._linked[former]
@@ -317,7 +329,7 @@ class Dialler:
         self._links.open(link)
         kept = False
         while not link.closed:
-            with self._places_lock:
+            with marked(), self._places_lock:
                 if not place.waiting:
                     place.link = link
                     self._linked[link] = place
@@ -338,7 +350,7 @@ class Dialler:
             self._fail(place, ConnectionError("it has ended the link at once"))
 
     def _evict(self) -> None:
-        with self._places_lock:
+        with marked(), self._places_lock:
             if len(self._linked) <= self._max_links:
                 return
             link, place = self._linked.popitem(last=False)
@@ -356,7 +368,7 @@ class Dialler:
                 data = None
             if data is not None:
                 break
-            with self._places_lock:
+            with marked(), self._places_lock:
                 message = place.waiting.popleft()[1] if place.waiting else None
             if message is None:
                 self._done(place)
@@ -367,6 +379,10 @@ class Dialler:
             SingleMessage(dial, data, self._send_timeout, partial(self._send_next, place))
 
         self._dial(place, connected)
+
+    def after_fork(self) -> None:
+        """Get a lock that nobody holds, in the child of a fork."""
+        self._places_lock = fresh(self._places_lock)
 
     def close(self) -> None:
         """Close all that is being dialled. The loop must not run any more, or this be its thread."""

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any
 
 from gossipmonger.errors import MessageError, SendError, shown
+from gossipmonger.process import marked
 from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Loop
 from gossipmonger.wire import CLOSING, EMPTY, Framer, Splitter, decode, is_address
@@ -114,7 +115,7 @@ class Link:
         Raises:
             OSError: The link is broken or closed.
         """
-        with self._link_lock:
+        with marked(), self._link_lock:
             if self.closed:
                 raise ConnectionError("the link is closed")
             if self._outgoing:
@@ -127,6 +128,10 @@ class Link:
                 sent = self.socket.send(data)
             except BlockingIOError:
                 sent = 0
+            except BaseException as error:
+                if not isinstance(error, OSError):  # out of a signal handler: nobody knows how much of the frame has left
+                    self.socket.shutdown(socket.SHUT_RDWR)
+                raise
             self.written += 1
             if sent == len(data):
                 return False
@@ -139,7 +144,7 @@ class Link:
         Raises:
             OSError: The link is broken.
         """
-        with self._link_lock:
+        with marked(), self._link_lock:
             try:
                 del self._outgoing[: self.socket.send(self._outgoing)]
             except BlockingIOError:
@@ -148,7 +153,7 @@ class Link:
 
     def close(self) -> None:
         """Close the socket. Safe to call again."""
-        with self._link_lock:
+        with marked(), self._link_lock:
             self.closed = True
             self._outgoing.clear()
             self.socket.close()
@@ -308,7 +313,7 @@ class Links:
                     self._take_message(link, frame)
                 if link.closed:
                     return
-        except MessageError as error:
+        except Exception as error:  # maybe a lack of memory; where the next frame begins is not known
             self._failed(error)
             self.end(link)
             return
@@ -323,7 +328,7 @@ class Links:
     def _take_message(self, link: Link, data: bytes) -> None:
         try:
             message = decode(data, link.source, is_address, link.peer)
-        except MessageError as error:
+        except Exception as error:  # a lack of memory, too, costs only this message
             self._failed(error)
             return
         if message.sender is not link.peer:

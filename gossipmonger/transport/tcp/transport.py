@@ -22,9 +22,11 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from gossipmonger.errors import ClosedError, MessageError, SendError, at, shown
+from gossipmonger.errors import ClosedError, ForkedError, SendError, at, shown
+from gossipmonger.process import finish, fresh, here, marked
 from gossipmonger.state.arguments import check_number, seconds, unknown_option
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.address import clean_host, is_local, is_wildcard, read_address
@@ -133,6 +135,10 @@ class TcpTransport(Transport):
         )  # fmt: skip
         self._token = secrets.token_hex(8)
         self._closed = False
+        self._to_close: list[Callable[[], object]] = [
+            self._acceptor.stop, self._flush, self.loop.stop, self.resolver.close, self._close_sockets
+        ]  # fmt: skip
+        self._closing = threading.Lock()  # held by the thread that closes; nobody waits for it
         self._lifecycle_lock = threading.Lock()  # guards _closed, and that the acceptor listens once; both are read without it
 
     def __repr__(self) -> str:
@@ -146,6 +152,9 @@ class TcpTransport(Transport):
         """Send a message: see `Transport.send`. One without deltas replaces an earlier one that still waits for the peer."""
         if self._closed or self.loop.forked:
             return
+        thread = here()
+        if thread.marked and thread.defer(object(), partial(self.send, to, message)):
+            return
         try:
             if isinstance(to, Caller) and self._links.send(to.link, message):
                 return
@@ -155,12 +164,18 @@ class TcpTransport(Transport):
         except Exception as error:  # JSON has no form for something in it, or the system cannot start a thread
             self._failed(error)
             return
+        finally:
+            if thread.deferred:
+                thread.settle()
         reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
         self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to)))
 
     def dial(self, to: RemotePeer) -> None:
         """Connect to a peer and close at once, only to learn whether somebody accepts: see `Transport.dial`."""
         if self._closed or self.loop.forked or not is_address(to.transport):
+            return
+        thread = here()
+        if thread.marked and thread.defer(object(), partial(self.dial, to)):
             return
         try:
             self._dialler.probe(to)
@@ -187,6 +202,15 @@ class TcpTransport(Transport):
         if bound is None or bound[1] != port:
             return False
         return bound[0] == host or (is_wildcard(bound[0]) and is_local(host))
+
+    @property
+    def begun(self) -> bool:  # type: ignore[override]  # it is only read
+        """Whether it has listened or sent anything yet."""
+        return self.loop.begun
+
+    def begin(self) -> None:
+        """Start the thread that dials: see `Transport.begin`."""
+        self.loop.start()
 
     def timer(self, seconds: float, function: Callable[[], None]) -> Handle:
         """Return a timer that calls a function on the thread `gossipmonger-tcp`: see `Transport.timer`."""
@@ -225,12 +249,27 @@ class TcpTransport(Transport):
         Raises:
             OSError: The address cannot be bound.
             ClosedError: The transport has been closed.
+            ForkedError: This is a forked child's copy of a transport that was at work.
             RuntimeError: It listens already.
         """
         if callable(options):
             options, callback = None, options
         host, port = self._read_binding(options or {})
-        with self._lifecycle_lock:
+        if self.loop.forked:
+            raise ForkedError("listen", "this transport")
+        thread = here()
+        if thread.marked and thread.defer((id(self), "listen"), partial(self._later, self.listen, options, callback)):
+            return
+        try:
+            self._listen(host, port)
+        finally:
+            thread.settle()
+        self.emit("listening")
+        if callback is not None:
+            callback()
+
+    def _listen(self, host: str, port: int) -> None:
+        with marked(), self._lifecycle_lock:
             if self._closed:
                 raise ClosedError("listen: this transport has been closed")
             bound = self.bound
@@ -239,9 +278,6 @@ class TcpTransport(Transport):
             self._bind(host, port)
             if self._port_is_open and self.bound is not None:
                 self.port = self.bound[1]
-        self.emit("listening")
-        if callback is not None:
-            callback()
 
     def adopt(self, host: Any, port: Any, binding: Mapping[str, Any] | None) -> None:
         """Take what peers are told, and where to bind, as far as this was told neither. Call it before `listen`.
@@ -290,7 +326,7 @@ class TcpTransport(Transport):
         """Take a message that came on a connection of its own, as all from Node.js nodes do."""
         try:
             message = decode(inflate(data, self.max_message_size, source), source, is_address)
-        except MessageError as error:
+        except Exception as error:  # a lack of memory, too, costs only this message
             self._failed(error)
             return
         if message.digest is not None:
@@ -323,20 +359,27 @@ class TcpTransport(Transport):
         It may be called again, and from a handler: the thread that calls it is not waited for. A thread inside the system's
         resolver, which cannot be interrupted, ends by itself.
         """
-        first = False
-        if not self.loop.forked:  # in a forked child, the holder of the lock may be a thread that is not there
-            with self._lifecycle_lock:
-                first, self._closed = not self._closed, True
-        if first:
-            if self._acceptor.server is not None:
-                self._acceptor.server.close()
-            if not self.loop.current:
-                self._dialler.flush(min(self.linger, _FLUSH_TIMEOUT))
-            self.loop.stop()
-            self.resolver.close()
-            self._close_sockets()
+        thread = here()
+        if thread.marked and thread.defer((id(self), "close"), partial(self._later, self.close, callback)):
+            return
+        if not self.loop.forked:
+            with marked(), self._lifecycle_lock:
+                self._closed = True
+            if self._to_close and not self._closing.locked():
+                with self._closing:
+                    finish(self._to_close)
+        thread.settle()
         if callback is not None:
             callback()
+
+    def _flush(self) -> None:
+        if not self.loop.current:
+            self._dialler.flush(min(self.linger, _FLUSH_TIMEOUT))
+
+    def after_fork(self) -> None:
+        """Get locks that nobody holds, in the child of a fork."""
+        super().after_fork()
+        self._lifecycle_lock = fresh(self._lifecycle_lock)
 
     def _close_sockets(self) -> None:
         """Close all sockets. The loop has ended, or this is its thread."""

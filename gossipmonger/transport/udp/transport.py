@@ -23,8 +23,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from gossipmonger.errors import MessageError, SendError, shown
+from gossipmonger.errors import SendError, shown
 from gossipmonger.errors import at as address_of
+from gossipmonger.process import fresh, here, marked, own
 from gossipmonger.state.arguments import check_number
 from gossipmonger.state.message import Digest, ExtendedPeer, Header, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ
@@ -90,17 +91,20 @@ class UdpTransport(TcpTransport):
         self._encoder = Encoder()
         self._sockets: dict[int, socket.socket] = {}  # by family, to send with; those that `listen` binds receive too
         self._opened: list[socket.socket] = []  # all, to be closed
-        self._sending = 0  # threads that send
         self._heard: dict[tuple[str, int], None] = {}  # from which addresses something came, the first that came first
-        self._sockets_lock = threading.Lock()  # guards the three above
-        self._sent = threading.Condition(self._sockets_lock)
+        self._sockets_lock = threading.Lock()  # guards the two dicts above, and that nobody sends with a socket that is closed
 
     # Sending
 
     def send(self, to: RemotePeer, message: Message) -> None:
         """Send a message: see `Transport.send`. A digest may go in parts, which say so."""
+        thread = here()
+        if thread.marked and thread.defer(object(), partial(self.send, to, message)):
+            return
         if not self._send_datagrams(to, message):
             super().send(to, message)
+        elif thread.deferred:
+            thread.settle()
 
     def _send_datagrams(self, to: RemotePeer, message: Message) -> bool:
         """Send a message as datagrams, or emit why that failed; return False if it has to go over TCP."""
@@ -157,22 +161,15 @@ class UdpTransport(TcpTransport):
         return True
 
     def _send_to(self, family: int, at: Any, datagrams: list[bytes]) -> None:
-        with self._sockets_lock:
+        with marked(), self._sockets_lock:
             if self._closed:
                 return
             sender = self._sockets.get(family)
             if sender is None:
                 sender = self._sockets[family] = _socket(family)
                 self._opened.append(sender)
-                self.loop.adopt(sender)
-            self._sending += 1
-        try:
             for datagram in datagrams:
-                sender.sendto(datagram, at)
-        finally:
-            with self._sockets_lock:
-                self._sending -= 1
-                self._sent.notify_all()
+                sender.sendto(datagram, at)  # which never waits
 
     # Receiving
 
@@ -195,7 +192,7 @@ class UdpTransport(TcpTransport):
                 taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
                 if port != 0 or not taken or attempt == _ATTEMPTS - 1:
                     raise
-        with self._sockets_lock:
+        with marked(), self._sockets_lock:
             self._sockets.update({each.family: each for each in bound})
             self._opened += bound
         for each in bound:
@@ -230,7 +227,7 @@ class UdpTransport(TcpTransport):
         """Take a datagram. Parts of one digest are kept until all that came are there, and answered together."""
         try:
             message = decode(inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source), source, is_address)
-        except MessageError as error:
+        except Exception as error:  # a lack of memory, too, costs only this datagram
             self._failed(error)
             return
         sender, deltas, digest = message
@@ -263,10 +260,15 @@ class UdpTransport(TcpTransport):
         return newcomer
 
     def _close_sockets(self) -> None:
-        with self._sent:
-            self._sent.wait_for(lambda: not self._sending)  # no send takes long
+        with marked(), self._sockets_lock:
+            opened, self._opened = self._opened, []
+            _close(opened)
         super()._close_sockets()
-        _close(self._opened)
+
+    def after_fork(self) -> None:
+        """Get locks that nobody holds, in the child of a fork."""
+        super().after_fork()
+        self._sockets_lock = fresh(self._sockets_lock)
 
 
 def _padded(datagram: bytes, size: int) -> bytes:
@@ -275,7 +277,7 @@ def _padded(datagram: bytes, size: int) -> bytes:
 
 
 def _socket(family: int) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_DGRAM)
+    made = own(partial(socket.socket, family, socket.SOCK_DGRAM))
     made.setblocking(False)
     return made
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -184,13 +183,7 @@ def test_close_waits_for_who_sends_and_not_for_the_handler_that_calls_it(net: Ne
             states.append(sender.fileno() >= 0)
 
     faults.append(slow)
-    wait_for = node.transport._sent.wait_for
-
-    def wait(condition: Callable[[], bool]) -> None:
-        closing.set()
-        wait_for(condition)
-
-    node.transport._sent.wait_for = wait
+    node.transport._to_close.insert(-1, closing.set)  # before the sockets are closed
     sender = threading.Thread(target=node.send, args=(wire.peer, "last"))
     node.transport.on("deltas", lambda *_: node.transport.close())
     sender.start()
