@@ -7,7 +7,7 @@ NODE := tests/node
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all histories histories-simulated histories-dense short-programs false-deaths figures paper bench lint types
-.PHONY: structure docs dist clean
+.PHONY: generated overload lossy structure docs dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,15 @@ paper: $(VENV)/.stamp-bench ## The paper's two experiments on this protocol; wri
 
 bench: $(VENV)/.stamp-bench $(NODE)/.stamp-npm ## Side by side with what else there is; writes docs/benchmarks.md; BENCH_ARGS="[--quick] [NAME ...]"
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+generated: install ## One real node among up to 9,998 that are played; six minutes. GENERATED_ARGS="--peers 100 --updates 0.1"
+	$(BIN)/python -m benchmarks.generated $(GENERATED_ARGS)
+
+overload: install ## Whether an overload feeds itself: twelve nodes beside eight busy loops; three minutes
+	$(BIN)/python -m benchmarks.overload
+
+lossy: install ## A hundred nodes on a network with 5 % loss and 100 ms of latency; a quarter of an hour, needs root
+	$(BIN)/python -m benchmarks.lossy
 
 lint: install ## Check style, and that rooms import only what they may
 	$(BIN)/ruff check .

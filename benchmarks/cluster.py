@@ -74,12 +74,13 @@ class Cluster:
         variant: What nodes.
         size: How many; 0 for none, all of which are then started with `launch`.
         hosts: Whether each has a host of its own, which can be lost.
+        network: Where they live, if neither will do. It is closed with the cluster.
 
     Raises:
         ClusterError: A node ended, or they did not find each other in time, or there are no such hosts here.
     """
 
-    def __init__(self, variant: Variant, size: int, hosts: bool = False) -> None:
+    def __init__(self, variant: Variant, size: int, hosts: bool = False, network: Network | None = None) -> None:
         self.variant, self.size = variant, size
         self.nodes: list[Node] = []
         self.started = 0.0  # seconds from the first process to all knowing all
@@ -96,7 +97,7 @@ class Cluster:
         self._by_descriptor: dict[int, Node] = {}
         self._closed = False
         try:
-            self.network: Network = Hosts(size) if hosts else Loopback()
+            self.network: Network = network or (Hosts(size) if hosts else Loopback())
         except NetworkError as error:
             raise ClusterError(str(error)) from None
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `close`

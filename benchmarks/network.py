@@ -8,12 +8,14 @@ A namespace lives as long as a process in it, and its holder ends with the progr
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
-__all__ = ["Hosts", "Loopback", "Network", "NetworkError"]
+__all__ = ["Hosts", "Loopback", "Lossy", "Network", "NetworkError"]
 
 #: The first port where the network is the cluster's own.
 FIRST_PORT = 20_000
@@ -177,6 +179,63 @@ class Hosts(Network):
         self._router.ip(f"route replace blackhole {self.address(number)[0]}/32", f"link set v{number} down")
 
     def close(self) -> None:
+        for namespace in (self._router, *self._hosts):
+            namespace.close()
+
+
+class Lossy(Network):
+    """A host for each node, and a router that loses packets and is slow: see `benchmarks.router`.
+
+    Args:
+        count: How many hosts.
+        loss: The share of packets that are lost.
+        delay: Milliseconds that a packet takes.
+        jitter: Milliseconds by which that is more or less.
+
+    Raises:
+        NetworkError: There can be none.
+    """
+
+    def __init__(self, count: int, loss: float, delay: float, jitter: float) -> None:
+        self._router = Namespace()
+        self._hosts: list[Namespace] = []
+        self._program: subprocess.Popen[str] | None = None
+        try:
+            self._hosts += [Namespace() for _ in range(count)]
+            config = {"hosts": [host.pid for host in self._hosts], "loss": loss, "delay": delay, "jitter": jitter}
+            command = [*self._router.prefix, sys.executable, "-m", "benchmarks.router", json.dumps(config)]
+            self._program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            if self._hear() != "ready":
+                raise NetworkError("no router: there may be no /dev/net/tun")
+            for number, host in enumerate(self._hosts):
+                host.ip(f"addr add {self.address(number)[0]}/8 dev tun0", "link set tun0 up")
+        except BaseException:
+            self.close()
+            raise
+
+    def _hear(self) -> str:
+        assert self._program is not None
+        assert self._program.stdout is not None
+        return self._program.stdout.readline().strip()
+
+    def prefix(self, number: int) -> list[str]:
+        return self._hosts[number].prefix
+
+    def address(self, number: int) -> tuple[str, int]:
+        return f"10.0.{number + 1 >> 8}.{number + 1 & 255}", FIRST_PORT
+
+    def counters(self) -> tuple[int, int] | None:
+        assert self._program is not None
+        assert self._program.stdin is not None
+        self._program.stdin.write("\n")
+        self._program.stdin.flush()
+        sent, packets = json.loads(self._hear())
+        return sent, packets
+
+    def close(self) -> None:
+        if self._program is not None:
+            self._program.kill()
+            self._program.communicate()
         for namespace in (self._router, *self._hosts):
             namespace.close()
 

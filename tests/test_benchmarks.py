@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import DOCS, SECTIONS, main
+from benchmarks.crowd import KEYS, Crowd
 from benchmarks.network import Loopback
+from benchmarks.overload import Sample, faults
 from benchmarks.page import keep, page
+from benchmarks.programs import free_ports
 from benchmarks.report import Section, figure, percentile, spread, times
+from benchmarks.router import destination
 from benchmarks.rows import ROWS, VARIANTS, lags, merged
+from gossipmonger import Gossipmonger, RemotePeer
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
@@ -122,3 +127,46 @@ def test_nodes_have_ports_of_their_own_with_a_free_one_above() -> None:
         network.close()
     assert len({port // 2 for port in ports}) == 3
     assert network.address(3)[1] == ports[1]
+
+
+def test_what_an_overload_leaves_behind_is_named() -> None:
+    before = Sample("before", 120.0, 40.0, 330.0, 29, 25, 5, 24.7, 0, 0)
+    assert faults(before, before._replace(descriptors=31, cpu=50.0, each=410.0, false_deaths=7)) == []
+    assert faults(before, before._replace(dead=1)) == ["live nodes are taken for dead"]
+    worse = before._replace(descriptors=190, threads=9, each=700.0, messages=240.0)
+    assert faults(before, worse) == [
+        "descriptors are left", "threads are left", "a message costs more", "there are more messages",
+    ]  # fmt: skip
+
+
+def test_a_router_finds_the_host_that_a_packet_is_for() -> None:
+    packet = bytearray(20)
+    packet[0], packet[16:20] = 0x45, bytes((10, 0, 1, 4))
+    assert destination(bytes(packet)) == 259
+    packet[0] = 0x60
+    assert destination(bytes(packet)) == -1
+
+
+def test_a_real_node_takes_those_that_are_played_for_a_cluster() -> None:
+    (port,) = free_ports(1)
+    where = {"host": "127.0.0.1", "port": port}
+    crowd = Crowd(5, RemotePeer("node", where))
+    seed = crowd.peers[0]
+    errors: list[Exception] = []
+    node = Gossipmonger({"id": "node", "transport": where}, seeds=[{"id": seed.id, "transport": seed.transport}])
+    node.on("error", errors.append)
+    try:
+        node.transport.listen()
+        crowd.begin()
+        node.gossip()
+        for _ in range(200):
+            crowd.turn(0.05)
+            known = {id: len(peer.data) for id, peer in node.peers().items() if id != "node"}
+            if known == dict.fromkeys([peer.id for peer in crowd.peers], KEYS):
+                break
+        assert known == dict.fromkeys([peer.id for peer in crowd.peers], KEYS)
+        assert errors == []
+        assert crowd.read > 0
+    finally:
+        crowd.close()
+        node.close()

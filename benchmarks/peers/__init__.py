@@ -17,7 +17,7 @@ and writes what happens, one JSON object a line, each with `at` in seconds since
 * `update` (`id` of the owner, `key`, `value`): it has another's
 * `has` (`id` of the owner, `name`): it has all keys of a fill
 * `dead` (`id`): it thinks so
-* `state` (`keys`: id -> number; of ours also `age`, the heartbeats since its life began)
+* `state` (`keys`: id -> number; of ours also `age`, the heartbeats since its life began, and `messages`)
 
 To add a peer: a program here, and a function below that builds it and returns how to start it.
 """

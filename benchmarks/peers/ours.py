@@ -1,7 +1,8 @@
 """A node of this library. See `benchmarks.peers` for what it is told and what it says.
 
 `age` makes it as old as that many digests: it continues a life that a storage kept, as after a restart. Heartbeats are told as
-their distance from where a life began, and those of a cluster that has run for a day take more bytes.
+their distance from where a life began, and those of a cluster that has run for a day take more bytes. With `count`, its state
+also says how many messages it has received.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from lines import Updates, commands, fill, say
@@ -36,6 +38,9 @@ def main(config: dict[str, Any]) -> None:
     node.on("peer dead", lambda peer: say("dead", id=peer.id))
     node.on("update", Updates())
     node.on("error", lambda error: None)  # those that are not up yet, and those that were killed
+    received: Counter[str] = Counter()
+    if config.get("count"):
+        node.transport.on("message", lambda message: received.update(messages=1))
     began = time.time()
     node.transport.listen()
     node.gossip()
@@ -50,7 +55,7 @@ def main(config: dict[str, Any]) -> None:
         else:
             own = node.local_peer
             keys = {peer.id: len(peer.data) for peer in node.peers().values()}
-            say("state", keys=keys, age=own.heartbeat - own.floor)
+            say("state", keys=keys, age=own.heartbeat - own.floor, **received)
     os._exit(0)  # without a good-bye, which nobody is there to hear
 
 

@@ -15,7 +15,7 @@ message would cost more than the rest of it; whoever changes a peer calls `note`
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from hashlib import blake2b
 from operator import add, attrgetter, sub
@@ -82,13 +82,13 @@ class CompactDigest:
         versions = map(sub, map(_version, self._ordered), self._floors)
         return Compact(self.fingerprint, narrow(list(heartbeats), list(versions)))
 
-    def decode(self, compact: Compact) -> list[tuple[Peer, int, int]] | None:
-        """Return each peer with the heartbeat and the version that another node tells; None if it has another fingerprint."""
+    def decode(self, compact: Compact) -> Iterator[tuple[Peer, int, int]] | None:
+        """Yield each peer with the heartbeat and the version that another node tells; None if it has another fingerprint."""
         told = numbers(compact.payload, len(self)) if compact.fingerprint == self.fingerprint else None
         if told is None:
             return None
         floors = self._floors
-        return list(zip(self._ordered, map(add, told[0], floors), map(add, told[1], floors), strict=True))
+        return zip(self._ordered, map(add, told[0], floors), map(add, told[1], floors), strict=True)
 
 
 def _text(transport: Any) -> str:

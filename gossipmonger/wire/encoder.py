@@ -229,18 +229,19 @@ def _transport_text(transport: Any) -> str:
 
 
 # Most ids and addresses in a digest were in the one before. Without these caches, a digest of 1,000 takes 3.1 ms, not 1.3.
+# Peers come in the same order each time, so a cache that is smaller than a cluster finds nothing.
 
 
-@lru_cache(4096)
+@lru_cache(16384)
 def _address_text(host: str, port: int) -> str:
     return _escaped({"host": host, "port": port})
 
 
-@lru_cache(4096)
+@lru_cache(16384)
 def _udp_address_text(host: str, port: int) -> str:
     return _escaped({"host": host, "port": port, "udp": True})
 
 
-@lru_cache(4096)
+@lru_cache(16384)
 def _id_text(id: str) -> str:
     return _escaped(id)

@@ -100,7 +100,7 @@ def test_what_is_told_is_read_by_whoever_has_the_same_fingerprint_and_by_nobody_
     peers[0].heartbeat, peers[2].max_version_seen = -1, 900
     told, reader = CompactDigest(peers).encode(), three()
     b, c, a = reader
-    assert CompactDigest(reader).decode(told) == [(a, 100, 900), (b, -1, 105), (c, 100, 105)]
+    assert [*(CompactDigest(reader).decode(told) or ())] == [(a, 100, 900), (b, -1, 105), (c, 100, 105)]
     assert CompactDigest(three(floor=99)).decode(told) is None
     assert CompactDigest(three()).decode(Compact("x" + told.fingerprint[1:], told.payload)) is None
     for payload in (b"", bytes(8), bytes(14), bytes(36), bytes(96), told.payload + b"\0"):
@@ -114,7 +114,8 @@ def test_whatever_it_says_is_read_as_it_is_meant(told: list[tuple[int, int, int]
         for n, (heartbeat, version, floor) in enumerate(told)
     ]
     read = CompactDigest(peers).decode(CompactDigest(peers).encode())
-    assert read == [(peer, peer.heartbeat, peer.max_version_seen) for peer in peers]
+    assert read is not None
+    assert [*read] == [(peer, peer.heartbeat, peer.max_version_seen) for peer in peers]
 
 
 # The payload
