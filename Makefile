@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all histories histories-simulated histories-dense short-programs false-deaths figures paper bench lint types
-.PHONY: generated overload lossy structure docs dist clean
+.PHONY: help install demo test test-all histories histories-simulated histories-dense watches short-programs false-deaths figures
+.PHONY: paper bench generated overload lossy signals forks lint types structure docs dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +63,18 @@ histories-simulated: install ## The same for whole endpoints on the simulated ne
 histories-dense: install ## The same for bare protocols, whose messages arrive in any order; seven minutes on one core
 	$(BIN)/python -m tests.histories dense $(SEARCH)
 
+watches: install ## Search 5,000 histories for watches that tell something wrong, then real nodes for a minute; COUNT, SEEDS
+	@$(BIN)/python -m tests.watches simulated $(SEARCH); simulated=$$?; \
+	$(BIN)/python -m tests.watches sockets && exit $$simulated
+
 short-programs: install ## 1,000 programs that end within 0.3 s beside three nodes, some killed; COUNT; three minutes
 	$(BIN)/python -m tests.short_programs $(COUNT)
+
+signals: install ## 10,000 signals at random moments of a busy program; COUNT
+	$(BIN)/python -m tests.signals $(COUNT)
+
+forks: install ## 1,000 forks at random moments of a busy node; COUNT
+	$(BIN)/python -m tests.forks $(COUNT)
 
 false-deaths: install ## Search 1,000 clusters of 50 nodes for wrong verdicts; COUNT, SEEDS; an hour on one core, all are used
 	$(BIN)/python -m tests.false_deaths $(SEARCH)

@@ -12,7 +12,7 @@ event loop.
 """
 
 from gossipmonger._version import __version__
-from gossipmonger.endpoint import Gossipmonger, Options, OptionsDict, PeerView
+from gossipmonger.endpoint import Change, Gossipmonger, Options, OptionsDict, PeerView, Watch
 from gossipmonger.errors import (
     ClosedError,
     DuplicateError,
@@ -31,6 +31,7 @@ from gossipmonger.storage import MemoryStorage, Storage
 from gossipmonger.transport import TcpTransport, Transport, UdpTransport
 
 __all__ = [
+    "Change",
     "ClosedError",
     "DuplicateError",
     "ForkedError",
@@ -52,5 +53,6 @@ __all__ = [
     "TcpTransport",
     "Transport",
     "UdpTransport",
+    "Watch",
     "__version__",
 ]

@@ -109,7 +109,7 @@ class LonelyError(GossipmongerError):
         named += [f"{unnamed} more"] if unnamed else []
         super().__init__(f"no other node found in {seconds:.3g} s; tried {', '.join(named)}")
         self.seconds = seconds
-        self.tried = dict(tried)
+        self.tried: dict[str, str] = dict(tried)
 
 
 class DuplicateError(GossipmongerError):

@@ -34,7 +34,7 @@ from gossipmonger.protocol import Dial, Event, Send
 from gossipmonger.state import values
 from gossipmonger.wire import as_dicts, as_lists
 
-__all__ = ["MAX_WAITING", "Dispatcher"]
+__all__ = ["MAX_WAITING", "Dispatcher", "is_cancelled"]
 
 #: Events other than `update` and `delete` that may wait.
 MAX_WAITING = 10_000
@@ -154,7 +154,7 @@ class Dispatcher:
         task = object()
         try:
             with marked(), self._queue_lock:
-                if not self._queue or self._closed or (self._task is not None and not _is_cancelled(self._task)):
+                if not self._queue or self._closed or (self._task is not None and not is_cancelled(self._task)):
                     return
                 self._task = task
             accepted = self._executor.submit(self._work)
@@ -349,7 +349,7 @@ def _call(pid: int, method: weakref.WeakMethod[Callable[[], None]]) -> None:
         found()
 
 
-def _is_cancelled(task: Any) -> bool:
+def is_cancelled(task: Any) -> bool:
     """Whether what an executor returned, maybe a `concurrent.futures.Future`, says that it will never be run."""
     cancelled = getattr(task, "cancelled", None)
     return callable(cancelled) and bool(cancelled())

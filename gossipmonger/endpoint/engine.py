@@ -23,10 +23,11 @@ from gossipmonger.endpoint.dispatcher import Dispatcher
 from gossipmonger.endpoint.exit import leave_at_exit, stay_at_exit
 from gossipmonger.endpoint.finder import Finder
 from gossipmonger.endpoint.flush import Flush
+from gossipmonger.endpoint.known import Known
 from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.peer_info import PeerInfo, complete
 from gossipmonger.endpoint.timer import Timer
-from gossipmonger.endpoint.views import Snapshot
+from gossipmonger.endpoint.watches import Watches
 from gossipmonger.errors import ClosedError, ForkedError, at
 from gossipmonger.process import after_fork, fresh, here, marked
 from gossipmonger.protocol import Dial, Output, Protocol, Send
@@ -53,7 +54,6 @@ class Engine:
     * Life: `listen`, `begin`, `round`, `stop`, `farewell`, `close`, `closed`, `forked`
     * Its end: `begin_to_hand_on`, `hand_on`, `quit`
     * Own state: `write`
-    * Peers, with `lock` held: `find`, `snapshot`
 
     Args:
         info: What the local peer is made from.
@@ -65,6 +65,8 @@ class Engine:
     Attributes:
         local_peer: The node's own peer.
         protocol: The state machine.
+        known: What is known of all peers.
+        watches: The watches, and the callers that wait.
         fail: Delivers an error as an `error` event.
         lock: Guards the storage, every peer in it, and the protocol.
         flush: Those who wait until a live peer holds everything of this node.
@@ -78,17 +80,20 @@ class Engine:
         self._transport = transport
         self._carrier: Transport = transport if isinstance(transport, Transport) else SeedTransport(transport)
         self._dispatcher = dispatcher
-        self.fail = dispatcher.fail
+        self.fail: Callable[[Exception], None] = dispatcher.fail
         self._clock = options.clock
         self._random = options.random
         self._torn = False  # whether a step has begun and not come to its end
-        self.started = self.forked = False
+        self.started: bool = False
+        self.forked: bool = False
         self._round_timer = Timer(options.timer, options.gossip_interval, partial(self.round, self.fail))
         soon = self._carrier.timer if options.timer is threading.Timer else options.timer  # a thread that runs anyway
         self._rumor_timer = Timer(soon, options.rumor_interval, partial(self._receive, _nothing))
         self._begun = False
         self._real = options.timer is threading.Timer  # whether time passes by itself
         self.lock: threading.Lock = threading.Lock()
+        self.known: Known = Known(self, storage)
+        self.watches: Watches = Watches(self, dispatcher, options.executor, getattr(transport, "virtual", False))
         self._interval = options.gossip_interval
         self._listen = options.listen
         given = {} if info.transport is None else info.transport
@@ -100,7 +105,7 @@ class Engine:
         self._is_new = info.max_version_seen is None and storage.get(info.id) is None
         self.local_peer: Peer = info.local_peer(storage, now)
         self.protocol: Protocol = Protocol(self.local_peer, storage, options.config(), options.random, now)
-        self.there = False
+        self.there: bool = False
         self.flush: Flush = Flush(self.local_peer, self.protocol, self._carrier, self._step_with_seeds)
         # What a storage says of the address is of a former life, so it counts only for a transport that does not know its own.
         self._given = {} if info.transport is None and isinstance(transport, TcpTransport) else info.transport
@@ -139,11 +144,13 @@ class Engine:
             leave_at_exit(self)
         return True
 
-    def _mend(self) -> None:
-        """Mend the protocol's state after an exception has come out of a step. This requires holding `lock`."""
+    def mend(self) -> None:
+        """Mend the protocol's state, if an exception has come out of a step. This requires holding `lock`."""
         assert self.lock.locked()
-        self.protocol.mend()
-        self._torn = False
+        if self._torn:
+            self.protocol.mend()
+            self.watches.note_failure()
+            self._torn = False
 
     def _start(self) -> None:
         """Begin the node's life, if it has not begun. This requires holding `lock`."""
@@ -228,7 +235,7 @@ class Engine:
         stay_at_exit(self)
         with marked(), self.lock:
             if self._torn:
-                self._mend()
+                self.mend()
             self._torn = True
             output = [] if self.local_peer.left else self.protocol.leave(self._clock())
             self._torn = False
@@ -317,12 +324,14 @@ class Engine:
             if self.closed:
                 raise ClosedError(f"{name}: this endpoint has been closed")
             if self._torn:
-                self._mend()
+                self.mend()
             now = self._clock()
             self._torn = True
             if not write(now, *args):
                 self._torn = False
                 return False
+            if self.watches.followers:
+                self.watches.note_own(args[0])
             try:
                 due = self._spread(now, output)
                 self._torn = False
@@ -330,25 +339,6 @@ class Engine:
                 failures.append(error)
         self._carry_out(output, due, self.fail, failures)
         return True
-
-    # Peers
-
-    def find(self, id: str) -> Peer | None:
-        """Return the peer with this id. This requires holding `lock`."""
-        assert self.lock.locked()
-        if self._torn:
-            self._mend()
-        found: Peer | None = self.local_peer if id == self.local_peer.id else self._storage.get(id)
-        return found
-
-    def snapshot(self, peer: Peer) -> Snapshot:
-        """Return what a view of a peer is made from. This requires holding `lock`."""
-        assert self.lock.locked()
-        if self._torn:
-            self._mend()
-        if peer is self.local_peer:
-            return Snapshot(peer, 0.0, self.protocol.waiting)
-        return Snapshot(peer, self.protocol.membership.phi(self._clock(), peer))
 
     # In and out
 
@@ -373,7 +363,7 @@ class Engine:
             if not self.started:
                 self._start()
             if self._torn:
-                self._mend()
+                self.mend()
             now = self._clock()
             self._torn = True
             output = step(now, *args)
@@ -392,6 +382,8 @@ class Engine:
         if self.flush.waiting:
             self.flush.look()
         self._dispatcher.post(output)
+        if self.watches.followers:
+            self.watches.note(output)
         return None if due is None else (now, due)
 
     def _carry_out(self, output: Output, due: _Due, failed: _Failed, failures: Sequence[Exception] = ()) -> None:
@@ -411,6 +403,8 @@ class Engine:
             except Exception as error:
                 failures.append(error)
         self._dispatcher.kick()
+        if self.watches.news:
+            self.watches.wake()
         if self._round_timer.lapsed:
             self._arm(self.fail)
         for failure in failures:
@@ -435,7 +429,7 @@ class Engine:
     def after_fork(self) -> None:
         """Be inert, in the child of a fork, if the life has begun in the parent; or else be ready for one here."""
         self.forked = self.started or self._carrier.begun
-        for part in (self._round_timer, self._rumor_timer, self._dispatcher):
+        for part in (self._round_timer, self._rumor_timer, self._dispatcher, self.watches):
             part.after_fork(self.forked)
         if not self.forked:
             self.lock = fresh(self.lock)

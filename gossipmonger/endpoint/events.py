@@ -23,7 +23,7 @@ from gossipmonger.process import Emitter
 from gossipmonger.state import RemotePeer
 from gossipmonger.state.arguments import nearest
 
-__all__ = ["EVENTS", "Events", "refuse_coroutine"]
+__all__ = ["EVENTS", "Events", "check_handler", "refuse_coroutine"]
 
 #: All names.
 EVENTS = (
@@ -186,7 +186,7 @@ class Events(Emitter):
     def _add_event_handler(self, event: str, k: Any, v: Any) -> None:
         # All of pyee's ways to add one end here. `k` is the handler, and `v` is what is called, which may wrap it.
         _check_name(event)
-        _check_handler(event, k)
+        check_handler(event, k)
         super()._add_event_handler(event, k, v)
 
 
@@ -199,7 +199,12 @@ def _check_name(event: Any) -> None:
         raise ValueError(f"unknown event {shown(event)}; {known}")
 
 
-def _check_handler(event: str, handler: Any) -> None:
+def check_handler(event: str, handler: Any) -> None:
+    """Raise an error unless this can be a handler.
+
+    Raises:
+        TypeError: It can't be called, or is an `async def`.
+    """
     if not callable(handler):
         raise TypeError(f"a handler of {event!r} must be callable, got {shown(handler)}")
     function = handler

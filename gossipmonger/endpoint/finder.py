@@ -70,7 +70,7 @@ class Finder:
         self._outcomes: dict[str, str] = {}  # address -> what came of trying it last
         self._failed: set[str] = set()  # addresses that could not be reached, before anybody was found
         self._alone_since: float | None = None
-        self.waits = False  # whether the name of a seed is still being resolved
+        self.waits: bool = False  # whether the name of a seed is still being resolved
         self._settled = not seeds  # whether somebody was found, or it was said that nobody was
         self._warned = not seeds
         # A transport that somebody else wrote knows by itself where it is reached.

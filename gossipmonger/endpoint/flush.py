@@ -25,7 +25,7 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.version: int | None = None
-        self.held = Latch()
+        self.held: Latch = Latch()
 
 
 class Flush:

@@ -19,6 +19,7 @@ from gossipmonger.endpoint.dispatcher import Dispatcher
 from gossipmonger.endpoint.engine import Engine
 from gossipmonger.endpoint.events import Events
 from gossipmonger.endpoint.exit import PATIENCE
+from gossipmonger.endpoint.following import Following
 from gossipmonger.endpoint.options import Options, OptionsDict
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.views import PeerView
@@ -27,7 +28,7 @@ from gossipmonger.process import Latch, finish, here, marked
 from gossipmonger.state import values
 from gossipmonger.state.arguments import seconds
 from gossipmonger.state.message import Digest, Kind, RemotePeer
-from gossipmonger.state.peer import Peer
+from gossipmonger.state.peer import NOTHING, Peer
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.transport import TcpTransport
 from gossipmonger.wire import as_dicts, fits
@@ -40,10 +41,8 @@ __all__ = ["Gossipmonger"]
 #: Seconds that `close` waits for the current handler, so that one that never returns cannot block it for good.
 _CLOSE_TIMEOUT = 5.0
 
-_MISSING = object()
 
-
-class Gossipmonger(Events):
+class Gossipmonger(Following, Events):
     """A gossip endpoint: owns a map of keys and values, and knows those of all other nodes.
 
     Any method may be called from any thread and from a handler. Handlers are called one at a time, in the order in which
@@ -52,7 +51,8 @@ class Gossipmonger(Events):
     * Life: `gossip`, `stop`, `leave`, `flush`, `close`, `closed`, `wait`, and the `with` statement, which listens and
       gossips on entry and closes on exit
     * Own state: `update`, `delete`
-    * State of all nodes: `get`, `peer`, `peers`
+    * State of all nodes: `get`, `values`, `live`, `peer`, `peers`; and what becomes of it: `watch`, `wait_for`, `wait_for_key`,
+      `wait_for_peers`
     * Events, through `on`: `update` (peer_id, key, value), `delete` (peer_id, key), `new peer`, `peer dead`, `peer live`,
       `peer left`, `peer forgotten` (each with a `RemotePeer`), `error` (exception); and for a look inside: `digest send`,
       `digest receive`, `deltas send`, `deltas receive` (remote_peer, payload), `unknown peer` (peer_id)
@@ -206,7 +206,8 @@ class Gossipmonger(Events):
         if self._to_close is None:
             hand_on = partial(self._hand_on, monotonic() + PATIENCE)
             leave = self._engine.stop, self._engine.farewell
-            self._to_close = [hand_on, *leave, close_transport, self._close_dispatcher, close_storage]
+            end = self._close_dispatcher, self._close_watches
+            self._to_close = [self._engine.watches.end, hand_on, *leave, close_transport, *end, close_storage]
         try:
             finish(self._to_close)
         finally:
@@ -221,6 +222,10 @@ class Gossipmonger(Events):
     def _close_dispatcher(self) -> None:
         if not self._dispatcher.close(_CLOSE_TIMEOUT):
             raise GossipmongerError(f"a handler did not return within {_CLOSE_TIMEOUT:g} s of close()")
+
+    def _close_watches(self) -> None:
+        if not self._engine.watches.wait_for_handlers(_CLOSE_TIMEOUT):
+            raise GossipmongerError(f"the handler of a watch did not return within {_CLOSE_TIMEOUT:g} s of close()")
 
     @property
     def closed(self) -> bool:
@@ -312,27 +317,23 @@ class Gossipmonger(Events):
     def get(self, peer_id: str, key: str, default: Any = None) -> Any:
         """Return a copy of the value of `key` at a peer, the local one included; `default` if there is no such peer or key."""
         with marked(), self._engine.lock:
-            peer = self._engine.find(peer_id)
-            if peer is self.local_peer:
-                value = self._protocol.newest(key, _MISSING)
-            else:
-                value = _MISSING if peer is None else peer.get(key, _MISSING)
-        return default if value is _MISSING else values.copied(value)
+            value = self._engine.known.value(self._engine.known.find(peer_id), key)
+        return default if value is NOTHING else values.copied(value)
 
     @asks
     def peer(self, peer_id: str) -> PeerView | None:
         """Return a peer as it is now; None if there is none with this id."""
         with marked(), self._engine.lock:
-            peer = self._engine.find(peer_id)
-            snapshot = None if peer is None else self._engine.snapshot(peer)
+            peer = self._engine.known.find(peer_id)
+            snapshot = None if peer is None else self._engine.known.snapshot(peer, self.options.clock())
         return None if snapshot is None else snapshot.view()
 
     @asks
     def peers(self) -> dict[str, PeerView]:
-        """Return all peers as they are now, by their ids, the local one first. `peer` and `get` copy, and cost, less."""
+        """Return all peers as they are now, by their ids, the local one first. The other reads copy, and cost, far less."""
         with marked(), self._engine.lock:
-            live, dead = self._protocol.membership.others()
-            snapshots = [self._engine.snapshot(peer) for peer in (self.local_peer, *live, *dead)]
+            known, now = self._engine.known, self.options.clock()
+            snapshots = [known.snapshot(peer, now) for peer in known.peers(live=False)]
         return {snapshot.id: snapshot.view() for snapshot in snapshots}
 
     @asks
@@ -344,6 +345,7 @@ class Gossipmonger(Events):
 
     def _emit_run(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._dispatcher.run(f, args, kwargs)
+        self._engine.watches.waits.ring()  # who waits may go by what the handler has done
 
 
 def _close(thing: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import islice
 from types import MappingProxyType
@@ -24,6 +25,9 @@ class PeerView(NamedTuple):
         state: "live", "dead" or "left".
         phi: How suspicious its silence is; 0 for the local peer.
         data: key -> value, read-only; the values are copies.
+        age: Seconds since it was last heard of, by whomever; 0.0 for the local peer, infinite if it never was.
+        versions: key -> version, read-only. A key whose latest update flow control holds back has none yet.
+        last_heard: When it was last heard of, in milliseconds since the epoch; now for the local peer, None if it never was.
     """
 
     id: str
@@ -31,6 +35,9 @@ class PeerView(NamedTuple):
     state: State
     phi: float
     data: Mapping[str, Any]
+    age: float = math.inf
+    versions: Mapping[str, int] = MappingProxyType({})
+    last_heard: float | None = None
 
     def __repr__(self) -> str:
         keys = ", ".join(map(shown, islice(self.data, 3))) + (", ..." if len(self.data) > 3 else "")
@@ -46,24 +53,31 @@ class Snapshot:
     Args:
         peer: The peer.
         phi: Its phi.
-        waiting: key -> value, updates that flow control holds back. They take precedence over what the peer has; a tombstone
-            stands for a deleted key.
+        now: Milliseconds since the epoch.
+        waiting: key -> value, updates that flow control holds back, of the local peer; None for any other. They take precedence
+            over what the peer has; a tombstone stands for a deleted key.
     """
 
-    __slots__ = ("_data", "_phi", "_state", "_transport", "id")
+    __slots__ = ("_data", "_last_heard", "_now", "_phi", "_state", "_transport", "_waiting", "id")
 
-    def __init__(self, peer: Peer, phi: float, waiting: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, peer: Peer, phi: float, now: float, waiting: Mapping[str, Any] | None = None) -> None:
         self.id: str = peer.id
         self._transport = peer.transport
         self._state = peer.state
         self._phi = phi
-        self._data = {key: value for key, (value, _) in peer.data.items()}
-        self._data.update(waiting or {})
+        self._now = now
+        self._last_heard = peer.last_time if waiting is None else now
+        self._data = peer.data
+        self._waiting = dict(waiting or {})
 
     def view(self) -> PeerView:
         """Return the view, with copies of all values. Needs no lock."""
-        transport = self._transport
+        transport, waiting, heard = self._transport, self._waiting, self._last_heard
         if isinstance(transport, (dict, list)):
             transport = values.copied(transport, "transport")
-        data = {key: values.copied(value) for key, value in self._data.items() if not values.is_tombstone(value)}
-        return PeerView(self.id, transport, self._state, self._phi, MappingProxyType(data))
+        stored = {key: value for key, (value, _) in self._data.items()}
+        data = {key: values.copied(value) for key, value in (stored | waiting).items() if not values.is_tombstone(value)}
+        versions = {key: version for key, (_, version) in self._data.items() if key not in waiting}
+        age = math.inf if heard is None else max(0.0, self._now - heard) / 1000
+        shown = MappingProxyType(data), age, MappingProxyType(versions)
+        return PeerView(self.id, transport, self._state, self._phi, *shown, heard)

@@ -56,7 +56,7 @@ class Here:
     def __init__(self) -> None:
         self.mark: Any = threading.RLock()
         self.deferred: deque[_Waiting] = deque()
-        self.own = False
+        self.own: bool = False
         self.held: list[Any] = []
         self._latest: dict[Hashable, _Waiting] = {}  # of those that wait and may be replaced
         self._settling = threading.Lock()  # held while deferred calls are made, so it too is let go of whatever happens

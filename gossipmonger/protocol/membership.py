@@ -94,8 +94,8 @@ class Membership:
         self._last_round: float | None = None
         self.late: bool = False
         self.refused: dict[str, int] = {}
-        self.seeds = Seeds(local, config.seeds)
-        self.alone = True
+        self.seeds: Seeds = Seeds(local, config.seeds)
+        self.alone: bool = True
         self._compact = CompactDigest([])
         self._counted: set[str] = set()  # peers on whose behalf this node has counted since its last round
         self._unsettled: set[str] = set()  # peers with a floor to settle

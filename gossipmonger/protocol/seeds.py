@@ -31,11 +31,11 @@ class Place:
     __slots__ = ("at", "given", "key", "keys", "tried")
 
     def __init__(self, given: RemotePeer, at: RemotePeer) -> None:
-        self.given = given
-        self.at = at
-        self.key = _key(at.transport)
-        self.keys = {self.key, _key(given.transport)}
-        self.tried = 0
+        self.given: RemotePeer = given
+        self.at: RemotePeer = at
+        self.key: Any = _key(at.transport)
+        self.keys: set[Any] = {self.key, _key(given.transport)}
+        self.tried: int = 0
 
 
 class Seeds:

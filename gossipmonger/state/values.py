@@ -44,7 +44,7 @@ def copied(value: Any, name: str = "value") -> Any:
 
 def _copied(value: Any, name: str, depth: int) -> Any:
     kind = type(value)
-    if kind is bool or value is None:
+    if kind is bool or value is None or (kind is str and value.isascii()):
         return value
     if isinstance(value, str):
         return _text(value)

@@ -172,9 +172,13 @@ class SimulatedTransport(Transport):
         host: This host's name.
         compress_above: Bytes above which a message is deflated for peers that speak our extensions; None for never.
         pass_time: Lets so many seconds pass, or less if an event is set; without it, none pass while somebody waits.
+
+    Attributes:
+        virtual: Says that time passes only when a caller lets it pass.
     """
 
     max_message_size: int = MAX_MESSAGE_SIZE
+    virtual = True
 
     def __init__(
         self,

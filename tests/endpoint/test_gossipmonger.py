@@ -205,7 +205,7 @@ def test_rounds_follow_each_other_at_the_interval_until_stop() -> None:
 
 def test_reading_peers_requires_the_lock(make: Callable[..., Gossipmonger]) -> None:
     node = make()
-    for call in (lambda: node._engine.find("a"), lambda: node._engine.snapshot(node.local_peer)):
+    for call in (lambda: node._engine.known.find("a"), lambda: node._engine.known.snapshot(node.local_peer, 0)):
         with pytest.raises(AssertionError):
             call()
 
@@ -391,9 +391,10 @@ def test_views_are_snapshots_with_the_local_peer_first(make: Callable[..., Gossi
     now += 750
     before = node.peers()
     assert list(before) == ["a", "b"]
-    assert before["a"] == ("a", "here", "live", 0.0, {})
+    assert before["a"] == ("a", "here", "live", 0.0, {}, 0.0, {}, now)
     assert before["b"][:3] == ("b", "there", "live")
     assert before["b"].phi == pytest.approx(0.4343, abs=1e-4)
+    assert before["b"][5:] == (0.75, {"k": 5}, now - 750)
     assert node.peer("b") == before["b"]
     assert node.peer("c") is None
     node.transport.emit("deltas", B, [["b", "k", 2, 6]])
@@ -409,6 +410,40 @@ def test_get_falls_back_to_the_default(make: Callable[..., Gossipmonger]) -> Non
     assert node.get("a", "k", default) is None
     assert node.get("a", "no such key", default) is default
     assert node.get("no such peer", "k", default) is default
+
+
+def test_live_and_values_leave_out_the_dead_and_those_that_left() -> None:
+    sim = Simulation(seed=5)
+    nodes = {id: sim.add(id, seeds=["a"]) for id in "abcd"}
+    for id, node in nodes.items():
+        node.update("k", [id])
+    nodes["b"].update("other", 1)
+    sim.run(20_000)
+    a = nodes["a"]
+    assert a.live()[0] == "a"
+    assert sorted(a.live()) == ["a", "b", "c", "d"]
+    assert a.values("k") == {id: [id] for id in "abcd"}
+    assert a.values("other") == {"b": 1}
+    nodes["b"].delete("other")
+    sim.crash("c")
+    nodes["d"].leave()
+    sim.run(60_000)
+    assert a.live() == ["a", "b"]
+    assert a.values("k") == {"a": ["a"], "b": ["b"]}
+    assert a.values("k", live=False) == {id: [id] for id in "abcd"}
+    assert a.values("other") == a.values("other", live=False) == {}
+
+
+def test_values_are_copies_and_the_local_one_is_the_newest(make: Callable[..., Gossipmonger]) -> None:
+    node = make(flow_control=True, max_deltas_per_gossip=1, max_exchanges_per_gossip=1, clock=lambda: 1e12)
+    value = [1]
+    for key in ("k", "l", "m"):
+        node.update(key, value)
+    assert node.local_peer.get("m") is None  # flow control holds it back
+    node.values("m")["a"].append(2)
+    assert node.values("m") == {"a": [1]}
+    node.delete("m")
+    assert node.values("m") == {}
 
 
 def test_digest_has_the_given_peers_and_the_local_one(make: Callable[..., Gossipmonger]) -> None:

@@ -1,0 +1,64 @@
+"""What a node knows of all peers, itself included."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gossipmonger.endpoint.views import Snapshot
+from gossipmonger.state.peer import NOTHING, Peer
+
+if TYPE_CHECKING:
+    from gossipmonger.endpoint.engine import Engine
+
+__all__ = ["Known"]
+
+
+class Known:
+    """The peers. Each call requires holding the engine's lock, and copies no value.
+
+    Args:
+        engine: Whose peers these are.
+        storage: Where they are kept.
+    """
+
+    def __init__(self, engine: Engine, storage: Any) -> None:
+        self._engine = engine
+        self._storage = storage
+
+    def _look(self) -> None:
+        assert self._engine.lock.locked()
+        self._engine.mend()
+
+    def find(self, id: str) -> Peer | None:
+        """Return the peer with this id."""
+        self._look()
+        local = self._engine.local_peer
+        found: Peer | None = local if id == local.id else self._storage.get(id)
+        return found
+
+    def peers(self, live: bool) -> list[Peer]:
+        """Return the local peer and the live ones, or with `live` false all."""
+        self._look()
+        alive, dead = self._engine.protocol.membership.others()
+        return [self._engine.local_peer, *alive] if live else [self._engine.local_peer, *alive, *dead]
+
+    def value(self, peer: Peer | None, key: str) -> Any:
+        """Return the value of a peer's key; `NOTHING` if there is none."""
+        self._look()
+        if peer is self._engine.local_peer:
+            return self._engine.protocol.newest(key, NOTHING)
+        return NOTHING if peer is None else peer.get(key, NOTHING)
+
+    def values(self, key: str, live: bool) -> list[tuple[str, Any]]:
+        """Return the id and the value of `key` of each peer, or of the live ones: `NOTHING` or a tombstone for no value."""
+        local, *others = self.peers(live)
+        own = self._engine.protocol.newest(key, NOTHING)
+        return [(local.id, own), *[(each.id, each.log.get(key, NOTHING)) for each in others]]
+
+    def snapshot(self, peer: Peer, now: float) -> Snapshot:
+        """Return what a view of a peer is made from."""
+        self._look()
+        protocol = self._engine.protocol
+        if peer is self._engine.local_peer:
+            return Snapshot(peer, 0.0, now, protocol.waiting)
+        return Snapshot(peer, protocol.membership.phi(now, peer), now)

@@ -1,0 +1,208 @@
+"""The watches of an endpoint: what happens is noted in them, and then they are woken.
+
+Whatever changes a peer notes that in the mirror of every watch, with the engine's lock held, and wakes the watches after it has
+released the lock. What a watch does then is its own affair: see `Watch`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from gossipmonger.endpoint.dispatcher import Dispatcher
+from gossipmonger.endpoint.events import check_handler
+from gossipmonger.endpoint.mirror import Change, Mirror, notes
+from gossipmonger.endpoint.waits import Waits
+from gossipmonger.endpoint.watch import Watch
+from gossipmonger.errors import ClosedError, ReentrantError
+from gossipmonger.process import here, marked
+from gossipmonger.protocol import Output
+from gossipmonger.state import values
+
+if TYPE_CHECKING:
+    from gossipmonger.endpoint.engine import Engine
+
+__all__ = ["Watches"]
+
+#: Seconds that handlers are given to return when the program ends.
+_EXIT_TIMEOUT = 5.0
+
+
+class Watches:
+    """The watches of one endpoint.
+
+    * In, with the engine's lock held: `note`, `note_own`, `note_failure`; and then, without it: `wake`
+    * Out: `take`, `in_handler`
+    * Life: `add`, `begin`, `forget`, `end`, `wait_for_handlers`
+
+    Args:
+        engine: Knows the peers.
+        dispatcher: Delivers errors.
+        executor: Its `submit(function)` calls handlers; None for a thread for each.
+        is_virtual: Whether time passes only when a caller lets it pass, as in a simulation.
+
+    Attributes:
+        dispatcher, executor: As above.
+        waits: The callers that wait; they are woken by whatever happens.
+        followers: Whoever is to be told of what happens: returns the watch, or None for a caller that waits. Read only.
+        news: Whether something has happened since the last `wake`. Read only.
+    """
+
+    def __init__(self, engine: Engine, dispatcher: Dispatcher, executor: Any, is_virtual: bool) -> None:
+        self._engine = engine
+        self.dispatcher = dispatcher
+        self.executor = executor
+        self.followers: dict[object, Callable[[], Watch | None]] = {}  # weak: an iterator that its caller drops is gone
+        self.news: bool = False
+        self._numbers = itertools.count()
+        self._kept: dict[int, Watch] = {}  # those with handlers, which nobody has to keep
+        self._ended: list[Watch] = []
+        self._closed = False
+        self._thread = threading.local()
+        self._at_exit: Callable[[], None] | None = None
+        self.waits: Waits = Waits(lambda: engine.closed, lambda: self.in_handler, self.followers, is_virtual)
+
+    # Life
+
+    def add(self, prefix: str, peer_id: str | None, replay: bool, timeout: float) -> Watch:
+        """Return a new watch; what happens from now on is noted in it.
+
+        Raises:
+            ClosedError: The endpoint has been closed.
+        """
+        number = next(self._numbers)
+        with marked(), self._engine.lock:
+            if self._closed or self._engine.closed:
+                raise ClosedError("watch: this endpoint has been closed")
+            watch = Watch(self, self._engine, number, Mirror(self._engine, prefix, peer_id, replay), timeout)
+            self.followers[number] = weakref.ref(watch)
+        return watch
+
+    def begin(self, watch: Watch, handler: Any) -> None:
+        """Let a watch call a handler from now on: see `Watch.__call__`."""
+        check_handler("watch", handler)
+        if here().marked:
+            raise ReentrantError("watch")
+        if self._engine.closed:
+            raise ClosedError("watch: this endpoint has been closed")
+        if not watch.active:
+            raise RuntimeError("watch: this watch has been cancelled")
+        self._kept[watch._number] = watch
+        if self.executor is None and self._at_exit is None:
+            self._at_exit = partial(_call, os.getpid(), weakref.WeakMethod(self._wait_at_exit))
+            atexit.register(self._at_exit)
+        try:
+            watch._begin(handler)
+        except BaseException:
+            watch.cancel()
+            raise
+
+    def forget(self, watch: Watch) -> None:
+        """Note nothing in a watch any more, which has ended."""
+        self.followers.pop(watch._number, None)
+        self._kept.pop(watch._number, None)
+
+    def end(self) -> None:
+        """End all watches, and let all that wait look again."""
+        with marked(), self._engine.lock:
+            self._closed = True
+        self._ended = self._watches()
+        for watch in self._ended:
+            watch.cancel()
+        self.waits.ring()
+
+    def wait_for_handlers(self, timeout: float) -> bool:
+        """Wait up to so many seconds for the handlers of watches that have been ended; return whether they have returned."""
+        if self._at_exit is not None:
+            atexit.unregister(self._at_exit)
+        deadline = monotonic() + timeout
+        return not [watch for watch in self._ended if not watch._wait_for_handler(deadline)]
+
+    def _wait_at_exit(self) -> None:
+        """Give the handlers that run while the program ends some time to return."""
+        self.end()
+        self.wait_for_handlers(_EXIT_TIMEOUT)
+
+    def _watches(self) -> list[Watch]:
+        found = [(key, find, find()) for key, find in [*self.followers.items()]]
+        for key, find, watch in found:
+            if watch is None and isinstance(find, weakref.ref):
+                self.followers.pop(key, None)  # a callback of the reference would run wherever the watch goes
+        return [watch for _, _, watch in found if watch is not None]
+
+    def after_fork(self, started: bool) -> None:
+        """Let handlers have new threads, in the child of a fork, if the node has not been started; else it is inert."""
+        if not started:
+            for watch in self._watches():
+                watch._after_fork()
+
+    # In
+
+    def note(self, output: Output) -> None:
+        """Note what has happened. This requires holding the engine's lock."""
+        noted = notes(output)
+        if noted:
+            self.news = True
+            for watch in self._watches():
+                watch._mirror.note(noted)
+
+    def note_own(self, key: str) -> None:
+        """Note that the local peer's key has been written. This requires holding the engine's lock."""
+        self.news = True
+        for watch in self._watches():
+            watch._mirror.note_own(key)
+
+    def note_failure(self) -> None:
+        """Note that anything may have happened, since a step has failed. This requires holding the engine's lock."""
+        self.news = True
+        for watch in self._watches():
+            watch._mirror.note_all()
+
+    def wake(self) -> None:
+        """Get told what has happened. No lock may be held: an executor may call handlers right here."""
+        self.news = False  # first: what happens from now on is told to those that are woken now, or sets this again
+        for watch in self._watches():
+            if watch._mirror.pending:
+                watch._wake()
+        self.waits.ring()
+
+    # Out
+
+    def take(self, watch: Watch) -> list[Change]:
+        """Return some of what a watch has to tell, with copies of the values; nothing if that is all."""
+        if not watch._mirror.pending:
+            return []
+        with marked(), self._engine.lock:
+            self._engine.mend()
+            changes = watch._mirror.take()
+        return [Change(id, key, values.copied(value), kind) for id, key, value, kind in changes]
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Mark the calling thread as one that runs a handler, meanwhile."""
+        depth = getattr(self._thread, "depth", 0)
+        self._thread.depth = depth + 1
+        try:
+            yield
+        finally:
+            self._thread.depth = depth
+
+    @property
+    def in_handler(self) -> bool:
+        """Whether the calling thread runs a handler of this endpoint."""
+        return self.dispatcher.delivering or getattr(self._thread, "depth", 0) > 0
+
+
+def _call(pid: int, method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    """Call a method, unless its object is gone, or is a forked child's copy: no thread of the child holds its locks."""
+    found = method()
+    if found is not None and pid == os.getpid():
+        found()
