@@ -70,14 +70,14 @@ watches: install ## Search 5,000 histories for watches that tell something wrong
 short-programs: install ## 1,000 programs that end within 0.3 s beside three nodes, some killed; COUNT; three minutes
 	$(BIN)/python -m tests.short_programs $(COUNT)
 
-signals: install ## 10,000 signals at random moments of a busy program; COUNT
-	$(BIN)/python -m tests.signals $(COUNT)
-
-forks: install ## 1,000 forks at random moments of a busy node; COUNT
-	$(BIN)/python -m tests.forks $(COUNT)
-
 false-deaths: install ## Search 1,000 clusters of 50 nodes for wrong verdicts; COUNT, SEEDS; an hour on one core, all are used
 	$(BIN)/python -m tests.false_deaths $(SEARCH)
+
+signals: install ## Interrupt a busy program by 10,000 signals whose handlers write, read, close and raise; COUNT
+	$(BIN)/python -m tests.signals $(COUNT)
+
+forks: install ## Fork a busy node 1,000 times at random moments; COUNT
+	$(BIN)/python -m tests.forks $(COUNT)
 
 figures: install ## Rounds until updates and deaths are known to all, as the documentation has them; ten minutes
 	$(BIN)/python -m benchmarks.figures
