@@ -15,6 +15,7 @@ from gossipmonger._version import __version__
 from gossipmonger.endpoint import Change, Gossipmonger, Options, OptionsDict, PeerView, Watch
 from gossipmonger.errors import (
     ClosedError,
+    ClusterError,
     DuplicateError,
     ForkedError,
     GossipmongerError,
@@ -33,6 +34,7 @@ from gossipmonger.transport import TcpTransport, Transport, UdpTransport
 __all__ = [
     "Change",
     "ClosedError",
+    "ClusterError",
     "DuplicateError",
     "ForkedError",
     "Gossipmonger",

@@ -3,6 +3,7 @@
 ```
 GossipmongerError
 ├── MessageError      something from the network was malformed, too large or too slow
+│   └── ClusterError  it came from another cluster
 ├── SendError         a message could not be handed to a peer
 ├── OverflowedError   handlers are slower than events come; some were dropped
 ├── LonelyError       no other node was found, for ten intervals
@@ -32,8 +33,8 @@ from traceback import clear_frames
 from typing import Any, TypeVar
 
 __all__ = [
-    "ClosedError", "DuplicateError", "ForkedError", "GossipmongerError", "LonelyError", "MessageError", "OverflowedError",
-    "ReentrantError", "Reporter",
+    "ClosedError", "ClusterError", "DuplicateError", "ForkedError", "GossipmongerError", "LonelyError", "MessageError",
+    "OverflowedError", "ReentrantError", "Reporter",
     "SendError", "at", "logs", "release", "report", "shown", "tell", "words",
 ]  # fmt: skip
 
@@ -66,6 +67,29 @@ class MessageError(GossipmongerError):
     def __init__(self, reason: str, source: object = None) -> None:
         super().__init__(reason if source is None else f"message from {source} refused: {reason}")
         self.source = source
+
+
+class ClusterError(MessageError):
+    """A node of another cluster was heard, at an address that this node dials or from which it is dialled. It is refused.
+
+    Emitted at most once a minute for each source.
+
+    Args:
+        ours: The name of this node's cluster; None if it has none.
+        theirs: The same for the other node; None also for a Node.js node, which cannot name one.
+        id: The other node's id, "" if it is not known.
+        where: Its address, in words.
+
+    Attributes:
+        cluster: The other node's cluster.
+    """
+
+    def __init__(self, ours: str | None, theirs: str | None, id: str, where: str) -> None:
+        here = "this node has none" if ours is None else f"this node is of {shown(ours)}"
+        there = "it names no cluster" if theirs is None else f"it is of the cluster {shown(theirs)}"
+        reason = f"{there}, and {here}; the option `cluster` has to be the same in all nodes"
+        super().__init__(reason, f"{shown(id)} at {where}" if id else where)
+        self.cluster = theirs
 
 
 class SendError(GossipmongerError):

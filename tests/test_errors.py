@@ -16,6 +16,7 @@ import pytest
 import gossipmonger
 from gossipmonger import (
     ClosedError,
+    ClusterError,
     DuplicateError,
     GossipmongerError,
     MessageError,
@@ -307,3 +308,25 @@ def test_in_a_program_without_logging_warnings_reach_stderr_if_there_is_one(stde
 
 def test_the_package_installs_no_log_handler() -> None:
     assert logging.getLogger("gossipmonger").handlers == []
+
+
+# Clusters
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "id", "text"),
+    [
+        ("prod", "test", "b", "'b' at there refused: it is of the cluster 'test', and this node is of 'prod'"),
+        (None, "test", "b", "'b' at there refused: it is of the cluster 'test', and this node has none"),
+        ("prod", None, "", "there refused: it names no cluster, and this node is of 'prod'"),
+        ("p", "a\nb", "c\n", r"'c\n' at there refused: it is of the cluster 'a\nb', and this node is of 'p'"),
+    ],
+)
+def test_a_cluster_error_names_both_clusters_and_the_address(ours: Any, theirs: Any, id: str, text: str) -> None:
+    error = ClusterError(ours, theirs, id, "there")
+    assert str(error) == f"message from {text}; the option `cluster` has to be the same in all nodes"
+    assert error.cluster == theirs
+
+
+def test_a_cluster_error_is_short_whatever_the_other_node_says() -> None:
+    assert len(str(ClusterError("prod", "x" * 10**6, "x" * 10**6, "there"))) < 500

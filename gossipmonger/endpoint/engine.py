@@ -21,6 +21,7 @@ from gossipmonger.endpoint.watches import Watches
 from gossipmonger.errors import at
 from gossipmonger.process import here, marked
 from gossipmonger.protocol import Output, Protocol
+from gossipmonger.state import Peer
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport import SeedTransport, TcpTransport, Transport
 
@@ -58,7 +59,7 @@ class Engine(Steps):
         is_new = info.max_version_seen is None and storage.get(info.id) is None
         super().__init__(options, storage, carrier, dispatcher, is_new)
         self.known: Known = Known(self, storage)
-        self.watches = Watches(self, dispatcher, options.executor, getattr(transport, "virtual", False))
+        self.watches: Watches = Watches(self, dispatcher, options.executor, getattr(transport, "virtual", False))
         self._transport = transport
         self._begun = False
         self._real = options.timer is threading.Timer  # whether time passes by itself
@@ -70,12 +71,13 @@ class Engine(Steps):
             transport.adopt(named.get("host"), named.get("port"), options.listen)
         self._finder = Finder(options.seeds, self._carrier, named.get("host"), self._seeds_resolved)
         now = self._clock()
-        self.local_peer = info.local_peer(storage, now)
-        self.protocol = Protocol(self.local_peer, storage, options.config(), options.random, now)
+        self.local_peer: Peer = info.local_peer(storage, now)
+        self.protocol: Protocol = Protocol(self.local_peer, storage, options.config(), options.random, now)
         self.there: bool = False
-        self.flush = Flush(self.local_peer, self.protocol, self._carrier, self._step_with_seeds)
+        self.flush: Flush = Flush(self.local_peer, self.protocol, self._carrier, self._step_with_seeds)
         # What a storage says of the address is of a former life, so it counts only for a transport that does not know its own.
         self._given = {} if info.transport is None and isinstance(transport, TcpTransport) else info.transport
+        self._carrier.cluster = options.cluster
         self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
         self._complete_address()
         if hasattr(storage, "on"):

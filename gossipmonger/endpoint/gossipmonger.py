@@ -52,7 +52,7 @@ class Gossipmonger(Following, Events):
       gossips on entry and closes on exit
     * Own state: `update`, `delete`
     * State of all nodes: `get`, `values`, `live`, `peer`, `peers`; and what becomes of it: `watch`, `wait_for`, `wait_for_key`,
-      `wait_for_peers`
+      `wait_for_peers`; and `forget`
     * Events, through `on`: `update` (peer_id, key, value), `delete` (peer_id, key), `new peer`, `peer dead`, `peer live`,
       `peer left`, `peer forgotten` (each with a `RemotePeer`), `error` (exception); and for a look inside: `digest send`,
       `digest receive`, `deltas send`, `deltas receive` (remote_peer, payload), `unknown peer` (peer_id)
@@ -283,6 +283,26 @@ class Gossipmonger(Following, Events):
             ClosedError: The endpoint has been closed.
         """
         return self._engine.write("delete", self._protocol.delete, values.copied_key(key))
+
+    @asks
+    def forget(self, peer_id: str) -> bool:
+        """Drop a peer that is dead or has left: now, and at all nodes, rather than after FORGET_DEAD_PEERS_AFTER.
+
+        Each node decides for itself: one that still sees the peer live drops it once it sees it die. Every node that drops it
+        emits `peer forgotten`. If the peer is alive after all, its next heartbeat brings it back.
+
+        Returns:
+            Whether the peer was known here.
+
+        Raises:
+            TypeError: The id is not a string.
+            ValueError: The peer is live, or is this node itself.
+            NotImplementedError: The storage has no `remove`.
+            ClosedError: The endpoint has been closed.
+        """
+        if not isinstance(peer_id, str):
+            raise TypeError(f"peer_id must be a string, got {peer_id!r}")
+        return self._engine.forget(peer_id)
 
     @asks
     def flush(self, timeout: float | timedelta) -> bool:

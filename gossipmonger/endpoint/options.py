@@ -19,7 +19,7 @@ from gossipmonger.state.message import RemotePeer
 from gossipmonger.storage import StorageLike
 from gossipmonger.transport import TcpTransport, TransportLike
 from gossipmonger.transport.address import read_address
-from gossipmonger.wire import COMPRESS_ABOVE
+from gossipmonger.wire import COMPRESS_ABOVE, MAX_CLUSTER, is_cluster
 
 __all__ = ["DELTA_ORDERS", "Options", "OptionsDict"]
 
@@ -79,6 +79,7 @@ _ELSEWHERE: Mapping[Any, str] = {
 #: Options that may be None, which stands for the default of the same meaning, or for "never".
 _OPTIONAL = frozenset(
     {"storage", "transport", "listen", "executor", "compress_above", "max_deltas_per_gossip", "max_exchanges_per_gossip"}
+    | {"cluster"}
 )
 
 
@@ -97,6 +98,7 @@ class OptionsDict(TypedDict, total=False):
     forget_dead_peers_after: float | timedelta
     compress_above: int | None
     flow_control: bool
+    cluster: str | None
     minimum_live_peers: int
     seeds: Iterable[RemotePeer | Mapping[str, Any] | str | tuple[str, int]]
     storage: StorageLike | None
@@ -142,6 +144,8 @@ class Options:
     flow_control: bool = False
     #: With fewer live peers than this, each round contacts a seed as well.
     minimum_live_peers: int = 1
+    #: The cluster's name, the same in all its nodes. Nodes of another name, and Node.js nodes, are refused. None for no name.
+    cluster: str | None = None
     #: Where to find the cluster at first, and peers of last resort. Each is "host:port", "host", (host, port), or a mapping
     #: with `transport` and maybe `id`; each address that a name has is a seed.
     seeds: tuple[RemotePeer, ...] = ()
@@ -215,5 +219,10 @@ def _check(name: str, typed: str, value: Any) -> None:
     elif name == "delta_order":
         if value not in DELTA_ORDERS:
             raise ValueError(f"{typed} must be {' or '.join(map(repr, DELTA_ORDERS))}, got {shown(value)}")
+    elif name == "cluster":
+        if not isinstance(value, str):
+            raise TypeError(f"{typed} must be a string, got {shown(value)}")
+        if not is_cluster(value):
+            raise ValueError(f"{typed} must be a string of 1 to {MAX_CLUSTER} characters, got {shown(value)}")
     elif name == "flow_control" and not isinstance(value, bool):
         raise TypeError(f"{typed} must be True or False, got {shown(value)}")

@@ -43,6 +43,7 @@ class Steps:
     """Lets the protocol take its steps. The base of `Engine`, which sets what it does not make itself.
 
     * Own state: `write`
+    * Other peers: `forget`
     * Peers, without waiting for a lock: `count_live`
     * Forks: `fork_lock`, `after_fork`
 
@@ -170,6 +171,21 @@ class Steps:
                 failures.append(error)
         self._carry_out(output, due, self.fail, failures)
         return True
+
+    # Other peers
+
+    def forget(self, id: str) -> bool:
+        """Drop a peer, everywhere; return whether it was known. Raises as `Orders.give` does."""
+        output: Output = []
+        with marked(), self.lock:
+            if self.closed:
+                raise ClosedError("forget: this endpoint has been closed")
+            self.mend()
+            now = self._clock()
+            known = self.protocol.orders.give(now, id, output)
+            due = self._spread(now, output)
+        self._carry_out(output, due, self.fail)
+        return known
 
     # In and out
 

@@ -75,7 +75,7 @@ class Answers:
         asked, later = self._catch_up.choose(now, sender.id, (), self._storage.get, reply=True, news=True)
         if asked and self._conversations.may_reply(now, sender.id, Kind.REPLY, brings=True):
             self._catch_up.ask(now, sender.id, asked, later)
-            reply = Digest(Kind.REPLY, Header(), self._membership.digest(asked, now))
+            reply = Digest(Kind.REPLY, self._membership.header(), self._membership.digest(asked, now))
             send([sender], Message(self._local.remote, None, reply), output)
 
     def answer(
@@ -101,7 +101,7 @@ class Answers:
                         # Of a sender that is dead here too: it may live anew, below what its former life has said.
                         ids = {peer.id for peer in told}
                         told += [peer for peer in self._asker(message) + found.fresher_heartbeats if peer.id not in ids]
-                        whole = Digest(Kind.ROUND, Header(), membership.digest(told, now))
+                        whole = Digest(Kind.ROUND, membership.header(), membership.digest(told, now))
                         send([sender], Message(self._local.remote, None, whole), output)
                     return
                 found.read_compact(numbers, named)
@@ -109,8 +109,8 @@ class Answers:
         reply = self._reply(now, message, digest.kind, news, header, found, deltas, cut, compact)
         version = next((version for peer, version in found.they_lack if peer is self._local), None)
         if version is not None and self._holders.asks_again(sender.id, version):
-            reply = reply or Digest(Kind.REPLY, Header(), membership.digest([]))
-            reply = reply._replace(header=(reply.header or Header())._replace(ask=True))
+            reply = reply or Digest(Kind.REPLY, membership.header(), membership.digest([]))
+            reply = reply._replace(header=(reply.header or membership.header())._replace(ask=True))
         if deltas or reply is not None:
             send([sender], Message(self._local.remote, deltas or None, reply), output)
 
@@ -157,10 +157,10 @@ class Answers:
         short = goes_on and compact is not None and kind is not Kind.REPLY and len(partial) + len(wanted) > len(compact) * _FEW
         if short and compact is not None:
             told = partial + asker + [peer for peer in compact.peers if peer.heard > peer.max_version_seen]
-            header = Header(flow, compact.encode())
+            header = self._membership.header(flow, compact.encode())
         else:
             told = partial + asker + wanted if goes_on else partial
-            header = Header(flow)
+            header = self._membership.header(flow)
         entries = {peer.id: peer for peer in told if peer is not self._local}
         return Digest(Kind.REPLY, header, self._membership.digest([*entries.values()], now))
 

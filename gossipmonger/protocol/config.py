@@ -29,3 +29,4 @@ class Config:
     delta_order: str
     flow_control: bool
     seeds: tuple[RemotePeer, ...] = ()
+    cluster: str | None = None

@@ -12,36 +12,21 @@ storage once (`put_changes`).
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Container, Iterable, Sequence
 from random import Random
 from typing import Any, TypeVar
 
 from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.forgetting import TELLING, Forgetting
 from gossipmonger.protocol.lives import departed, is_silent
 from gossipmonger.protocol.output import Event, Output
 from gossipmonger.protocol.seeds import Seeds
-from gossipmonger.state import Bound, CompactDigest, Entry, Message, Peer, RemotePeer
+from gossipmonger.state import Bound, Compact, CompactDigest, Entry, Header, Message, Peer, RemotePeer
 
 __all__ = ["TELLING", "Membership", "draw", "is_at"]
 
-#: Intervals for which a peer that left is still told of, rumours name one that is new, and deletes are kept for Node.js nodes:
-#: far more than gossip takes.
-TELLING = 30
-
 #: Intervals for which a peer that is new is told of those that left: it gets that even if some messages are lost.
 _INTRODUCING = 3
-
-#: Forgotten ids that are remembered, to tell news about them from old news.
-_MAX_FORGOTTEN = 10_000
-
-#: Share of GOSSIP_INTERVAL that counts as a peer's first interval, before anything was measured: the Node.js package's 750 ms
-#: of 1,000.
-_FIRST_INTERVAL = 0.75
-
-#: How often it counts. What is heard first about a peer may be old, and fresh news come soon after it, as if the peer were many
-#: times as fast as it is; a few such samples must not make a verdict.
-_FIRST_INTERVALS = 5
 
 T = TypeVar("T")
 
@@ -80,6 +65,7 @@ class Membership:
         late: Whether the last round was late by more than an interval.
         seeds: Where to find the cluster.
         alone: Whether nobody else was live in the last round.
+        forgetting: What has been forgotten.
         refused: Peers that are dead by refusal, id -> the heartbeat up to which it may be old news: see `Suspicion`.
     """
 
@@ -92,6 +78,7 @@ class Membership:
         self.found: dict[str, Peer | None] = {local.id: local}
         self._changes: dict[str, Peer] = {}
         self._last_round: float | None = None
+        self._pace = 0.0  # milliseconds between two rounds of a peer, the harmonic mean: how often a digest comes
         self.late: bool = False
         self.refused: dict[str, int] = {}
         self.seeds: Seeds = Seeds(local, config.seeds)
@@ -100,7 +87,7 @@ class Membership:
         self._counted: set[str] = set()  # peers on whose behalf this node has counted since its last round
         self._unsettled: set[str] = set()  # peers with a floor to settle
         self._fresh: dict[str, float] = {}  # peers that are new, restarted or moved -> since when
-        self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat
+        self.forgetting: Forgetting = Forgetting(storage, self.refused, config)
         self.begin(now)
 
     def begin(self, now: float) -> None:
@@ -179,6 +166,10 @@ class Membership:
         again = [peer for peer in dead if ((peer.last_time or 0) > since if peer.left else self._is_back(now, peer))]
         return live + again
 
+    def header(self, flow: Any = None, compact: Compact | None = None, hints: Any = None) -> Header:
+        """Return the header of a digest: these, and what all headers have."""
+        return Header(flow, compact, hints, cluster=self._config.cluster, forget=self.forgetting.told)
+
     def departed(self, now: float, id: str, named: Container[str]) -> list[Peer]:
         """Return those that left, the latest first, for a peer that is new here and has not named them."""
         if now - self._fresh.get(id, -math.inf) >= _INTRODUCING * self._config.gossip_interval:
@@ -193,9 +184,10 @@ class Membership:
         """Return how far a peer's silence is from what is usual.
 
         GOSSIP_FANOUT digests in an interval are the most that count. A young window often shows more: the first that was heard
-        of a peer may have been old news, so its heartbeat seems to leap.
+        of a peer may have been old news, so its heartbeat seems to leap. And among peers that gossip less often than this one,
+        news of it comes less often than it gossips.
         """
-        return peer.phi(now, self._config.gossip_interval / self._config.gossip_fanout)
+        return peer.phi(now, max(peer.interval, self._pace) / self._config.gossip_fanout)
 
     def _is_back(self, now: float, peer: Peer) -> bool:
         """Return whether a dead peer that has not left was heard of again."""
@@ -260,6 +252,8 @@ class Membership:
         """
         self._counted.clear()
         self._fresh = {id: since for id, since in self._fresh.items() if self.is_fresh(now, id)}
+        if self._fresh:
+            self.forgetting.tell(now)
         self.look_up(sorted(self._unsettled))
         self._unsettled.clear()
         for peer in [*self.found.values()]:
@@ -314,21 +308,27 @@ class Membership:
         self.bound.hear(now, heartbeat)
         later = False
         if peer is None:
-            if not self._is_news(id, heartbeat) or (entry.left and entry.age > self._config.forget_dead_peers_after):
+            too_old = entry.left and entry.age > self._config.forget_dead_peers_after
+            if too_old or not self.forgetting.is_news(now, id, heartbeat):
                 return None
-            peer = self._meet(now, RemotePeer(id, entry.transport), output)
+            peer = self._meet(now, RemotePeer(id, entry.transport), output, entry.interval if heartbeat >= 0 else None)
             peer.heartbeat = heartbeat
             self._take_leave(now, entry, peer, output)
         elif heartbeat > peer.heartbeat:
             restarted = heartbeat - peer.heartbeat > now - (peer.last_time or 0)  # no life's heartbeat is so fast
+            changed = entry.interval != peer.interval and peer.speaks_extensions is not False
+            if changed:
+                peer.interval = entry.interval
             later = peer.hear(heartbeat, now)
+            if changed:
+                peer.arrivals.restart(peer.interval)
             if restarted or peer.transport != entry.transport:
                 peer.transport = entry.transport
                 self._fresh[id] = now
             self._take_leave(now, entry, peer, output)
         if peer.speaks_extensions is None and entry.floor:
             peer.speaks_extensions = True  # a Node.js node has no floors
-        if is_silent(entry, peer, self._config.gossip_interval):
+        if is_silent(entry, peer, peer.interval):
             peer.noted = max(peer.noted, entry.floor)
         else:
             if by_owner and entry.version > entry.floor and heartbeat == peer.heartbeat:
@@ -360,14 +360,11 @@ class Membership:
         else:
             self._unsettled.discard(peer.id)
 
-    def _is_news(self, id: str, heartbeat: int) -> bool:
-        known = self._forgotten.get(id)
-        return known is None or heartbeat > known
-
-    def _meet(self, now: float, remote: RemotePeer, output: Output) -> Peer:
-        self._forgotten.pop(remote.id, None)
-        interval = self._config.gossip_interval * _FIRST_INTERVAL
-        peer = Peer(remote.id, intervals=[interval] * _FIRST_INTERVALS, last_time=now, transport=remote.transport)
+    def _meet(self, now: float, remote: RemotePeer, output: Output, interval: int | None = None) -> Peer:
+        self.forgetting.returned(remote.id)
+        interval = self._local.interval if interval is None else interval  # a Node.js node's is taken to be like one's own
+        peer = Peer(remote.id, last_time=now, transport=remote.transport, interval=interval)
+        peer.arrivals.restart(interval)
         peer.silent_since = now
         output.append(Event("new peer", (remote,)))
         self.found[remote.id] = peer
@@ -379,6 +376,7 @@ class Membership:
     def judge(self, now: float, live: list[Peer], dead: list[Peer], output: Output) -> None:
         """Judge which live peers are dead and which dead ones live; forget those that have been dead or gone for long."""
         threshold = self._config.dead_peer_phi
+        self._pace = (len(live) + 1) / sum([1 / peer.interval for peer in (*live, self._local)])
         for peer in live if not self.late else ():
             if self.phi(now, peer) > threshold:
                 peer.mark_dead()
@@ -390,20 +388,11 @@ class Membership:
                 peer.mark_live()
                 self.refused.pop(peer.id, None)
                 self.change(peer)
+                self.forgetting.tell(now)
                 output.append(Event("peer live", (peer.remote,)))
             elif peer.last_time is not None and now - peer.last_time > self._config.forget_dead_peers_after:
                 forgotten.append(peer)
         self.put_changes()
         for peer in forgotten:
-            self._forget(peer, output)
-
-    def _forget(self, peer: Peer, output: Output) -> None:
-        try:
-            self._storage.remove(peer.id)
-        except (AttributeError, NotImplementedError):
-            return  # a storage with the Node.js package's methods alone keeps its dead
-        self._forgotten[peer.id] = max(0, peer.heartbeat)
-        self.refused.pop(peer.id, None)
-        while len(self._forgotten) > _MAX_FORGOTTEN:
-            self._forgotten.popitem(last=False)
-        output.append(Event("peer forgotten", (peer.remote,)))
+            self.forgetting.drop(peer, peer.heartbeat, output)
+        self.forgetting.obey_late(now, output)

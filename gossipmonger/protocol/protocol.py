@@ -35,17 +35,19 @@ from random import Random
 from typing import Any
 
 from gossipmonger.protocol.answers import Answers
+from gossipmonger.protocol.border import Border
 from gossipmonger.protocol.catch_up import CatchUp
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.conversations import Conversations
 from gossipmonger.protocol.holders import Holders
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import TELLING, Membership, draw
+from gossipmonger.protocol.orders import Orders
 from gossipmonger.protocol.output import Event, Output, send
 from gossipmonger.protocol.reconcile import Reconciliation
 from gossipmonger.protocol.rumors import Rumors
 from gossipmonger.protocol.suspicion import Suspicion
-from gossipmonger.state import Delta, Digest, Header, Kind, Message, Peer, RemotePeer, values
+from gossipmonger.state import Delta, Digest, Kind, Message, Peer, RemotePeer, values
 from gossipmonger.state.peer import NOTHING, REFUSED
 
 __all__ = ["Protocol"]
@@ -69,6 +71,7 @@ class Protocol:
 
     Attributes:
         membership: Who is there.
+        orders: Whom to forget.
     """
 
     def __init__(self, local: Peer, storage: Any, config: Config, random: Random, now: float) -> None:
@@ -77,8 +80,11 @@ class Protocol:
         self._config = config
         self._random = random
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
+        local.interval = max(1, round(config.gossip_interval))
         self.membership: Membership = Membership(local, storage, config, now)
+        self._border = Border(config.cluster, storage)
         self._identity = Identity(local, random)
+        self.orders: Orders = Orders(local, storage, self.membership, self._identity, config, random)
         self._suspicion = Suspicion(local, storage, self.membership, config, random)
         self._conversations = Conversations(config, now)
         self._flow = self._conversations.flow
@@ -184,6 +190,7 @@ class Protocol:
         """One round: send a digest to partners drawn at random, then judge who is dead and who is live again."""
         output: Output = []
         membership = self.membership
+        self._border.begin_round(now, self._config.gossip_interval, output)
         membership.begin_round(now, output)
         self._catch_up.tidy(now, self._config.gossip_interval)
         self._conversations.begin_round()
@@ -214,8 +221,8 @@ class Protocol:
             short = at_rest and partner.speaks_extensions
             if short not in messages:
                 named = [peer for peer in told if peer.heard > peer.max_version_seen] if short else unasked
-                digest = Digest(kind, Header(flow, compact.encode() if short else None), self.membership.digest(named, now))
-                messages[short] = Message(self._local.remote, None, digest)
+                header = self.membership.header(flow, compact.encode() if short else None)
+                messages[short] = Message(self._local.remote, None, Digest(kind, header, self.membership.digest(named, now)))
             send([partner], messages[short], output)
 
     def leave(self, now: float) -> Output:
@@ -228,13 +235,13 @@ class Protocol:
         self._local.left = True
         self._local.heartbeat += 1
         self.membership.put(self._local)
-        farewell = Message(self._local.remote, None, Digest(Kind.FAREWELL, Header(), self.membership.digest([])))
+        bye = Digest(Kind.FAREWELL, self.membership.header(), self.membership.digest([]))
         live = self.membership.others()[0]
         chosen = draw(self._holders.of(self._local.max_version_seen), _FAREWELLS, self._random)
         ids = {peer.id for peer in chosen}
         chosen += draw([peer for peer in live if peer.id not in ids], _FAREWELLS - len(chosen), self._random)
         seeds = () if live else self.membership.seeds.others(now)
-        send([*(peer.remote for peer in chosen), *(seed.at for seed in seeds)], farewell, output)
+        send([*(peer.remote for peer in chosen), *(seed.at for seed in seeds)], Message(self._local.remote, None, bye), output)
         return output
 
     def join(self) -> None:
@@ -255,7 +262,7 @@ class Protocol:
         self._holders.ask()
         live, dead = self.membership.others()
         asked = draw([peer for peer in live if peer.speaks_extensions], _ASKED, self._random)
-        question = Digest(Kind.PART, Header(ask=True), self.membership.digest([]))
+        question = Digest(Kind.PART, self.membership.header()._replace(ask=True), self.membership.digest([]))
         seeds = self.membership.seeds.lost(now, live, dead)
         partners = [*(peer.remote for peer in asked), *(seed.at for seed in seeds)]
         output: Output = []
@@ -299,7 +306,7 @@ class Protocol:
             partners, deltas, told, cut = self._rumors.tell(now, self.membership.speakers(), self._storage.get, hurry)
             named = [peer for peer in told if peer in cut or self.membership.is_fresh(now, peer.id)]
             entries = self.membership.digest([peer for peer in named if peer.id != self._local.id], now)
-            rumor = Message(self._local.remote, deltas or None, Digest(Kind.RUMOR, Header(), entries))
+            rumor = Message(self._local.remote, deltas or None, Digest(Kind.RUMOR, self.membership.header(), entries))
             send([partner.remote for partner in partners], rumor, output)
         return output
 
@@ -307,8 +314,10 @@ class Protocol:
 
     def step(self, now: float, message: Message) -> Output:
         """Take one message: first its deltas, then its digest."""
-        sender, deltas, digest = message
-        membership = self.membership
+        membership, (sender, deltas, digest) = self.membership, message
+        output: Output = []
+        if not self._border.admits(now, message, output):
+            return output
         ids = {sender.id}
         received = []
         if deltas is not None:
@@ -318,7 +327,7 @@ class Protocol:
             ids.update([entry.id for entry in digest.entries])
             received.append(Event("digest receive", (sender, digest)))
         membership.look_up(ids)
-        output: Output = [*received[:1]]
+        output += received[:1]
         if digest is None or digest.kind is Kind.REPLY:
             self._catch_up.answered(now, sender.id)
         before: int = getattr(membership.found.get(sender.id), "heartbeat", -1)
@@ -346,6 +355,7 @@ class Protocol:
         membership.put_changes()
         if peer is not None:
             self._suspicion.hear(now, sender, digest, peer.heartbeat > before, output)
+            self.orders.take(now, digest, output)
         return output
 
     def _take_deltas(self, now: float, deltas: Sequence[Delta], rumor: bool, output: Output) -> tuple[bool, list[Peer]]:

@@ -83,7 +83,12 @@ class Reconciliation:
                 or peer.floor < peer.noted <= peer.max_version_seen  # it may be settled now
                 or (
                     heartbeat > peer.heartbeat
-                    and (id == sender_id or entry.left != peer.left or entry.transport != peer.transport)
+                    and (
+                        id == sender_id
+                        or entry.left != peer.left
+                        or entry.transport != peer.transport
+                        or entry.interval != peer.interval
+                    )
                 )
             ):
                 peer = self._membership.hear_of(now, entry, peer, id == sender_id, self._output)

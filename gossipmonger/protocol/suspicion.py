@@ -348,7 +348,7 @@ class Suspicion:
         interval, though there are more peers to send to, is given as much more time.
         """
         digests = max(1, min(_DIGESTS, len(self._storage.live_peers()) - 1))
-        return max(_LEAST_WAIT, _WAIT * self._config.gossip_interval, _WAIT * digests * peer.intervals_mean)
+        return max(_LEAST_WAIT, _WAIT * peer.interval, _WAIT * digests * peer.intervals_mean)
 
     def tell_later(self, now: float, output: Output) -> None:
         """Tell what later heartbeats were learned of peers of which that is news."""
@@ -368,10 +368,10 @@ class Suspicion:
         return [other.remote for other in draw(others, self._config.rumor_fanout, self._random)]
 
     def _hint(self, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
-        self._rumor(Header(hints=[(peer.id, max(0, peer.heartbeat))]), [], partners, output)
+        self._rumor(self._membership.header(hints=[(peer.id, max(0, peer.heartbeat))]), [], partners, output)
 
     def _tell(self, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
-        self._rumor(Header(), [peer] if peer is not self._local else [], partners, output)
+        self._rumor(self._membership.header(), [peer] if peer is not self._local else [], partners, output)
 
     def _rumor(self, header: Header, peers: list[Peer], partners: list[RemotePeer], output: Output) -> None:
         entries = [peer.entry() for peer in [*peers, self._local]]

@@ -1,6 +1,7 @@
 """One participant: its values, its log of writes, its arrival window; and the plain data that rooms hand to each other."""
 
 from gossipmonger.state.bound import Bound
+from gossipmonger.state.clusters import Clusters
 from gossipmonger.state.compact import CompactDigest
 from gossipmonger.state.flow import Flow
 from gossipmonger.state.log import Log
@@ -10,6 +11,6 @@ from gossipmonger.state.phi import PhiAccrual
 from gossipmonger.state.versions import MAX_VERSION
 
 __all__ = [
-    "MAX_VERSION", "Bound", "Compact", "CompactDigest", "Delta", "Digest", "Entry", "ExtendedPeer", "Flow", "Header", "Kind",
-    "Log", "Message", "Peer", "PhiAccrual", "RemotePeer",
+    "MAX_VERSION", "Bound", "Clusters", "Compact", "CompactDigest", "Delta", "Digest", "Entry", "ExtendedPeer", "Flow",
+    "Header", "Kind", "Log", "Message", "Peer", "PhiAccrual", "RemotePeer",
 ]  # fmt: skip

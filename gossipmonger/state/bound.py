@@ -55,7 +55,7 @@ class Bound:
         heartbeat = entry.heartbeat if entry.heartbeat <= limit else -1
         floor = entry.floor if entry.floor <= min(limit, version) else 0
         heard = entry.heard if version <= entry.heard <= limit else 0
-        return Entry(entry.id, version, entry.transport, heartbeat, floor, heard, entry.left)
+        return Entry(entry.id, version, entry.transport, heartbeat, floor, heard, entry.left, entry.age, entry.interval)
 
     def report(self, now: float, id: str, number: int) -> list[MessageError]:
         """Return the error for a number beyond the bound that was told of a peer, none if there was one a short while ago."""

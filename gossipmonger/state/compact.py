@@ -42,7 +42,7 @@ class CompactDigest:
 
     def __init__(self, peers: Iterable[Peer]) -> None:
         self.peers: list[Peer] = list(peers)
-        self._told = {peer.id: (peer.transport, peer.floor, peer.left) for peer in self.peers}
+        self._told = {peer.id: (peer.transport, peer.floor, peer.left, peer.interval) for peer in self.peers}
         self._changed = False
 
     def __len__(self) -> int:
@@ -57,8 +57,8 @@ class CompactDigest:
         told = self._told.get(peer.id)
         if told is None:
             return
-        transport, floor, left = told
-        if peer.floor != floor or peer.left != left or (peer.transport is not transport and peer.transport != transport):
+        transport, *rest = told
+        if rest != [peer.floor, peer.left, peer.interval] or (peer.transport is not transport and peer.transport != transport):
             self._changed = True
 
     @cached_property
@@ -71,9 +71,9 @@ class CompactDigest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Eight characters that stand for who there is, where, from which floor on, and who of them has left."""
+        """Eight characters that stand for who there is, where, from which floor on, who has left, how often each gossips."""
         told = [(peer.id, *self._told[peer.id]) for peer in self._ordered]
-        text = "".join([f"{id!r}{_text(transport)}{floor}{left}\n" for id, transport, floor, left in told])
+        text = "".join([f"{id!r}{_text(transport)}{floor}{left}{interval}\n" for id, transport, floor, left, interval in told])
         return b64encode(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).digest()).decode()
 
     def encode(self) -> Compact:

@@ -8,10 +8,15 @@ from typing import Any, Literal, NamedTuple
 
 from gossipmonger.errors import shown
 
-__all__ = ["Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind", "Message", "RemotePeer", "State"]
+__all__ = [
+    "INTERVAL", "Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind", "Message", "RemotePeer", "State",
+]  # fmt: skip
 
 #: What is thought of a peer.
 State = Literal["live", "dead", "left"]
+
+#: Milliseconds between two rounds of a peer of which no other number is told.
+INTERVAL = 1000
 
 #: Bytes of a delta in a message beside its id, key and value.
 _FRAME = 43
@@ -29,11 +34,13 @@ class RemotePeer(_Address):
         id: The peer's id.
         transport: What the transport needs to reach it; for TCP a mapping with `host` and `port`.
         speaks_extensions: Whether it is known to read what this package adds to the wire, which a Node.js node does not.
+        vouched: The cluster that both ends of the connection have named on which its message came; None for none.
     """
 
     __slots__ = ()
 
     speaks_extensions = False
+    vouched: str | None = None
 
     def __repr__(self) -> str:
         return f"RemotePeer(id={shown(self.id)}, transport={shown(self.transport)})"
@@ -73,6 +80,7 @@ class Entry(NamedTuple):
         heard: A version above `version` that the sender has heard of and does not have yet; 0 for none.
         left: Whether it has said goodbye.
         age: Milliseconds since the sender heard of it last, where that matters; 0 if the sender does not say.
+        interval: Milliseconds between two rounds of it.
     """
 
     id: str
@@ -83,6 +91,7 @@ class Entry(NamedTuple):
     heard: int = 0
     left: bool = False
     age: int = 0
+    interval: int = INTERVAL
 
 
 class Compact(NamedTuple):
@@ -106,12 +115,17 @@ class Header(NamedTuple):
         compact: The compact digest; None for none.
         hints: Peers whose dials were refused, each as its id and the heartbeat that the sender knows; None for none.
         ask: Whether this is to be answered whatever there is to say, at least with the entries of both sides.
+        cluster: The name of the sender's cluster; None if it has none.
+        forget: Peers that an operator has dropped, each as its id and the heartbeat up to which it is to be forgotten; None for
+            none.
     """
 
     flow: Sequence[float] | None = None
     compact: Compact | None = None
     hints: Sequence[Sequence[Any]] | None = None
     ask: bool = False
+    cluster: str | None = None
+    forget: Sequence[Sequence[Any]] | None = None
 
 
 class Digest(NamedTuple):

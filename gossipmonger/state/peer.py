@@ -26,14 +26,11 @@ from typing import Any
 from gossipmonger.errors import shown
 from gossipmonger.state import values
 from gossipmonger.state.log import Log
-from gossipmonger.state.message import Delta, Entry, ExtendedPeer, RemotePeer, State
-from gossipmonger.state.phi import FIRST_INTERVAL, PhiAccrual
+from gossipmonger.state.message import INTERVAL, Delta, Entry, ExtendedPeer, RemotePeer, State
+from gossipmonger.state.phi import ANOTHER_LIFE, FIRST_INTERVAL, FIRST_SHARE, PhiAccrual
 from gossipmonger.state.versions import MAX_VERSION
 
 __all__ = ["NOTHING", "REFUSED", "Peer"]
-
-#: How far a heartbeat leaps at least from one life to the next: they begin at the clock's microseconds.
-_LEAP = 1_000
 
 #: What `Peer.take` returns for a key that was not there, and for a delta that it does not take.
 NOTHING, REFUSED = object(), object()
@@ -55,7 +52,7 @@ class Peer:
     Args:
         id: The peer's id.
         data: key -> (value, version), in any order.
-        intervals: Milliseconds between signs of life, oldest first; by default one of 750.
+        intervals: Milliseconds between signs of life, oldest first; by default one, three quarters of `interval`.
         last_time: When it was last heard of, None if never.
         live: Whether it is thought to be alive.
         max_version_seen: The highest version known of it; at least the highest in `data`.
@@ -65,6 +62,7 @@ class Peer:
         heartbeat: How many digests it has sent, as far as known; -1 if nobody has counted.
         left: Whether it has said goodbye.
         whole: The version up to which a replica must know everything before it misses nothing. A storage keeps it.
+        interval: Milliseconds between two of its rounds. A storage keeps it.
 
     Attributes:
         arrivals: The window of intervals between its signs of life.
@@ -76,8 +74,8 @@ class Peer:
     """
 
     __slots__ = (
-        "_tombstones", "arrivals", "floor", "heard", "heartbeat", "id", "left", "live", "log", "max_version_seen", "noted",
-        "silent_since", "speaks_extensions", "transport", "whole",
+        "_tombstones", "arrivals", "floor", "heard", "heartbeat", "id", "interval", "left", "live", "log", "max_version_seen",
+        "noted", "silent_since", "speaks_extensions", "transport", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +93,7 @@ class Peer:
         heartbeat: int = -1,
         left: bool = False,
         whole: int = 0,
+        interval: int = INTERVAL,
     ) -> None:
         self.id: str = id
         self.transport: Any = transport
@@ -103,11 +102,13 @@ class Peer:
         self.speaks_extensions: bool | None = None
         self.floor: int = floor
         self.heartbeat: int = heartbeat
+        self.interval: int = interval
         self.noted: int = 0
         self.silent_since: float | None = None
         self.heard: int = whole
         self.whole: int = whole
-        self.arrivals: PhiAccrual = PhiAccrual(intervals, last_time, max_intervals)
+        first = (FIRST_SHARE * interval,) if intervals is None else intervals
+        self.arrivals: PhiAccrual = PhiAccrual(first, last_time, max_intervals)
         self.log: Log = Log()
         self._tombstones = 0
         if data:
@@ -304,9 +305,9 @@ class Peer:
         return deltas
 
     def deltas_after_version(self, version: int, limit: int | None = None) -> list[tuple[str, Any, int]]:
-        """Return the writes above `version`, as (key, value, version) in ascending version, tombstones among them.
+        """Return the writes above `version`, at most the `limit` oldest, as (key, value, version), tombstones among them.
 
-        There are at most `limit`, the oldest ones; None for all. It costs O(log keys + deltas returned), not a scan.
+        Costs O(log keys + deltas returned), not a scan.
         """
         return self.log.first_after(version, limit)
 
@@ -324,7 +325,7 @@ class Peer:
         floor = self.noted if self.unsettled and self._can_settle() else self.floor
         heard = self.heard if self.heard > version else 0
         age = 0 if now is None or not self.left else max(0, int(now - (self.last_time or now)))
-        return Entry(self.id, version, self.transport, self.heartbeat, floor, heard, self.left, age)
+        return Entry(self.id, version, self.transport, self.heartbeat, floor, heard, self.left, age, self.interval)
 
     # Liveness
 
@@ -350,17 +351,17 @@ class Peer:
 
         A rise by k after t milliseconds counts as k samples of t / k, so the mean is the time between the peer's digests
         however irregularly news of them arrive. A rise is not a sample if the peer was thought dead in between, or if it is
-        faster than one a millisecond. If it is a leap, it means another life of the peer.
+        faster than one a millisecond. If it is a leap, it means another life of the peer, and the window begins afresh.
         """
         arrivals, rise = self.arrivals, heartbeat - self.heartbeat
         if rise <= 0:
             return False
-        last = arrivals.last_time
-        silence = FIRST_INTERVAL if last is None else now - last
+        silence = FIRST_INTERVAL if arrivals.last_time is None else now - arrivals.last_time
         if rise <= silence and self.live and self.heartbeat >= 0:
             arrivals.add(silence / rise, rise)
-        elif rise > silence + _LEAP:
+        elif rise > silence + ANOTHER_LIFE:
             self.silent_since = now
+            arrivals.restart(self.interval)
         self.heartbeat = heartbeat
         arrivals.last_time = now
         return True

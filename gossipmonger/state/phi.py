@@ -16,10 +16,22 @@ import math
 from array import array
 from collections.abc import Iterable
 
-__all__ = ["FIRST_INTERVAL", "PhiAccrual"]
+__all__ = ["ANOTHER_LIFE", "FIRST_INTERVAL", "FIRST_SHARE", "PhiAccrual"]
+
+#: Rise of a heartbeat beyond one per millisecond from which on it is another life, and the window begins afresh. Rounds of one
+#: life that arrive together rise less.
+ANOTHER_LIFE = 1000
+
+#: Share of a gossip interval that counts as a peer's first sample, before anything was measured: the Node package's 750 ms of
+#: 1,000.
+FIRST_SHARE = 0.75
 
 #: Milliseconds: the one sample that a window starts with, 3/4 of the default gossip interval, as in the Node package.
 FIRST_INTERVAL = 750.0
+
+#: How often it counts. What is heard first about a peer, or about a new life of it, may be old, and fresh news come soon after
+#: it, as if the peer were many times as fast as it is; a few such samples must not make a verdict.
+_FIRST_SAMPLES = 5
 
 _LOG10_E = math.log10(math.e)
 
@@ -89,6 +101,11 @@ class PhiAccrual:
                 samples[oldest] = interval
                 oldest = oldest + 1 if oldest + 1 < most else 0
         self._oldest = oldest
+
+    def restart(self, interval: float) -> None:
+        """Begin the window afresh, for a peer whose rounds are so many milliseconds apart."""
+        samples = [FIRST_SHARE * interval] * min(_FIRST_SAMPLES, self._most)
+        self._samples, self._oldest, self._sum = array("d", samples), 0, math.fsum(samples)
 
     def contact(self, now: float) -> None:
         """Note a sign of life at `now`; the time since the one before it (750 ms for the first) is a sample."""

@@ -113,7 +113,7 @@ class MessagePromises(Nodes):
 def _messages(sender: RemotePeer) -> list[Message]:
     """Return messages with all that there may be in one, each so short that no transport has to split a list in it."""
     at = sender.transport
-    own = Entry(sender.id, 20, at, heartbeat=9, floor=3)
+    own = Entry(sender.id, 20, at, heartbeat=9, floor=3, interval=30_000)
     others = [
         Entry(TEXT, 7, at),
         Entry("c", 7, at, heartbeat=0, floor=7, heard=9),
@@ -121,7 +121,7 @@ def _messages(sender: RemotePeer) -> list[Message]:
     ]
     deltas = [Delta(sender.id, "k", {"a": [1, None, 0.5]}, 10), Delta(TEXT, "é", "v", 30, 20), Delta("c", "", None, 40, 30, 5)]
     compact = Compact("finger+/", b"\x00\x01\xfe\xff")
-    header = Header([1.5, 0.25, -3.0], compact, [["c", 5]], ask=True)
+    header = Header([1.5, 0.25, -3.0], compact, [["c", 5]], True, TEXT, [["d", 7]])
     return [
         Message(sender, deltas),
         Message(sender, None, Digest(Kind.ROUND, None, [])),
@@ -154,6 +154,8 @@ def _facts(message: Message) -> dict[str, Any]:
         "compact digest": header and header.compact,
         "hints": header and header.hints and [[*hint] for hint in header.hints],
         "ask": header and header.ask,
+        "cluster": header and header.cluster,
+        "forget": header and header.forget and [[*order] for order in header.forget],
     }
 
 

@@ -26,6 +26,7 @@ def a_peer(id: str, live: bool = True) -> Peer:
         max_version_seen=12,
         floor=1,
         whole=15,
+        interval=30_000,
         heartbeat=1_700_000_000_000_000,
         left=not live,
         transport={"host": "a.example", "port": 9742, "more": [1, {"two": None}]},
@@ -41,6 +42,7 @@ def _facts(peer: Peer) -> dict[str, Any]:
         "deltas": [list(delta) for delta in peer.deltas_after_version(-1)],  # tombstones too, which `data` leaves out
         "floor": peer.floor,
         "whole": peer.whole,
+        "interval": peer.interval,
         "heartbeat": peer.heartbeat,
         "left": peer.left,
         "last_time": peer.last_time,

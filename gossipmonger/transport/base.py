@@ -64,12 +64,14 @@ class Transport(Emitter, ABC):
         begun: Whether it has threads or sockets, which a forked child has no use for.
         local: How this node names itself, for a transport whose connections begin with that; None before it is known.
         linger: Seconds that `close` gives what still has to leave.
+        cluster: The name of the node's cluster, likewise; None if it has none.
     """
 
     max_message_size: int | None = None
     local: RemotePeer | None = None
     linger: float = 1.0
     begun: bool = False
+    cluster: str | None = None
 
     # Messages
 

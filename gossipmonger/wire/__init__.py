@@ -10,10 +10,10 @@ from gossipmonger.state import Message, RemotePeer, values
 from gossipmonger.wire.compression import COMPRESS_ABOVE, deflate, inflate
 from gossipmonger.wire.datagrams import divide
 from gossipmonger.wire.encoder import Encoder, as_dicts, as_lists, encode, fits, split
-from gossipmonger.wire.frames import CLOSING, EMPTY, Framer, Splitter, begins_link, hello, read_hello
+from gossipmonger.wire.frames import CLOSING, EMPTY, Framer, Hello, Splitter, begins_link, hello, read_hello
 from gossipmonger.wire.json_decoder import JsonDecoder
 from gossipmonger.wire.packer import Packer
-from gossipmonger.wire.schema import FATAL_IDS, MAX_MESSAGE_SIZE, is_address
+from gossipmonger.wire.schema import FATAL_IDS, MAX_CLUSTER, MAX_MESSAGE_SIZE, is_address, is_cluster
 
 try:
     from gossipmonger.wire.msgspec_decoder import MsgspecDecoder
@@ -23,9 +23,9 @@ else:
     _fast_decode = MsgspecDecoder().decode
 
 __all__ = [
-    "CLOSING", "COMPRESS_ABOVE", "EMPTY", "FATAL_IDS", "MAX_MESSAGE_SIZE", "Encoder", "Framer", "Packer", "Splitter",
-    "as_dicts", "as_lists", "begins_link", "decode", "deflate", "divide", "encode", "fits", "hello", "inflate", "is_address",
-    "message_of", "read_hello", "split",
+    "CLOSING", "COMPRESS_ABOVE", "EMPTY", "FATAL_IDS", "MAX_CLUSTER", "MAX_MESSAGE_SIZE", "Encoder", "Framer", "Hello",
+    "Packer", "Splitter", "as_dicts", "as_lists", "begins_link", "decode", "deflate", "divide", "encode", "fits", "hello",
+    "inflate", "is_address", "is_cluster", "message_of", "read_hello", "split",
 ]  # fmt: skip
 
 _json_decoder = JsonDecoder()

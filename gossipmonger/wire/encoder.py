@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from gossipmonger.state.message import Delta, Digest, Entry, Header, Kind, Message, RemotePeer
+from gossipmonger.state.message import INTERVAL, Delta, Digest, Entry, Header, Kind, Message, RemotePeer
 from gossipmonger.wire.payload import pack
 
 try:
@@ -25,7 +25,7 @@ else:
     #: Raises OverflowError at an integer beyond 64 bits, UnicodeEncodeError at half of a surrogate pair.
     _fast_encode = _FastEncoder().encode
 
-__all__ = ["Encoder", "as_dicts", "as_lists", "encode", "fits", "sender_text", "split"]
+__all__ = ["Encoder", "as_dicts", "as_lists", "encode", "fits", "sender_text", "split", "text_of"]
 
 #: Bytes, without CR LF. A Node.js node decodes each chunk of TCP by itself, so a character that is cut between two chunks is
 #: lost for good. A message this short is one segment even at IPv6's least MTU of 1,280, and is not cut. In a longer message
@@ -40,6 +40,11 @@ _MARKS = {Kind.REPLY: "reply", Kind.RUMOR: "rumor", Kind.PART: "part"}
 
 _plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _escaped = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+def text_of(value: Any) -> str:
+    """Return a JSON value as ASCII text."""
+    return _escaped(value)
 
 
 def sender_text(sender: RemotePeer) -> str:
@@ -175,6 +180,8 @@ def _entries_text(digest: Digest, sender_id: str) -> str:
 
 def _entry_text(entry: Entry, header: str = "") -> str:
     rest = f'{header},"heartbeat":{entry.heartbeat}}}' if entry.heartbeat >= 0 else header + "}"
+    if entry.interval != INTERVAL:
+        rest = f',"interval":{entry.interval}{rest}'
     if entry.age:
         rest = f',"age":{entry.age}{rest}'
     if entry.left:
@@ -196,6 +203,8 @@ def _entry_dict(entry: Entry, header: dict[str, Any] | None = None) -> dict[str,
         fields["left"] = True
     if entry.age:
         fields["age"] = entry.age
+    if entry.interval != INTERVAL:
+        fields["interval"] = entry.interval
     fields.update(header or {})
     if entry.heartbeat >= 0:
         fields["heartbeat"] = entry.heartbeat
@@ -214,6 +223,10 @@ def _header_fields(kind: Kind, header: Header) -> dict[str, Any]:
         fields["hints"] = [[*hint] for hint in header.hints]
     if header.ask:
         fields["ask"] = True
+    if header.cluster is not None:
+        fields["cluster"] = header.cluster
+    if header.forget is not None:
+        fields["forget"] = [[*order] for order in header.forget]
     return fields
 
 

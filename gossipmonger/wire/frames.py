@@ -2,11 +2,12 @@
 
 A link begins with one line from either side, its `HELLO`, first from the side that dialled:
 
-    {"hello": {"version": 1, "life": "9f86d0818"}, "sender": {"id": "a", "transport": {"host": "10.0.0.1", "port": 9742}}}
+    {"hello": {"version": 1, "life": "9f86d0818", "cluster": "prod"}, "sender": {"id": "a", "transport": {...}}}
 
-It names the two ends, so what follows leaves the sender out. Each also says which process it is, by a random `life`, so that a
-node knows when it has reached itself, whatever the addresses look like. A Node.js node ignores it, since it has neither deltas
-nor a digest, but loses whatever comes after the first line of a connection; so nothing follows until the other side's has come.
+It names the cluster, unless that has no name, and nodes of different clusters go no further. It names the two ends, so what
+follows leaves the sender out. Each also says which process it is, by a random `life`, so that a node knows when it has reached
+itself, whatever the addresses look like. A Node.js node ignores it, since it has neither deltas nor a digest, but loses
+whatever comes after the first line of a connection; so nothing follows until the other side's has come.
 
 After that, frames follow each other in both directions. The first byte tells what a frame is:
 
@@ -26,9 +27,9 @@ from typing import Any, NamedTuple
 from gossipmonger.errors import MessageError
 from gossipmonger.state.message import Message, RemotePeer
 from gossipmonger.wire.compression import deflate, inflate
-from gossipmonger.wire.encoder import encode, sender_text, split
+from gossipmonger.wire.encoder import encode, sender_text, split, text_of
 from gossipmonger.wire.json_decoder import JsonDecoder
-from gossipmonger.wire.schema import refusal
+from gossipmonger.wire.schema import CLUSTER_WORDS, is_cluster, refusal
 
 __all__ = ["CLOSING", "EMPTY", "Framer", "Hello", "Splitter", "begins_link", "hello", "read_hello"]
 
@@ -53,14 +54,16 @@ class Hello(NamedTuple):
         sender: Who is there; None for a transport that has not been told.
         version: The version of the frames that it reads.
         life: Text that no other process says; "" if it says none.
+        cluster: The name of its cluster; None if it has none.
     """
 
     sender: RemotePeer | None
     version: int = 1
     life: str = ""
+    cluster: str | None = None
 
 
-def hello(sender: RemotePeer | None, life: str = "") -> bytes:
+def hello(sender: RemotePeer | None, life: str = "", cluster: str | None = None) -> bytes:
     """Return the line that a link begins with. `life` consists of letters and digits.
 
     Raises:
@@ -68,7 +71,8 @@ def hello(sender: RemotePeer | None, life: str = "") -> bytes:
     """
     named = "" if sender is None else f",{sender_text(sender)}"
     lives = f',"life":"{life}"' if life else ""
-    return b'%b{"version":1%b}%b}\r\n' % (_HELLO, lives.encode(), named.encode())
+    of = "" if cluster is None else f',"cluster":{text_of(cluster)}'
+    return b'%b{"version":1%b}%b}\r\n' % (_HELLO, (lives + of).encode(), named.encode())
 
 
 def begins_link(data: bytes | bytearray) -> bool | None:
@@ -89,9 +93,12 @@ def read_hello(line: bytes | bytearray, source: object) -> Hello:
     version = told.get("version") if type(told) is dict else None
     if type(version) is not int or version < 1:
         raise refusal("hello", "an object with a version of at least 1", told, source)
+    cluster = told.get("cluster")
+    if "cluster" in told and (type(cluster) is not str or not is_cluster(cluster)):
+        raise refusal("hello.cluster", CLUSTER_WORDS, cluster, source)
     life = told.get("life")
     sender = _decoder.sender_of(said, source) if "sender" in said else None
-    return Hello(sender, version, life if type(life) is str else "")
+    return Hello(sender, version, life if type(life) is str else "", cluster)
 
 
 class Framer:

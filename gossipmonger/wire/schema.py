@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 
 from gossipmonger.errors import MessageError, shown
 from gossipmonger.state import MAX_VERSION, Digest, Header, Kind, values
+from gossipmonger.state.message import INTERVAL
 from gossipmonger.wire.payload import unpack
 
 __all__ = [
-    "FATAL_IDS", "MAX_MESSAGE_SIZE", "REQUIRED", "SCHEMA", "Field", "Rule", "Schema", "Table", "Type", "digest_of",
-    "is_address", "own_index", "refusal",
+    "CLUSTER_WORDS", "FATAL_IDS", "MAX_CLUSTER", "MAX_MESSAGE_SIZE", "REQUIRED", "SCHEMA", "Field", "Rule", "Schema", "Table",
+    "Type", "digest_of", "is_address", "is_cluster", "own_index", "refusal",
 ]  # fmt: skip
 
 #: Bytes. Far more than gossip needs, and little enough to hold a few dozen of in memory.
@@ -41,8 +42,14 @@ FATAL_IDS = frozenset(
 #: A rate of `flow` is below this. More than any node tells in a second, and a double still holds every integer up to it.
 _MAX_RATE = 1e15
 
-#: Hints in a message. A node tells one at a time; more than this, phi finds dead as soon.
+#: Hints in a message, and orders to forget. A node tells one hint at a time; more than this, phi finds dead as soon.
 _MAX_HINTS = 64
+
+#: Characters of a cluster's name.
+MAX_CLUSTER = 255
+
+#: Milliseconds: a day, the longest GOSSIP_INTERVAL.
+_MAX_INTERVAL = 86_400_000
 
 #: Characters of a wrong value that an error shows.
 _MAX_SHOWN = 160
@@ -158,6 +165,14 @@ def _are_hints(hints: list[Any]) -> bool:
     )
 
 
+def is_cluster(name: str) -> bool:
+    """Whether a cluster may have this name."""
+    return 0 < len(name) <= MAX_CLUSTER
+
+
+#: What a cluster's name has to be.
+CLUSTER_WORDS = f"a string of 1 to {MAX_CLUSTER} characters"
+_HINTS_WORDS = f"at most {_MAX_HINTS} [peer id, heartbeat], ids that a Node.js node can hold and integers up to {MAX_VERSION}"
 _ID_WORDS = "a non-empty string"
 _FATAL_WORDS = "an id that a Node.js node can hold"
 
@@ -187,6 +202,7 @@ SCHEMA = Schema(
             Field("heard", "heard", Type.INTEGER, None, MAX_VERSION, 0),
             Field("left", "left", Type.BOOLEAN, default=False),
             Field("age", "age", Type.INTEGER, 0, MAX_VERSION, 0),
+            Field("interval", "interval", Type.INTEGER, 1, _MAX_INTERVAL, INTERVAL),
         ),
         (
             Rule("id", "id", lambda entries: [entry for entry in entries if entry.id in FATAL_IDS], _FATAL_WORDS),
@@ -213,6 +229,8 @@ SCHEMA = Schema(
             Field("roll", "compact", Type.TEXT, default=None),
             Field("hints", "hints", Type.LIST, default=None),
             Field("ask", "ask", Type.BOOLEAN, default=False),
+            Field("cluster", "cluster", Type.TEXT, default=None, words=CLUSTER_WORDS),
+            Field("forget", "forget", Type.LIST, default=None),
         ),
         (
             Rule(
@@ -231,7 +249,19 @@ SCHEMA = Schema(
                 "hints' shape",
                 "hints",
                 lambda marks: [mark for mark in marks if mark.hints is not None and not _are_hints(mark.hints)],
-                f"at most {_MAX_HINTS} [peer id, heartbeat], ids that a Node.js node can hold and integers up to {MAX_VERSION}",
+                _HINTS_WORDS,
+            ),
+            Rule(
+                "cluster's length",
+                "cluster",
+                lambda marks: [mark for mark in marks if mark.cluster is not None and not is_cluster(mark.cluster)],
+                CLUSTER_WORDS,
+            ),
+            Rule(
+                "orders' shape",
+                "forget",
+                lambda marks: [mark for mark in marks if mark.forget is not None and not _are_hints(mark.forget)],
+                _HINTS_WORDS,
             ),
         ),
     ),
@@ -314,7 +344,7 @@ def digest_of(entries: Sequence[Any], own: Any, marks: Any) -> Digest:
     else:
         kind = Kind.PART if marks.part else Kind.ROUND
     compact = None if marks.compact is None else unpack(marks.compact)
-    return Digest(kind, Header(marks.flow, compact, marks.hints, marks.ask), entries)
+    return Digest(kind, Header(marks.flow, compact, marks.hints, marks.ask, marks.cluster, marks.forget), entries)
 
 
 def refusal(where: str, wanted: str, got: Any, source: object) -> MessageError:

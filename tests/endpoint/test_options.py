@@ -26,6 +26,7 @@ VALUES: dict[str, Any] = {
     "max_deltas_per_gossip": 50,
     "minimum_live_peers": 3,
     "compress_above": 0,
+    "cluster": "prod",
     "seeds": (RemotePeer("b", {"host": "there", "port": 1}),),
     "listen": {"host": "0.0.0.0", "port": 1},
     "storage": MemoryStorage(),
@@ -402,3 +403,13 @@ def test_a_value_is_shown_in_one_short_line() -> None:
                 parse(given)
             assert len(str(caught.value)) < 600
             assert str(caught.value).isprintable()
+
+
+def test_a_cluster_s_name_is_text_and_not_too_long() -> None:
+    assert (parse(cluster="c" * 255).cluster, parse(cluster=None).cluster) == ("c" * 255, None)
+    for bad in (5, b"prod", True):
+        with pytest.raises(TypeError, match="CLUSTER must be a string, got"):
+            parse(CLUSTER=bad)
+    for wrong in ("", "c" * 256):
+        with pytest.raises(ValueError, match="cluster must be a string of 1 to 255 characters"):
+            parse(cluster=wrong)

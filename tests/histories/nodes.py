@@ -207,6 +207,7 @@ def copied(storage: MemoryStorage, now: float, without: str | None = None) -> Me
                 floor=peer.floor,
                 whole=peer.whole,
                 heartbeat=peer.heartbeat,
+                interval=peer.interval,
                 last_time=now,
             )
             copy.put(peer.id, kept)

@@ -67,7 +67,7 @@ def test_it_covers_its_peers_until_something_of_the_fingerprint_changes() -> Non
     for peer in (*peers, Peer("of no concern", floor=5)):
         digest.note(peer)
     assert digest.covers(list(peers))
-    for change in ({"floor": 101}, {"left": True}, {"transport": "moved"}):
+    for change in ({"floor": 101}, {"left": True}, {"transport": "moved"}, {"interval": 250}):
         digest = CompactDigest(peers)
         for name, value in change.items():
             setattr(peers[0], name, value)
@@ -192,7 +192,7 @@ def test_who_is_new_ends_the_rest() -> None:
     assert len(answer(protocol.round(NOW + 5 * SECOND)).entries) == 3
 
 
-@pytest.mark.parametrize("change", [{"transport": "moved"}, {"floor": 3, "version": 3}, {"left": True}])
+@pytest.mark.parametrize("change", [{"transport": "moved"}, {"floor": 3, "version": 3}, {"left": True}, {"interval": 5_000}])
 def test_what_the_fingerprint_is_made_of_ends_the_rest_too(change: dict[str, Any]) -> None:
     protocol, _, _ = at_rest(a_peer("b", heartbeat=1, ours=True), a_peer("c", heartbeat=5, ours=True))
     step(protocol, entries=[entry("c", **{"heartbeat": 6, **change}), entry("b", heartbeat=2)])

@@ -67,7 +67,68 @@ def test_the_first_interval_is_three_quarters_of_the_gossip_interval() -> None:
     assert peer.intervals == [75] * 5
 
 
+def test_a_first_interval_follows_the_peer_s_own_interval_and_is_passed_on() -> None:
+    protocol, local, storage = a_protocol(gossip_interval=100)
+    tell(protocol, NOW, entry("c", heartbeat=5, interval=30_000), entry("d", heartbeat=5), entry("e"))
+    told = {id: (peer.intervals, peer.entry().interval) for id in "cde" if (peer := storage.get(id)) is not None}
+    assert told == {"c": ([22_500] * 5, 30_000), "d": ([750] * 5, 1_000), "e": ([75] * 5, 100)}  # e is like a Node.js node's
+    assert local.entry().interval == 100
+
+
+@pytest.mark.parametrize(("interval", "told"), [(0.5, 1), (1.5, 2), (1_000, 1_000), (86_400_000, 86_400_000)])
+def test_a_node_tells_its_own_interval_in_whole_milliseconds(interval: float, told: int) -> None:
+    _, local, _ = a_protocol(gossip_interval=interval)
+    assert local.entry().interval == told
+
+
+def test_a_sender_that_was_met_without_a_digest_has_its_interval_once_it_tells_it() -> None:
+    protocol, _, storage = a_protocol()
+    step(protocol, deltas=[])
+    step(protocol, now=NOW + 5, entries=[entry("b", heartbeat=3, interval=30_000)])
+    peer = storage.get("b")
+    assert peer is not None
+    assert (peer.interval, peer.intervals) == (30_000, [22_500] * 5)
+
+
 # Signs of life
+
+
+@pytest.mark.parametrize("by_owner", [False, True])
+def test_a_changed_interval_begins_the_window_afresh_and_follows_the_latest_heartbeat(by_owner: bool) -> None:
+    peer = a_peer("b" if by_owner else "c", heartbeat=10, intervals=[300] * 9)
+    protocol, _, _ = a_protocol(peer)
+
+    def hear(heartbeat: int, interval: int, now: float) -> None:
+        told = entry(peer.id, heartbeat=heartbeat, interval=interval)
+        step(protocol, now=now, entries=[told] if by_owner else [told, entry("b", heartbeat=heartbeat)])
+
+    hear(11, 30_000, NOW + 500)
+    assert (peer.interval, peer.intervals) == (30_000, [22_500] * 5)
+    for old in (10, 11):
+        hear(old, 1_000, NOW + 700)
+    assert (peer.interval, peer.intervals) == (30_000, [22_500] * 5)
+    hear(12, 30_000, NOW + 30_500)
+    assert peer.intervals == [22_500] * 5 + [30_000]
+    hear(13, 1_000, NOW + 31_500)
+    assert (peer.interval, peer.intervals) == (1_000, [750] * 5)
+
+
+def test_what_others_tell_does_not_change_the_interval_of_a_node_js_node() -> None:
+    peer = a_peer("c", heartbeat=10, ours=False, interval=50)
+    protocol, _, _ = a_protocol(peer)
+    tell(protocol, NOW + 50, entry("c", heartbeat=11, interval=5_000))
+    assert (peer.interval, peer.heartbeat) == (50, 11)
+
+
+def test_among_slower_peers_silence_counts_for_less() -> None:
+    quick = a_peer("b", silent=20_000, intervals=[300] * 9)
+    slow = [a_peer(f"p{number}", interval=30_000) for number in range(9)]
+    protocol, _, _ = a_protocol(quick, *slow)
+    assert protocol.membership.phi(NOW, quick) > 8  # nothing is known of a pace yet
+    assert events(protocol.round(NOW), "peer dead") == []
+    assert protocol.membership.phi(NOW, quick) < 8
+    protocol, _, _ = a_protocol(quick, *(a_peer(f"p{number}") for number in range(9)))
+    assert events(protocol.round(NOW), "peer dead") == [(quick.remote,)]
 
 
 def test_a_rising_heartbeat_is_a_sign_of_life_whoever_tells_of_it_and_a_sample_for_each() -> None:
@@ -91,8 +152,10 @@ def test_contact_with_one_of_ours_is_no_sign_of_life_by_itself() -> None:
 def test_another_life_is_life_but_no_sample() -> None:
     peer = a_peer("c", heartbeat=10)
     protocol, _, _ = a_protocol(peer)
-    tell(protocol, NOW + 3_000, entry("c", heartbeat=10**15))
+    tell(protocol, NOW + 3_000, entry("c", heartbeat=3_500))  # more than one per millisecond, as when rounds arrive together
     assert (peer.last_time, peer.intervals) == (NOW + 3_000, [750])
+    tell(protocol, NOW + 6_000, entry("c", heartbeat=10**15))
+    assert (peer.last_time, peer.intervals) == (NOW + 6_000, [750] * 5)
 
 
 def test_an_interval_in_which_it_was_thought_dead_is_no_sample() -> None:

@@ -330,3 +330,18 @@ def test_a_stored_replica_still_knows_that_it_is_not_whole() -> None:
     replica = Peer("a", data={"k": (1, 1), "x": (2, 7)}, whole=8)
     replica.hear_of(7, 5, by_owner=True)
     assert (replica.settle(), sorted(replica.data)) == ([], ["k", "x"])
+
+
+def test_the_first_sample_and_the_entry_go_by_the_interval() -> None:
+    assert Peer("a").intervals == [750]
+    peer = Peer("a", interval=30_000)
+    assert (peer.intervals, peer.entry().interval) == ([22_500], 30_000)
+    assert Peer("a", interval=30_000, intervals=[5]).intervals == [5]
+
+
+def test_another_life_begins_the_window_afresh() -> None:
+    peer = Peer("a", interval=2_000, intervals=[600] * 9, heartbeat=10**9, last_time=0)
+    assert peer.hear(10**9 + 1_500, 600)  # rounds that arrive together
+    assert peer.intervals == [600] * 9
+    assert peer.hear(2 * 10**9, 1_200)
+    assert peer.intervals == [1_500] * 5

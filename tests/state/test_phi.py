@@ -140,3 +140,15 @@ def test_a_mean_below_the_least_counts_as_that() -> None:
     window = PhiAccrual([10.0] * 5, last_time=NOW)
     assert window.phi(NOW + 1_000, least=100.0) == pytest.approx(PhiAccrual([100.0], last_time=NOW).phi(NOW + 1_000))
     assert window.phi(NOW + 1_000, least=5.0) == window.phi(NOW + 1_000)
+
+
+def test_a_window_that_begins_afresh_has_five_first_samples_and_keeps_its_length() -> None:
+    arrivals = PhiAccrual([5.0] * 7, 0, 8)
+    arrivals.add(9, 4)
+    arrivals.restart(4_000)
+    assert (arrivals.intervals, arrivals.sum, arrivals.mean) == ([3_000] * 5, 15_000, 3_000)
+    arrivals.add(1_000, 4)
+    assert arrivals.intervals == [3_000] * 4 + [1_000] * 4
+    short = PhiAccrual([], 0, 2)
+    short.restart(1_000)
+    assert short.intervals == [750] * 2

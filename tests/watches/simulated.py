@@ -92,7 +92,7 @@ class Watched(simulated.History):
 
         def step(now: float) -> Output:
             output: Output = []
-            node._protocol.membership._forget(peer, output)
+            node._protocol.membership.forgetting.drop(peer, peer.heartbeat, output)
             return output
 
         peer = node.storage.get(id)

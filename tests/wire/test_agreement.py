@@ -22,14 +22,18 @@ VALUES = st.recursive(
     SCALARS, lambda items: st.lists(items, max_size=3) | st.dictionaries(TEXTS, items, max_size=3), max_leaves=6
 )
 SEEDS: list[dict[str, Any]] = [
-    {"digest": [ENTRY, {**ENTRY, "heartbeat": 5, "floor": 3, "heard": 9, "left": True, "age": 7}, OWN], "sender": SENDER},
+    {
+        "digest": [ENTRY, {**ENTRY, "heartbeat": 5, "floor": 3, "heard": 9, "left": True, "age": 7, "interval": 9}, OWN],
+        "sender": SENDER,
+    },
     {"digest": [{**OWN, "reply": True, "rumor": False, "flow": [1.5, 2, 3], "roll": ROLL, "ask": True}], "sender": SENDER},
     {"deltas": [DELTA, ["b", "é", {"x": [1, 2.5, None]}, 9, 8, 1]], "digest": [], "sender": SENDER},
+    {"digest": [{**OWN, "hints": [["b", 1]], "cluster": "c", "forget": [["b", 1], ["é", 0]]}], "sender": SENDER},
     {"deltas": [], "digest": [{**OWN, "transport": {**ADDRESS, "udp": True}, "later": [{}]}], "sender": SENDER},
 ]
 FIELDS = [
     "id", "maxVersionSeen", "transport", "heartbeat", "floor", "heard", "left", "age",
-    "reply", "rumor", "part", "flow", "roll", "hints", "ask",
+    "reply", "rumor", "part", "flow", "roll", "hints", "ask", "cluster", "forget", "interval",
 ]  # fmt: skip
 NAMES = [*FIELDS, "host", "port", "udp", "deltas", "digest", "sender", "later"]
 # fmt: off

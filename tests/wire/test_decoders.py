@@ -93,8 +93,8 @@ def test_deltas() -> None:
 
 
 def test_every_field_of_an_entry() -> None:
-    entry = {**ENTRY, "heartbeat": 5, "floor": 6, "heard": 9, "left": True, "age": 8}
-    assert decoded(encoded(digest=[entry]))[2][2] == [Entry("b", 7, ENTRY["transport"], 5, 6, 9, True, 8)]
+    entry = {**ENTRY, "heartbeat": 5, "floor": 6, "heard": 9, "left": True, "age": 8, "interval": 250}
+    assert decoded(encoded(digest=[entry]))[2][2] == [Entry("b", 7, ENTRY["transport"], 5, 6, 9, True, 8, 250)]
 
 
 def test_an_entry_of_msgspec_has_its_transport_as_a_dict() -> None:
@@ -156,10 +156,10 @@ def test_the_kind_of_a_digest_stands_in_the_senders_own_entry(marks: dict[str, b
     assert entries[1] == Entry("a", 3, ADDRESS, 12, left=marks.get("left", False))
 
 
-def test_flow_the_compact_digest_hints_and_a_request_are_the_header() -> None:
-    own = {**OWN, "flow": [1.5, 2, -3], "roll": ROLL, "hints": [["b", 5]], "ask": True}
+def test_the_other_fields_of_the_header_stand_there_too() -> None:
+    own = {**OWN, "flow": [1.5, 2, -3], "roll": ROLL, "hints": [["b", 5]], "ask": True, "cluster": "é", "forget": [["c", 6]]}
     header = decoded(encoded(digest=[own]))[2][1]
-    assert header == Header([1.5, 2, -3], Compact("AAAAAAAA", bytes(range(8))), [["b", 5]], ask=True)
+    assert header == Header([1.5, 2, -3], Compact("AAAAAAAA", bytes(range(8))), [["b", 5]], True, "é", [["c", 6]])
 
 
 def test_without_a_heartbeat_there_is_no_header() -> None:
@@ -179,10 +179,8 @@ def test_the_last_of_several_own_entries_counts() -> None:
 
 
 def test_in_other_entries_the_headers_fields_are_ignored() -> None:
-    for more in (
-        {"reply": True, "flow": [1, 2]},
-        {"reply": 5, "rumor": None, "flow": "fast", "roll": "", "hints": 5, "ask": 1},
-    ):
+    wrong = {"reply": 5, "rumor": None, "flow": "fast", "roll": "", "hints": 5, "ask": 1, "cluster": "", "forget": "b"}
+    for more in ({"reply": True, "flow": [1, 2], "cluster": "c"}, wrong):
         for id in ("a", "b"):
             assert decoded(encoded(digest=[{**OWN, **more, "id": id}, OWN]))[2][:2] == (Kind.ROUND, Header())
 

@@ -39,11 +39,16 @@ ADDRESSES = st.fixed_dictionaries(
     {"host": TEXTS, "port": st.integers(0, 3) | st.booleans() | TEXTS}, optional={"udp": st.booleans(), "later": VALUES}
 )
 MAYBE = st.just(0) | VERSIONS
-ENTRIES = st.builds(Entry, TEXTS, VERSIONS, ADDRESSES | VALUES, st.just(-1) | VERSIONS, MAYBE, MAYBE, st.booleans())
+INTERVALS = st.just(1000) | st.integers(1, 86_400_000)
+ENTRIES = st.builds(
+    Entry, TEXTS, VERSIONS, ADDRESSES | VALUES, st.just(-1) | VERSIONS, MAYBE, MAYBE, st.booleans(), MAYBE, INTERVALS
+)
 COMPACTS = st.builds(Compact, st.just("A+/9AAAA"), st.binary(min_size=4, max_size=8).filter(lambda data: len(data) % 4 == 0))
 FLOWS = st.lists(st.floats(0, 1e15) | st.integers(0, 5), min_size=2, max_size=3)
 HINTS = st.lists(st.tuples(TEXTS, VERSIONS).map(list), max_size=3)
-HEADERS = st.builds(Header, st.none() | FLOWS, st.none() | COMPACTS, st.none() | HINTS)
+HEADERS = st.builds(
+    Header, st.none() | FLOWS, st.none() | COMPACTS, st.none() | HINTS, st.booleans(), st.none() | TEXTS, st.none() | HINTS
+)
 
 
 @st.composite
@@ -100,10 +105,13 @@ def test_deltas_come_before_the_digest_and_no_deltas_are_an_empty_list() -> None
 
 
 def test_an_entry_has_its_fields_in_this_order_and_without_those_that_say_nothing() -> None:
-    whole = Entry("b", 9, THERE, 12, 5, 11, True, 6)
+    whole = Entry("b", 9, THERE, 12, 5, 11, True, 6, 250)
     start = '{"id":"b","maxVersionSeen":9,"transport":{"host":"10.0.0.1","port":9742}'
-    assert digest_text(Kind.ROUND, None, whole) == start + ',"floor":5,"heard":11,"left":true,"age":6,"heartbeat":12}'
-    whole = whole._replace(age=0)
+    assert (
+        digest_text(Kind.ROUND, None, whole)
+        == start + ',"floor":5,"heard":11,"left":true,"age":6,"interval":250,"heartbeat":12}'
+    )
+    whole = whole._replace(age=0, interval=1000)
     assert digest_text(Kind.ROUND, None, whole._replace(floor=0, left=False)) == start + ',"heard":11,"heartbeat":12}'
     assert digest_text(Kind.ROUND, None, whole._replace(floor=0, heard=0, heartbeat=0)) == start + ',"left":true,"heartbeat":0}'
     assert digest_text(Kind.ROUND, None, Entry("b", 9, THERE)) == start + "}"
@@ -126,11 +134,11 @@ def test_a_kind_is_a_mark_on_the_sender_s_own_entry(kind: Kind, left: bool, mark
 
 
 def test_the_header_is_in_the_sender_s_own_entry_before_its_heartbeat() -> None:
-    header = Header((1.5, 2), Compact("AAAAAAAA", b"\x09\0\0\0\x01\0\0\0"), [("b", 5)], ask=True)
+    header = Header((1.5, 2), Compact("AAAAAAAA", b"\x09\0\0\0\x01\0\0\0"), [("b", 5)], True, "é", [("c", 6)])
     assert digest_text(Kind.REPLY, header, B, OWN._replace(floor=2)) == (
         '{"id":"b","maxVersionSeen":7,"transport":{"host":"10.0.0.2","port":9743}},'
         '{"id":"a","maxVersionSeen":3,"transport":{"host":"10.0.0.1","port":9742},"floor":2,"reply":true,'
-        '"flow":[1.5,2],"roll":"AAAAAAAACQAAAAEAAAA=","hints":[["b",5]],"ask":true,"heartbeat":7}'
+        '"flow":[1.5,2],"roll":"AAAAAAAACQAAAAEAAAA=","hints":[["b",5]],"ask":true,"cluster":"\\u00e9","forget":[["c",6]],"heartbeat":7}'
     )
 
 

@@ -48,6 +48,20 @@ def test_a_hello_says_who_is_there_and_is_one_line(sender: RemotePeer | None) ->
     assert read_hello(bytearray(data.strip()), "there") == Hello(sender, 1)
 
 
+@pytest.mark.parametrize("cluster", ["prod", "é\ud800", "c" * 255])
+def test_a_hello_names_the_cluster(cluster: str) -> None:
+    data = hello(A, cluster=cluster)
+    assert data.isascii()
+    assert read_hello(data, "there") == Hello(A, 1, "", cluster)
+    assert b"cluster" not in hello(A)
+
+
+@pytest.mark.parametrize("cluster", [b"null", b"5", b'""', b'"%b"' % (b"c" * 256), b"[]"])
+def test_a_hello_with_another_kind_of_cluster_is_refused(cluster: bytes) -> None:
+    with pytest.raises(MessageError, match=r"hello\.cluster must be a string of 1 to 255 characters, got "):
+        read_hello(b'{"hello":{"version":1,"cluster":%b}}\n' % cluster, "there")
+
+
 def test_a_node_js_node_finds_neither_deltas_nor_a_digest_in_a_hello() -> None:
     with pytest.raises(MessageError, match="must have deltas or a digest"):
         decode(hello(A), "there")

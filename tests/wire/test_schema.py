@@ -234,6 +234,8 @@ BREAKS: dict[tuple[str, str], list[Any]] = {
         [[], 1],
     ],
     ("header", "compact digest's shape"): ["", "AAAA", "AAAAAAAAAA==", "AAAAAAAA\n", "AAAAAAAA!", "AAAAAAAAAAAAAAB=", "é"],
+    ("header", "cluster's length"): ["", "c" * 256],
+    ("header", "orders' shape"): [[["b", 1]] * 65, [["b"]], [["", 1]], [["toString", 1]], [["b", -1]], [["b", 1.0]]],
     ("header", "hints' shape"): [
         [["b", 1]] * 65,
         ["b"],
@@ -287,6 +289,9 @@ def test_the_numbers_that_just_keep_the_rules_are_taken() -> None:
         ("header", "flow", [[0, 0], [1.5, 2, -1], [0, 999999999999999]]),
         ("header", "compact", ["AAAAAAAA", "AAAAAAAAAAAAAA=="]),
         ("header", "hints", [[], [["b", 0], ["b", MAX_VERSION]], [["b", 1]] * 64]),
+        ("header", "cluster", ["c", "é" * 255]),
+        ("header", "forget", [[], [["b", 0], ["b", MAX_VERSION]], [["b", 1]] * 64]),
+        ("entry", "interval", [1, 1000, 86_400_000]),
         ("delta", "key", ["", "constructor"]),
         ("delta", "value", [deep(values.MAX_NESTING), 2**2047, None, 1e308]),
         ("delta", "after", [0, 1731]),

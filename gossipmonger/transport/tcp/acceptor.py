@@ -16,11 +16,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from gossipmonger.errors import MessageError, report
 from gossipmonger.process import Latch, here, join, own
-from gossipmonger.state.message import RemotePeer
+from gossipmonger.state import Clusters, RemotePeer
 from gossipmonger.transport.loop import READ, Handle, Loop
 from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Link, Links, source_of
 from gossipmonger.wire import begins_link, hello, read_hello
@@ -192,6 +193,7 @@ class Acceptor:
         greeted: Called on the loop's thread with the sender of each `HELLO`.
         named: Returns how this node names itself, None if nobody has said so.
         life: Returns what tells this process from all others.
+        clusters: Says which cluster this node is of.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
             recently used link is asked to be.
         max_message_size: Bytes.
@@ -207,6 +209,7 @@ class Acceptor:
         greeted: Callable[[RemotePeer], None],
         named: Callable[[], RemotePeer | None],
         life: Callable[[], str],
+        clusters: Clusters,
         *,
         max_connections: int,
         max_message_size: int,
@@ -219,6 +222,7 @@ class Acceptor:
         self._greeted = greeted
         self._named = named
         self._life = life
+        self._clusters = clusters
         self._max_connections = max_connections
         self._max_message_size = max_message_size
         self._receive_timeout = receive_timeout
@@ -319,19 +323,25 @@ class Acceptor:
             self._failed(error)
             return
         named, life = self._named(), self._life()
-        if greeting.life == life:  # the dialling half of this node, which is about to close
+        foreign = greeting.cluster != self._clusters.name
+        if foreign or greeting.life == life:  # or it is the dialling half of this node, which is about to close
             with suppress(OSError):
-                incoming.socket.send(hello(named, life))
+                incoming.socket.send(hello(named, life, self._clusters.name))
             self._close(incoming)
+            if foreign:
+                refusal = self._clusters.error(greeting.cluster, greeting.sender, "" if greeting.sender else incoming.source)
+                for each in self._clusters.report(monotonic() * 1000, refusal):
+                    self._failed(each)
             return
         self._release(incoming)
         link = Link(
-            incoming.socket, incoming.source, dialled=False, named=named, peer=greeting.sender, limit=self._max_message_size
-        )
+            incoming.socket, incoming.source, dialled=False, named=named, peer=greeting.sender,
+            limit=self._max_message_size, cluster=greeting.cluster,
+        )  # fmt: skip
         with suppress(OSError):
             incoming.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            link.write(hello(named, life))
+            link.write(hello(named, life, self._clusters.name))
             if greeting.sender is not None:
                 self._replace(greeting.sender.id, link)
             self._links.open(link)

@@ -15,6 +15,7 @@ from functools import partial
 
 from gossipmonger.errors import MessageError
 from gossipmonger.process import own
+from gossipmonger.state import Clusters
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Handle, Loop
 from gossipmonger.transport.resolver import Address
@@ -183,6 +184,7 @@ class Greeting:
         dial: A connected dial.
         named: How this node names itself.
         life: What tells this process from all others.
+        clusters: Says which cluster it is of.
         limit: Bytes that a message on the link may have.
         linked: Called with the link that comes of it, and what has come on it already.
         silent: Called with "silent" if no `HELLO` comes in time, or with "foreign" if something else does.
@@ -195,6 +197,7 @@ class Greeting:
         dial: Dial,
         named: RemotePeer | None,
         life: str,
+        clusters: Clusters,
         limit: int,
         *,
         linked: Callable[[Link, bytes], None],
@@ -205,6 +208,7 @@ class Greeting:
         self._dial = dial
         self._named = named
         self._life = life
+        self._clusters = clusters
         self._limit = limit
         self._linked = linked
         self._silent = silent
@@ -212,7 +216,7 @@ class Greeting:
         self._failed = failed
         self._heard = bytearray()
         try:
-            dial.socket.send(hello(named, life))
+            dial.socket.send(hello(named, life, clusters.name))
         except Exception as error:  # it is gone already, or JSON has no form for the name
             dial.fail(error)
             return
@@ -241,9 +245,19 @@ class Greeting:
             self._silent("foreign" if self._heard else "silent")
         elif answer.life == self._life if answer.life else answer.sender is not None and answer.sender == self._named:
             self._dial.go_on(ReachedItself(f"{source} is this node itself"))
+        elif answer.cluster != self._clusters.name:
+            self._dial.go_on(self._clusters.error(answer.cluster, answer.sender, source))
         else:
             connected = self._dial.release()
-            link = Link(connected, source, dialled=True, named=self._named, peer=answer.sender, limit=self._limit)
+            link = Link(
+                connected,
+                source,
+                dialled=True,
+                named=self._named,
+                peer=answer.sender,
+                limit=self._limit,
+                cluster=answer.cluster,
+            )
             self._linked(link, bytes(rest))
 
     def _turn_away(self) -> None:

@@ -28,9 +28,9 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from gossipmonger.errors import SendError, at, shown
+from gossipmonger.errors import ClusterError, SendError, at, shown
 from gossipmonger.process import Bell, after_fork, fresh, marked
-from gossipmonger.state.message import Message, RemotePeer
+from gossipmonger.state import Clusters, Message, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.resolver import Address, Resolver
 from gossipmonger.transport.tcp.dial import Dial, Greeting, ReachedItself, SingleMessage
@@ -91,6 +91,7 @@ class Dialler:
             and with "silent" or "foreign" if no `HELLO` came back, but nothing, or something else.
         named: Returns how this node names itself; None to take a message's sender.
         life: Returns what tells this process from all others.
+        clusters: Says which cluster this node is of.
         max_message_size: Bytes.
         max_links: Links that are kept. Beyond it, the least recently used is closed.
         connect_timeout: Seconds for each address that a name has.
@@ -106,6 +107,7 @@ class Dialler:
         told: Callable[[RemotePeer, str], None],
         named: Callable[[], RemotePeer | None],
         life: Callable[[], str],
+        clusters: Clusters,
         *,
         max_message_size: int,
         max_links: int,
@@ -119,6 +121,7 @@ class Dialler:
         self._told = told
         self._named = named
         self._life = life
+        self._clusters = clusters
         self._max_message_size = max_message_size
         self._max_links = max_links
         self._connect_timeout = connect_timeout
@@ -263,7 +266,11 @@ class Dialler:
             place.parts = iter(())
             place.dialling = False
         self.settle()
-        if isinstance(error, ReachedItself):
+        if isinstance(error, ClusterError):
+            self._told(RemotePeer(*place.peer), "cluster")
+            for each in self._clusters.report(monotonic() * 1000, error):
+                self._failed(each)
+        if isinstance(error, (ClusterError, ReachedItself)):
             return
         failure = SendError(f"can't send to {place}: {error}", RemotePeer(*place.peer))
         failure.__cause__ = error
@@ -305,15 +312,17 @@ class Dialler:
 
         def silent(what: str) -> None:
             self._told(RemotePeer(*place.peer), what)
-            place.node_js = True
-            if not aside:
+            place.node_js = self._clusters.name is None  # a cluster with a name has none
+            if place.node_js and not aside:
                 self._send_next(place)
+            elif not aside:
+                self._fail(place, ConnectionError("it answers no HELLO, as each node of a cluster with a name does"))
 
         def late() -> None:
             place.node_js = False
 
         Greeting(
-            dial, self._named() or sender, self._life(), self._max_message_size,
+            dial, self._named() or sender, self._life(), self._clusters, self._max_message_size,
             linked=partial(self._link, place, aside), silent=silent, late=late, failed=self._failed,
         )  # fmt: skip
 

@@ -38,7 +38,7 @@ class Caller(ExtendedPeer):
     def on(cls, link: Link, peer: RemotePeer) -> Caller:
         """Return a peer, with the link to it."""
         caller = cls(peer.id, peer.transport)
-        caller.link = link
+        caller.link, caller.vouched = link, link.cluster
         return caller
 
 
@@ -54,6 +54,7 @@ class Link:
         named: How this side named itself.
         peer: How the other side named itself.
         limit: Bytes that a message may have.
+        cluster: The cluster that both sides have named; None for none.
 
     Attributes:
         closed: Whether the socket is closed.
@@ -67,8 +68,8 @@ class Link:
     """
 
     __slots__ = (
-        "_link_lock", "_outgoing", "closed", "dialled", "late", "named", "peer", "retired", "socket", "source", "splitter",
-        "stuck", "unanswered", "used", "written",
+        "_link_lock", "_outgoing", "closed", "cluster", "dialled", "late", "named", "peer", "retired", "socket", "source",
+        "splitter", "stuck", "unanswered", "used", "written",
     )  # fmt: skip
 
     def __init__(
@@ -80,8 +81,10 @@ class Link:
         named: RemotePeer | None,
         peer: RemotePeer | None,
         limit: int,
+        cluster: str | None = None,
     ) -> None:
         self.socket: socket.socket = connected
+        self.cluster: str | None = cluster
         self.source: str = source
         self.dialled: bool = dialled
         self.named: RemotePeer | None = named
@@ -96,9 +99,6 @@ class Link:
         self.stuck: Any = None
         self._outgoing = bytearray()
         self._link_lock = threading.Lock()  # guards the socket's writing side and its end, _outgoing, closed and written
-
-    def __str__(self) -> str:
-        return self.source
 
     @property
     def waiting(self) -> int:

@@ -27,8 +27,8 @@ from typing import Any
 
 from gossipmonger.errors import ClosedError, ForkedError, SendError, at, shown
 from gossipmonger.process import finish, fresh, here, marked
+from gossipmonger.state import Clusters, ExtendedPeer, Message, RemotePeer
 from gossipmonger.state.arguments import check_number, seconds, unknown_option
-from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.address import clean_host, is_local, is_wildcard, read_address
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
 from gossipmonger.transport.loop import Handle, Loop
@@ -118,19 +118,19 @@ class TcpTransport(Transport):
         self.compress_above: int | None = given["compress_above"]
         self.loop: Loop = Loop("gossipmonger-tcp")
         self.resolver: Resolver = Resolver()
+        clusters = Clusters(lambda: self.cluster)
         self._links = Links(
             self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
-            lambda: self._dialler.settle(), receive_timeout=given["receive_timeout"],
-            send_timeout=given["send_timeout"],
+            lambda: self._dialler.settle(), receive_timeout=given["receive_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._dialler = Dialler(
             self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local, lambda: self.life,
-            max_message_size=self.max_message_size, max_links=given["max_links"], connect_timeout=given["connect_timeout"],
-            send_timeout=given["send_timeout"],
+            clusters, max_message_size=self.max_message_size, max_links=given["max_links"],
+            connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._acceptor = Acceptor(
             self.loop, self._links, self._received_alone, self._failed, self._greeted, lambda: self.local, lambda: self.life,
-            max_connections=given["max_connections"], max_message_size=self.max_message_size,
+            clusters, max_connections=given["max_connections"], max_message_size=self.max_message_size,
             receive_timeout=given["receive_timeout"],
         )  # fmt: skip
         self._token = secrets.token_hex(8)
@@ -331,7 +331,7 @@ class TcpTransport(Transport):
             return
         if message.digest is not None:
             extended = message.digest.header is not None
-            self._dialler.learn(message.sender, node_js=not extended)
+            self._dialler.learn(message.sender, node_js=not extended and self.cluster is None)
             if extended:
                 message = message._replace(sender=ExtendedPeer(*message.sender))
         self._received(message)

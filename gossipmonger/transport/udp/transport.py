@@ -136,7 +136,7 @@ class UdpTransport(TcpTransport):
         answers = [datagrams]
         if message.digest is not None:
             own = [entry._replace(floor=0) for entry in message.digest.entries if entry.id == message.sender.id]
-            short = Message(message.sender, None, Digest(Kind.REPLY, Header(), own[-1:]))
+            short = Message(message.sender, None, Digest(Kind.REPLY, Header(cluster=self.cluster), own[-1:]))
             answers += [[encode(short._replace(deltas=message.deltas))], [encode(short)]]
         for answer in answers:
             size = sum(map(len, answer))
@@ -235,8 +235,8 @@ class UdpTransport(TcpTransport):
         if deltas is not None or digest is None or digest.kind is not Kind.PART:
             self._received(message)
             return
-        former = parts.pop(sender.id, None)
-        if former is not None and former.digest is not None and former.sender == sender:
+        former, origin = parts.pop(sender.id, None), (sender, _cluster(message))
+        if former is not None and former.digest is not None and (former.sender, _cluster(former)) == origin:
             digest = digest._replace(entries=[*former.digest.entries, *digest.entries])
             if former.digest.header is not None and former.digest.header.ask and digest.header is not None:
                 digest = digest._replace(header=digest.header._replace(ask=True))
@@ -269,6 +269,10 @@ class UdpTransport(TcpTransport):
         """Get locks that nobody holds, in the child of a fork."""
         super().after_fork()
         self._sockets_lock = fresh(self._sockets_lock)
+
+
+def _cluster(message: Message) -> str | None:
+    return None if message.digest is None or message.digest.header is None else message.digest.header.cluster
 
 
 def _padded(datagram: bytes, size: int) -> bytes:

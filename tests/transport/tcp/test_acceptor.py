@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from gossipmonger.errors import MessageError
+from gossipmonger.errors import ClusterError, MessageError
 from gossipmonger.state.message import ExtendedPeer, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.tcp import acceptor as acceptor_module
@@ -407,3 +407,34 @@ def test_a_round_is_answered_by_a_sign_of_life_if_by_nothing_else(net: Net) -> N
     connection = net.link(node, peer_at((HOST, 1), "z"))
     connection.send(text(None, digest=own_digest()))
     assert connection.read(1) == EMPTY
+
+
+# Clusters
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("prod", "test"), ("prod", None), (None, "test")])
+def test_a_hello_of_another_cluster_is_answered_and_turned_away(net: Net, ours: str | None, theirs: str | None) -> None:
+    node = net.named("n")
+    node.transport.cluster = ours
+    for _ in range(3):
+        connection = net.connect(node, hello(SENDER, cluster=theirs))
+        assert connection.line() == hello(node.transport.local, node.transport.life, ours)
+        assert connection.closed()
+    node.wait(errors=1)
+    (error,) = node.errors
+    assert isinstance(error, ClusterError)
+    assert str(error).startswith("message from 'z' at z.example:9742 refused: it ")
+    assert (node.heard, node.links, node.links_open()) == ([], [], 0)
+
+
+def test_a_hello_of_the_same_cluster_makes_a_link_that_vouches_for_its_messages(net: Net) -> None:
+    node = net.named("n")
+    node.transport.cluster = "prod"
+    vouched: list[str | None] = []
+    node.transport.on("message", lambda message: vouched.append(message.sender.vouched))
+    connection = net.connect(node, hello(SENDER, cluster="prod"))
+    assert connection.line() == hello(node.transport.local, node.transport.life, "prod")
+    connection.send(message(1, None))
+    node.wait(values=1)
+    net.settle(node)  # alone on its connection, so nobody vouches for it
+    assert (vouched, node.errors) == (["prod", None], [])

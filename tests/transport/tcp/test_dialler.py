@@ -13,13 +13,13 @@ from unittest import mock
 
 import pytest
 
-from gossipmonger.errors import MessageError, SendError
+from gossipmonger.errors import ClusterError, MessageError, SendError
 from gossipmonger.state.message import Delta, Digest, Entry, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.tcp import dial as dial_module
 from gossipmonger.transport.tcp import dialler as dialler_module
 from gossipmonger.transport.tcp.links import Link
-from gossipmonger.wire import CLOSING, hello
+from gossipmonger.wire import CLOSING, encode, hello
 from tests.transport.tcp.net import (
     HOST,
     SENDER,
@@ -832,3 +832,48 @@ def test_the_helpers_require_the_lock(net: Net) -> None:
     for call in calls:
         with pytest.raises(AssertionError):
             call()
+
+
+# Clusters
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("prod", "test"), ("prod", None), (None, "test")])
+def test_to_a_node_of_another_cluster_nothing_is_sent_and_that_is_one_error(
+    net: Net, ours: str | None, theirs: str | None
+) -> None:
+    node, peer = net.node(), Peer(net)
+    node.transport.cluster = ours
+    for value in range(3):
+        node.send(peer.address, value)
+        connection = peer.accept()
+        assert plain(connection.line()) == hello(SENDER, cluster=ours)
+        connection.send(hello(peer.peer, cluster=theirs))
+        assert connection.closed()
+        until(node.transport._dialler._is_settled)
+    assert [type(error) for error in node.errors] == [ClusterError]
+    assert str(node.errors[0]).startswith(f"message from 'peer' at {peer.source} refused: it ")
+    assert node.links_open() == 0
+
+
+def test_a_cluster_with_a_name_sends_nothing_to_who_answers_no_hello(net: Net, quick: None) -> None:
+    node, peer = net.node(), Peer(net)
+    node.transport.cluster = "prod"
+    for value in (1, 2):
+        node.send(peer.address, value)
+        assert plain(peer.accept().rest()) == hello(SENDER, cluster="prod")
+        node.wait(errors=value)
+    assert [type(error) for error in node.errors] == [SendError] * 2
+    assert "it answers no HELLO, as each node of a cluster with a name does" in str(node.errors[0])
+
+
+def test_what_comes_alone_does_not_make_its_sender_s_address_a_node_js_node_s_then(net: Net) -> None:
+    node, peer = net.node(), Peer(net)
+    node.transport.cluster = "prod"
+    net.connect(node, encode(Message(peer.peer, None, Digest(Kind.ROUND, None, [])))).end()
+    node.until(lambda: len(node.heard) == 1)
+    node.send(peer.address, 1)
+    connection = peer.accept()
+    assert plain(connection.line()) == hello(SENDER, cluster="prod")
+    connection.send(hello(peer.peer, cluster="prod"))
+    assert connection.line() == message(1, None)
+    assert node.errors == []

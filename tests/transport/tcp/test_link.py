@@ -44,7 +44,7 @@ def test_a_caller_is_the_peer_itself_and_knows_the_way_back(ends: tuple[Link, so
     assert isinstance(link.peer, ExtendedPeer)
     assert link.peer == SENDER == RemotePeer(*link.peer)
     assert link.peer.link is link
-    assert str(link) == "there"
+    assert link.source == "there"
 
 
 def test_a_link_may_be_to_somebody_who_did_not_say_who_it_is() -> None:

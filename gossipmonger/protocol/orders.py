@@ -1,0 +1,76 @@
+"""Orders: an operator has all nodes forget a peer. See `gossipmonger.protocol.forgetting` for how an order spreads."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.identity import Identity
+from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.output import Output, send
+from gossipmonger.state import Digest, Kind, Message, Peer
+
+__all__ = ["Orders"]
+
+
+class Orders:
+    """Gives orders, and takes those of others.
+
+    Args:
+        local: The node's own peer.
+        storage: Where all peers are kept.
+        membership: Who is there.
+        identity: Answers an order about the node itself.
+        config: The numbers to go by.
+        random: Draws who is told at once.
+    """
+
+    def __init__(
+        self, local: Peer, storage: Any, membership: Membership, identity: Identity, config: Config, random: Random
+    ) -> None:
+        self._local = local
+        self._storage = storage
+        self._membership = membership
+        self._identity = identity
+        self._config = config
+        self._random = random
+
+    def give(self, now: float, id: str, output: Output) -> bool:
+        """Drop a peer, everywhere; return whether it was known.
+
+        Raises:
+            ValueError: The peer is live, or is this node itself.
+            NotImplementedError: The storage cannot remove a peer.
+        """
+        if id == self._local.id:
+            raise ValueError(f"forget: {id!r} is this node itself; leave() or close() it")
+        peer = self._storage.get(id)
+        if peer is None:
+            return False
+        if peer.live:
+            raise ValueError(f"forget: peer {id!r} is live; only a peer that is dead or has left can be forgotten")
+        self._membership.forgetting.give(now, peer, output)
+        self._tell(output)
+        return True
+
+    def take(self, now: float, digest: Digest | None, output: Output) -> None:
+        """Take the orders that a digest's header carries, if it does."""
+        orders = digest.header.forget if digest is not None and digest.header is not None else None
+        if not orders:
+            return
+        membership, limit = self._membership, self._membership.bound.limit(now)
+        for id, heartbeat in orders:
+            if heartbeat > limit:
+                membership.report_beyond(now, id, heartbeat, output)
+            elif id == self._local.id and self._identity.hear(now, 0, heartbeat, 0, limit, output):
+                membership.put(self._local)
+        others = [order for order in orders if order[0] != self._local.id and order[1] <= limit]
+        if membership.forgetting.obey(now, others, output):
+            self._tell(output)
+
+    def _tell(self, output: Output) -> None:
+        """Tell a few peers at once what all headers tell for a while."""
+        partners = draw(self._membership.speakers(), self._config.rumor_fanout, self._random)
+        digest = Digest(Kind.RUMOR, self._membership.header(), self._membership.digest([]))
+        send([partner.remote for partner in partners], Message(self._local.remote, None, digest), output)
