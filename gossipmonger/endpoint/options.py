@@ -77,10 +77,10 @@ _ELSEWHERE: Mapping[Any, str] = {
 }
 
 #: Options that may be None, which stands for the default of the same meaning, or for "never".
-_OPTIONAL = frozenset(
-    {"storage", "transport", "listen", "executor", "compress_above", "max_deltas_per_gossip", "max_exchanges_per_gossip"}
-    | {"cluster"}
-)
+_OPTIONAL = frozenset({
+    "storage", "transport", "listen", "executor", "compress_above", "max_deltas_per_gossip", "max_exchanges_per_gossip",
+    "cluster",
+})  # fmt: skip
 
 
 class OptionsDict(TypedDict, total=False):
@@ -98,8 +98,8 @@ class OptionsDict(TypedDict, total=False):
     forget_dead_peers_after: float | timedelta
     compress_above: int | None
     flow_control: bool
-    cluster: str | None
     minimum_live_peers: int
+    cluster: str | None
     seeds: Iterable[RemotePeer | Mapping[str, Any] | str | tuple[str, int]]
     storage: StorageLike | None
     listen: Mapping[str, Any] | str | tuple[str, int] | None

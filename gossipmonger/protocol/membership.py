@@ -88,18 +88,9 @@ class Membership:
         self._unsettled: set[str] = set()  # peers with a floor to settle
         self._fresh: dict[str, float] = {}  # peers that are new, restarted or moved -> since when
         self.forgetting: Forgetting = Forgetting(storage, self.refused, config)
-        self.begin(now)
-
-    def begin(self, now: float) -> None:
-        """Let the life begin at this moment."""
         for peer in self.others()[0]:
             peer.last_time = now
             self.put(peer)
-
-    def mend(self) -> None:
-        """Put what an exception out of a signal handler has kept from being put."""
-        self._compact = CompactDigest([])
-        self.put_changes()
 
     # One step's peers
 

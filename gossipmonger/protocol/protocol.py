@@ -91,9 +91,8 @@ class Protocol:
         self._rumors = Rumors(local, config, random) if config.rumor_fanout else None
         self._catch_up = CatchUp(config.rumor_interval)
         self._holders = Holders(local, storage)
-        self._answers = Answers(
-            local, storage, self.membership, self._conversations, self._catch_up, self._holders, config, random
-        )
+        parts = self.membership, self._conversations, self._catch_up, self._holders
+        self._answers = Answers(local, storage, *parts, config, random)
         self._deleted = now  # when a key was deleted last
         self.membership.put(local)
 
@@ -102,13 +101,15 @@ class Protocol:
 
         Args:
             now: Milliseconds since the epoch.
-            new: Whether its versions begin here too. They do not if the node continues where a former life stopped.
+            new: Whether its versions begin too, and do not continue where a former life stopped.
         """
         start = int(now * 1000)
         if new and start > self._local.max_version_seen:
             self._local.reissue(start)
         self._local.heartbeat = max(start, self._local.heartbeat)
-        self.membership.begin(now)
+        for peer in self.membership.others()[0]:
+            peer.last_time = now
+            self.membership.put(peer)
         self.membership.put(self._local)
 
     def mend(self) -> None:
@@ -116,7 +117,8 @@ class Protocol:
         self._local.mend()
         if self._rumors is not None:
             self._rumors.mend()
-        self.membership.mend()
+        self.membership.put_changes()
+        self.membership.put(self._local)
 
     # Own state
 
@@ -292,16 +294,11 @@ class Protocol:
         self.membership.put_changes()
         return output
 
-    @property
-    def rumor_due(self) -> float | None:
-        """When `spread` has news to tell, in milliseconds since the epoch; it may be past. None for nothing."""
-        return None if self._rumors is None else self._rumors.due
-
     def spread(self, now: float, hurry: bool = False) -> Output:
         """Tell a few peers what is new, and dial again who has refused, as far as it is time for that, or the last time."""
         output: Output = []
         self._suspicion.dial_again(now, output)
-        due = self.rumor_due
+        due = None if self._rumors is None else self._rumors.due
         if self._rumors is not None and due is not None and (hurry or due <= now):
             partners, deltas, told, cut = self._rumors.tell(now, self.membership.speakers(), self._storage.get, hurry)
             named = [peer for peer in told if peer in cut or self.membership.is_fresh(now, peer.id)]

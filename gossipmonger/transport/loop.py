@@ -119,10 +119,10 @@ class Loop:
             thread = threading.Thread(target=self._run, args=(selector, wakeup, waker), name=self._name, daemon=True)
             self._selector, self._waker, self._wakeup = selector, waker, wakeup
             self._thread = thread
+            undo.callback(self._forget)
             try:
                 thread.start()
             except Exception:
-                self._forget()
                 raise
             except BaseException:  # out of a signal handler: it may have been started, and ends then, and closes them
                 self._forget()
@@ -215,8 +215,9 @@ class Loop:
                     here().settle()
                     ready = selector.select(self._patience())
                 except Exception as error:  # nothing ends the loop, not even a lack of memory
-                    report(error)
-                    self._ended.wait(_PAUSE)
+                    if self._selector is selector:
+                        report(error)
+                        self._ended.wait(_PAUSE)
                     continue
                 for key, _ in ready:
                     if not self._at_end and self._selector is selector:

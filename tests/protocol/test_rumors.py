@@ -286,14 +286,14 @@ def test_a_change_is_told_at_once_to_speakers_of_our_extensions_and_is_no_digest
         assert send.message.digest == Digest(Kind.RUMOR, OURS, [entry("a", 1, heartbeat=heartbeat)])
     assert len(events(output, "digest send")) == len(events(output, "deltas send")) == 3
     assert local.heartbeat == heartbeat
-    assert protocol.rumor_due == NOW + 50
+    assert protocol.due == NOW + 50
     assert protocol.spread(NOW + 49) == []
 
 
 def test_nobody_is_told_without_a_fan_out() -> None:
     protocol, _, _ = a_protocol(a_peer("b", ours=True), rumor_fanout=0)
     protocol.update(NOW, "k", 1)
-    assert (protocol.rumor_due, protocol.spread(NOW)) == (None, [])
+    assert (protocol.due, protocol.spread(NOW)) == (None, [])
 
 
 def test_a_storage_that_hands_out_copies_will_do() -> None:
@@ -410,7 +410,7 @@ def test_who_is_back_after_it_left_tells_its_news_again() -> None:
     protocol.join()
     later = NOW + 10_000
     protocol.update(later, "l", 2)
-    due = protocol.rumor_due
+    due = protocol.due
     assert due is not None
     assert due <= later
     (send,) = sends(protocol.spread(later))
