@@ -1,4 +1,4 @@
-"""What it takes to read a node's state, in microseconds a call: `python -m benchmarks.reads`.
+"""What it takes to read a node's state, in microseconds of a core: `python -m benchmarks.reads`.
 
 The node knows 100 peers of 50 keys each. Each figure is the least of several runs, since what disturbs a run makes it longer.
 """
@@ -6,6 +6,7 @@ The node knows 100 peers of 50 keys each. Each figure is the least of several ru
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import thread_time
 from timeit import repeat
 
 from gossipmonger import Gossipmonger, Peer
@@ -40,10 +41,10 @@ def reads(node: Gossipmonger) -> dict[str, Callable[[], object]]:
 
 
 def microseconds(call: Callable[[], object], runs: int = 9, seconds: float = 0.02) -> float:
-    """Return what a call takes, at least, if each of so many runs is to last so many seconds."""
-    once = min(repeat(call, number=1, repeat=3))
+    """Return what a call takes of a core, at least, if each of so many runs is to last so many seconds."""
+    once = min(repeat(call, number=1, repeat=3, timer=thread_time))
     number = max(1, int(seconds / once))
-    return min(repeat(call, number=number, repeat=runs)) / number * 1e6
+    return min(repeat(call, number=number, repeat=runs, timer=thread_time)) / number * 1e6
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ class Watch(Iterator[Change]):
         self._timeout = timeout
         self._handler: _Handler | None = None
         self._batch: deque[Change] = deque()  # what an iterator has taken and not returned yet
-        self._turn = threading.Lock()  # guards the batch
+        self._turn_lock = threading.Lock()  # guards the batch
         self._bell = Bell()  # wakes our own thread, or an iterator
         self._ended = False
         self._finished = Latch()  # set when the handler does not run any more after the end
@@ -212,7 +212,7 @@ class Watch(Iterator[Change]):
         if self._handler is not None:
             raise RuntimeError("this watch has a handler, which is told of each change; one without a handler is an iterator")
         while not self._ended:
-            with marked(), self._turn:
+            with marked(), self._turn_lock:
                 if not self._batch:
                     self._batch.extend(self._watches.take(self))
                 if self._batch:
@@ -254,5 +254,5 @@ class Watch(Iterator[Change]):
 
     def _after_fork(self) -> None:
         """Begin afresh, in the child of a fork: there are no threads in it."""
-        self._turn, self._watch_lock = fresh(self._turn), fresh(self._watch_lock)
+        self._turn_lock, self._watch_lock = fresh(self._turn_lock), fresh(self._watch_lock)
         self._thread = self._task = self._runner = None

@@ -178,7 +178,7 @@ class SimulatedTransport(Transport):
     """
 
     max_message_size: int = MAX_MESSAGE_SIZE
-    virtual = True
+    virtual: bool = True
 
     def __init__(
         self,

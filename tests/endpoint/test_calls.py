@@ -117,8 +117,12 @@ def test_a_deferred_write_checks_its_arguments_at_once(inside: Any, call: Callab
 
 
 @pytest.mark.parametrize(
-    ("name", "args"), [("get", ("a", "k")), ("peer", ("a",)), ("peers", ()), ("digest", ()), ("wait", (1,))]
-)
+    ("name", "args"),
+    [
+        ("get", ("a", "k")), ("peer", ("a",)), ("peers", ()), ("digest", ()), ("wait", (1,)), ("live", ()), ("values", ("k",)),
+        ("watch", ()), ("wait_for", (bool,)), ("wait_for_key", ("k",)), ("wait_for_peers", (1,)),
+    ],
+)  # fmt: skip
 def test_what_asks_is_told_why_it_gets_no_answer(inside: Any, name: str, args: tuple[Any, ...]) -> None:
     def refused(node: Gossipmonger) -> None:
         with pytest.raises(ReentrantError, match=f"^{name}: can't answer here, in a signal handler"):
@@ -194,6 +198,7 @@ INNER: dict[str, Callable[[Gossipmonger, Any], object]] = {
     "update": lambda node, value: node.update("inner", value),
     "get": lambda node, _: node.get("a", "outer"),
     "on": lambda node, _: node.remove_listener("unknown peer", node.on("unknown peer", print)),
+    "watch": lambda node, _: node.watch(timeout=0).next(0),
     "gossip": lambda node, _: node.gossip(),
     "send": lambda node, _: node.transport.dial(node.local_peer.remote),
 }
@@ -203,6 +208,8 @@ OUTER: dict[str, Callable[[Gossipmonger, Any], object]] = {
     "delete": lambda node, value: (node.update("outer", value), node.delete("outer")),
     "get": lambda node, _: node.get("b", "k"),
     "peers": lambda node, _: node.peers(),
+    "watch": lambda node, _: [*node.watch(timeout=0)],
+    "wait": lambda node, _: node.wait_for_peers(2, 10),
     "gossip": lambda node, _: node.gossip(),
 }
 
@@ -237,7 +244,7 @@ def test_a_call_may_interrupt_another_at_each_of_its_steps(node: Gossipmonger, o
         pytest.fail("it never ends")
 
     in_time(everywhere)
-    assert (refused > 0) == (inner == "get")
+    assert (refused > 0) == (inner in ("get", "watch"))
 
 
 def test_an_update_may_interrupt_another_at_each_of_its_instructions(node: Gossipmonger) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import random
 import subprocess
 import sys
@@ -214,6 +215,40 @@ def test_a_node_that_was_made_before_the_fork_lives_in_the_child_and_here() -> N
             assert met
             assert data == {"made": 1, "started": 2}
         assert second[2] > first[2]  # the later life has the later versions
+
+
+def test_a_watch_that_was_made_before_the_fork_goes_on_in_the_child_and_here() -> None:
+    with closing(make("a")) as node:
+        node.update("made", 1)
+        told: queue.Queue[Any] = queue.Queue()
+        node.watch("", lambda change: told.put(change.value))
+        watch = node.watch()
+        assert (told.get(timeout=10), watch.next(0).value) == (1, 1)  # type: ignore[union-attr]
+
+        def live() -> list[Any]:
+            node.update("k", 2)
+            answer = [told.get(timeout=10), watch.next(10).value, node.wait_for_key("k", timeout=10)]  # type: ignore[union-attr]
+            node.close()
+            return answer
+
+        assert eval(in_child(live)) == live() == [2, 2, 2]
+
+
+def test_a_watch_of_a_copy_says_why_it_does_nothing(node: Gossipmonger) -> None:
+    node.update("k", 1)
+    watch = node.watch()
+
+    def ask() -> list[str]:
+        said = []
+        for call in (watch.next, node.watch, lambda: node.wait_for_peers(2), node.live):
+            try:
+                call()
+            except ForkedError as error:
+                said.append(str(error).split(":")[0])
+        watch.cancel()
+        return said
+
+    assert eval(in_child(ask)) == ["next", "watch", "wait_for_peers", "live"]
 
 
 @pytest.mark.parametrize("given", [False, True])

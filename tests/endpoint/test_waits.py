@@ -14,7 +14,6 @@ import pytest
 
 from gossipmonger import ClosedError, Gossipmonger, Peer, RemotePeer
 from gossipmonger.endpoint import waits
-from gossipmonger.process import Bell
 from gossipmonger.simulation import Simulation
 from gossipmonger.state.message import Delta, Message
 
@@ -56,17 +55,6 @@ def meet(node: Gossipmonger, id: str, key: str = "k", value: Any = 1) -> None:
     """Let a node hear of a peer that has a key."""
     sender = RemotePeer(id, {"host": "127.0.0.1", "port": 1})
     node.transport.emit("message", Message(sender, [Delta(id, key, value, 5)], None))
-
-
-def test_a_ring_wakes_who_waits_now_or_next() -> None:
-    bell = Bell()
-    bell.ring()
-    bell.ring()
-    assert bell.wait(0) is True
-    assert bell.wait(0) is False
-    later = Later(bell.ring)
-    assert bell.wait() is True
-    assert later.took() >= 0.04
 
 
 def test_wait_for_returns_what_the_predicate_does_and_wakes_when_something_happens(make: Make) -> None:

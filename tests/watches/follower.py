@@ -81,10 +81,10 @@ class Follower:
                     self._last[id] = number
                 self.mirror[place] = value
                 return
-            if kind == "gone":
-                self._last.pop(id, None)  # it may be told of again from the beginning
             if value is not None or self.mirror.pop(place, None) is None:
                 self.wrong.append(f"{change} of what was not there")
+            if kind == "gone" or not any(owner == id for owner, _ in self.mirror):
+                self._last.pop(id, None)  # if it is forgotten, it may be told of again from the beginning
 
     def differences(self) -> list[str]:
         """What is wrong with the mirror or was wrong with the changes, now that all have been told."""
