@@ -20,7 +20,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -102,13 +102,17 @@ class Dispatcher:
 
     def post(self, output: Sequence[Dial | Event | Send]) -> None:
         """Queue the events of an output that have handlers or are logged. Nothing runs before `kick`; any lock may be held."""
-        heard = self._emitter.event_names()
-        with marked(), self._queue_lock:
-            if self._closed:
-                return
-            for item in output:
-                if type(item) is Event and (item.name in heard or item.name == "error" or self.log.wants(item)):
-                    self._enqueue(item)
+        heard: Collection[str] | None = None
+        events: list[Event] = []
+        for item in output:
+            if type(item) is Event:
+                heard = self._emitter.event_names() if heard is None else heard
+                if item.name in heard or item.name == "error" or self.log.wants(item):
+                    events.append(item)
+        if events:
+            with marked(), self._queue_lock:
+                for event in events if not self._closed else ():
+                    self._enqueue(event)
 
     def _enqueue(self, event: Event) -> None:
         """Queue one event. This requires holding `_queue_lock`."""

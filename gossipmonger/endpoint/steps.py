@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -151,9 +151,9 @@ class Steps:
 
     def _write(self, name: str, write: Callable[..., bool], *args: Any) -> bool:
         output: Output = []
-        due, failures = None, []
+        due, failures = None, None
         with marked(), self.lock:
-            if self.closed:
+            if self._round_timer.closed:
                 raise ClosedError(f"{name}: this endpoint has been closed")
             if self._torn:
                 self.mend()
@@ -168,7 +168,7 @@ class Steps:
                 due = self._spread(now, output)
                 self._torn = False
             except Exception as error:
-                failures.append(error)
+                failures = [error]
         self._carry_out(output, due, self.fail, failures)
         return True
 
@@ -233,9 +233,9 @@ class Steps:
             self.watches.note(output)
         return None if due is None else (now, due)
 
-    def _carry_out(self, output: Output, due: _Due, failed: Failed, failures: Sequence[Exception] = ()) -> None:
+    def _carry_out(self, output: Output, due: _Due, failed: Failed, failures: list[Exception] | None = None) -> None:
         """Send what is to be sent, and get what was queued delivered. No lock may be held: handlers may run right here."""
-        failures = [*failures]
+        failures = failures or []
         if due is not None:
             try:
                 self._rumor_timer.arm_by(*due)
