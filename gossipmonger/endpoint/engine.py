@@ -191,8 +191,10 @@ class Engine(Steps):
 
     def begin_to_hand_on(self) -> Any:
         """Begin to hand on what is new; return what `hand_on` takes."""
+        if not self.there:
+            return None
         self._find()
-        return self.flush.begin(hand_on=True, hopeful=self._finder.waits) if self.there else None
+        return self.flush.begin(hand_on=True, hopeful=self._finder.waits)
 
     def hand_on(self, begun: Any, deadline: float) -> None:
         """Wait until what is new is held, so that what follows has ended by this time of the monotonic clock."""
@@ -204,6 +206,7 @@ class Engine(Steps):
         """Do the same, leave, and close the transport, as the program ends: no handler is called any more."""
         self._dispatcher.close(0)
         self.hand_on(begun, deadline)
+        self.close()  # whoever is answered from now on would take this node for one that passes things on
         self.farewell()
         getattr(self._transport, "close", lambda: None)()
 

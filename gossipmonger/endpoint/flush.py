@@ -21,9 +21,13 @@ _AGAIN, _LATER = 0.25, 1.0
 
 
 class _Waiting:
-    """Somebody who waits: up to which version, None while flow control holds something back; and how to wake it."""
+    """Somebody who waits: whether this node is about to go; up to which version; how to wake it.
 
-    def __init__(self) -> None:
+    The version is None while flow control holds something back.
+    """
+
+    def __init__(self, hand_on: bool) -> None:
+        self.hand_on = hand_on
         self.version: int | None = None
         self.held: Latch = Latch()
 
@@ -54,32 +58,33 @@ class Flush:
         """Ask, unless everything is known to be held.
 
         Args:
-            hand_on: Whether this node is about to go: what waits for flow control has to be told now, and if there is nothing
-                to tell or nobody to answer, there is nothing to wait for.
+            hand_on: Whether this node is about to go. Then what waits for flow control has to be told now, a peer that may be
+                about to go itself will not do, and with nothing to tell or nobody to answer there is nothing to wait for.
             hopeful: Whether there may be somebody to answer soon.
         """
-        waiting = _Waiting()
-        self._step(partial(self._begin, waiting, hand_on, hopeful))
+        waiting = _Waiting(hand_on)
+        self._step(partial(self._begin, waiting, hopeful))
         return waiting
 
-    def _begin(self, waiting: _Waiting, hand_on: bool, hopeful: bool, now: float) -> Output:
+    def _begin(self, waiting: _Waiting, hopeful: bool, now: float) -> Output:
+        hand_on = waiting.hand_on
         if hand_on and not (self._local.log or self._protocol.waiting):
             waiting.held.set()
             return []
         output = self._protocol.ask(now, everything=hand_on)
         self.waiting.append(waiting)
-        self.look()
+        self.look(now)
         if waiting.held.is_set() or (hand_on and not output and not hopeful):
             waiting.held.set()
             return self._end(waiting, now)
         return output
 
-    def look(self) -> None:
+    def look(self, now: float) -> None:
         """Wake those whose time has come. This requires holding the engine's lock."""
         for waiting in self.waiting:
             if waiting.version is None and not self._protocol.waiting:
                 waiting.version = self._local.max_version_seen
-            if waiting.version is not None and self._protocol.is_held(waiting.version):
+            if waiting.version is not None and self._protocol.holders.include(now, waiting.version, waiting.hand_on):
                 waiting.held.set()
 
     def end(self, waiting: _Waiting, seconds: float) -> bool:
@@ -99,5 +104,5 @@ class Flush:
     def _end(self, waiting: _Waiting, now: float) -> Output:
         self.waiting = [other for other in self.waiting if other is not waiting]
         if not self.waiting:
-            self._protocol.rest()
+            self._protocol.holders.rest()
         return []

@@ -227,7 +227,7 @@ class Steps:
             output += self.protocol.spread(now)
             due = self.protocol.due
         if self.flush.waiting:
-            self.flush.look()
+            self.flush.look(now)
         self._dispatcher.post(output)
         if self.watches.followers:
             self.watches.note(output)

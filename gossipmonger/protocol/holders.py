@@ -8,14 +8,22 @@ round trips.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
-from gossipmonger.state import Peer
+from gossipmonger.protocol.lives import elders
+from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.output import Output, send
+from gossipmonger.state import Digest, Kind, Message, Peer
 
 __all__ = ["Holders"]
 
 #: Peers that are remembered. One that lives is enough.
 _MOST = 16
+
+
+#: Live peers that are asked at a time. One may be gone, or lose the message.
+_ASKED = 3
 
 
 class Holders:
@@ -24,12 +32,17 @@ class Holders:
     Args:
         local: The node's own peer.
         storage: Where all peers are kept.
+        membership: Who is there.
+        random: Draws who is asked.
     """
 
-    def __init__(self, local: Peer, storage: Any) -> None:
+    def __init__(self, local: Peer, storage: Any, membership: Membership, random: Random) -> None:
         self._local = local
         self._storage = storage
+        self._membership = membership
+        self._random = random
         self._versions: dict[str, int] = {}  # peer's id -> the version up to which it holds everything
+        self._lasting: set[str] = set()  # those that had lived longest when they were asked
         self._asked: dict[str, int] | None = None  # who has answered since, and from which version on it was told the rest
 
     def note(self, id: str, version: int) -> None:
@@ -47,13 +60,33 @@ class Holders:
         found = [self._storage.get(id) for id, held in self._versions.items() if held >= wanted]
         return [peer for peer in found if peer is not None and peer.live]
 
-    def ask(self) -> None:
-        """Tell those who answer what they lack, until `rest`."""
+    def include(self, now: float, version: int, for_good: bool = False) -> bool:
+        """Whether there are such peers. For good, one has to be a seed, or among those that had lived longest when asked."""
+        holders = self.of(version)
+        if not for_good or self._membership.seeds.among(now, holders):
+            return bool(holders)
+        return any(peer.id in self._lasting for peer in holders)
+
+    def ask(self, now: float) -> Output:
+        """Ask some live peers, and all seeds that are none of them; tell those who answer what they lack, until `rest`."""
+        live, dead = self._membership.others()
+        lasting = elders(live)
         self._asked = {}
+        self._lasting.update([peer.id for peer in lasting])
+        asked = draw(lasting, _ASKED, self._random)
+        others = [peer for peer in live if peer.speaks_extensions and peer not in asked]
+        asked += draw(others, _ASKED - len(asked), self._random)
+        header = self._membership.header()._replace(ask=True)
+        question = Message(self._local.remote, None, Digest(Kind.PART, header, self._membership.digest([])))
+        seeds = self._membership.seeds.lost(now, live, dead)
+        output: Output = []
+        send([*(peer.remote for peer in asked), *(seed.at for seed in seeds)], question, output)
+        return output
 
     def rest(self) -> None:
-        """Wait no more."""
+        """Nobody waits any more."""
         self._asked = None
+        self._lasting.clear()
 
     def asks_again(self, id: str, version: int) -> bool:
         """Whether to ask along with what a peer is told that knows this version.

@@ -14,7 +14,7 @@ from collections.abc import Container
 
 from gossipmonger.state import Entry, Peer
 
-__all__ = ["departed", "is_silent"]
+__all__ = ["departed", "elders", "is_silent"]
 
 #: Peers that left of which a newcomer is told.
 _MOST = 100
@@ -25,6 +25,16 @@ def is_silent(entry: Entry, peer: Peer, interval: float) -> bool:
     if entry.left or entry.version != entry.floor or not peer.awaited:
         return False
     return 0 <= (peer.last_time or 0.0) - (peer.silent_since or 0.0) < interval  # clocks may go back
+
+
+def elders(live: list[Peer]) -> list[Peer]:
+    """Return the third of the live peers that have lived longest, of those that speak our extensions.
+
+    Whoever has lived for long is likely to live on, and a program that is about to end itself is not among them. Heartbeats
+    begin at the clock's microseconds, so the lowest is the oldest. Clocks that are wrong make no more than a worse choice.
+    """
+    speakers = sorted([peer for peer in live if peer.speaks_extensions], key=lambda peer: peer.heartbeat)
+    return speakers[: (len(speakers) + 2) // 3]
 
 
 def departed(dead: list[Peer], named: Container[str]) -> list[Peer]:

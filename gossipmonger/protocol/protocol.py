@@ -55,9 +55,6 @@ __all__ = ["Protocol"]
 #: Live peers that a node tells about its leaving; they tell the others.
 _FAREWELLS = 5
 
-#: Live peers that are asked at a time how much of this node they hold. One may be gone, or lose the message.
-_ASKED = 3
-
 
 class Protocol:
     """The state machine of one node.
@@ -90,8 +87,8 @@ class Protocol:
         self._flow = self._conversations.flow
         self._rumors = Rumors(local, config, random) if config.rumor_fanout else None
         self._catch_up = CatchUp(config.rumor_interval)
-        self._holders = Holders(local, storage)
-        parts = self.membership, self._conversations, self._catch_up, self._holders
+        self.holders = Holders(local, storage, self.membership, random)
+        parts = self.membership, self._conversations, self._catch_up, self.holders
         self._answers = Answers(local, storage, *parts, config, random)
         self._deleted = now  # when a key was deleted last
         self.membership.put(local)
@@ -239,7 +236,7 @@ class Protocol:
         self.membership.put(self._local)
         bye = Digest(Kind.FAREWELL, self.membership.header(), self.membership.digest([]))
         live = self.membership.others()[0]
-        chosen = draw(self._holders.of(self._local.max_version_seen), _FAREWELLS, self._random)
+        chosen = draw(self.holders.of(self._local.max_version_seen), _FAREWELLS, self._random)
         ids = {peer.id for peer in chosen}
         chosen += draw([peer for peer in live if peer.id not in ids], _FAREWELLS - len(chosen), self._random)
         seeds = () if live else self.membership.seeds.others(now)
@@ -255,29 +252,10 @@ class Protocol:
     # What others hold
 
     def ask(self, now: float, everything: bool = False) -> Output:
-        """Ask some live peers, and all seeds that are none of them, how much of this node they hold; tell them what they lack.
-
-        That goes on until `rest`. With `everything`, flow control lets all pass that waits.
-        """
+        """Ask others how much of this node they hold: see `Holders`. With `everything`, flow control holds nothing back."""
         if everything:
             self._admit(now, everything)
-        self._holders.ask()
-        live, dead = self.membership.others()
-        asked = draw([peer for peer in live if peer.speaks_extensions], _ASKED, self._random)
-        question = Digest(Kind.PART, self.membership.header()._replace(ask=True), self.membership.digest([]))
-        seeds = self.membership.seeds.lost(now, live, dead)
-        partners = [*(peer.remote for peer in asked), *(seed.at for seed in seeds)]
-        output: Output = []
-        send(partners, Message(self._local.remote, None, question), output)
-        return output
-
-    def rest(self) -> None:
-        """Nobody waits any more for what others hold."""
-        self._holders.rest()
-
-    def is_held(self, version: int) -> bool:
-        """Whether a live peer is known to hold everything of this node up to a version, or all if it was issued again since."""
-        return bool(self._holders.of(version))
+        return self.holders.ask(now)
 
     # Between rounds
 
@@ -348,7 +326,7 @@ class Protocol:
             elif digest.kind is not Kind.FAREWELL or asks:
                 self._answers.answer(now, message, news, digest, digest.header, found, output)
             if found.told is not None and digest.header is not None and peer is not None:
-                self._holders.note(peer.id, found.told)
+                self.holders.note(peer.id, found.told)
         membership.put_changes()
         if peer is not None:
             self._suspicion.hear(now, sender, digest, peer.heartbeat > before, output)

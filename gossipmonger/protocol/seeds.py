@@ -82,6 +82,12 @@ class Seeds:
         keys = {_key(peer.transport) for peer in there}
         return [place for place in places if place.at.id not in ids and keys.isdisjoint(place.keys)]
 
+    def among(self, now: float, peers: Iterable[Peer]) -> list[Peer]:
+        """Return those of these peers that are seeds."""
+        places = self.others(now)
+        ids, keys = {place.at.id for place in places}, {key for place in places for key in place.keys}
+        return [peer for peer in peers if peer.id in ids or _key(peer.transport) in keys]
+
     def draw(self, places: Sequence[Place], random: Random, count: int = _SIDE_BY_SIDE) -> list[RemotePeer]:
         """Return whom to try now: those whose turn it is."""
         self._turn += 1

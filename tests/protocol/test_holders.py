@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gossipmonger.protocol import Output, Protocol
-from gossipmonger.protocol.holders import Holders
-from gossipmonger.state import CompactDigest, Delta, Header, Kind, Peer, RemotePeer
+from gossipmonger.state import CompactDigest, Delta, ExtendedPeer, Header, Kind, Peer, RemotePeer
 
 from .steps import NOW, Copying, a_peer, a_protocol, digest_of, entry, sends, step
 
@@ -31,11 +30,11 @@ def test_a_digest_shows_what_its_sender_holds() -> None:
     protocol, local, _ = a_protocol(a_peer("b"))
     protocol.update(NOW, "k", 1)
     protocol.update(NOW, "k2", 1)
-    assert not protocol.is_held(2)
+    assert not protocol.holders.include(NOW, 2)
     step(protocol, entries=[entry("a", 1), entry("b", heartbeat=1)], kind=Kind.ROUND)
-    assert (protocol.is_held(1), protocol.is_held(2)) == (True, False)
+    assert (protocol.holders.include(NOW, 1), protocol.holders.include(NOW, 2)) == (True, False)
     step(protocol, entries=[entry("a", 2), entry("b", heartbeat=2)], kind=Kind.RUMOR)
-    assert protocol.is_held(2)
+    assert protocol.holders.include(NOW, 2)
     assert local.max_version_seen == 2
 
 
@@ -44,14 +43,14 @@ def test_a_compact_digest_shows_it_too() -> None:
     protocol.update(NOW, "k", 1)
     compact = CompactDigest([storage.get("b"), local]).encode()
     step(protocol, entries=[entry("b", heartbeat=6)], header=Header(None, compact))
-    assert protocol.is_held(1)
+    assert protocol.holders.include(NOW, 1)
 
 
 def test_a_node_js_node_acknowledges_nothing() -> None:
     protocol, _, _ = a_protocol(a_peer("b"))
     protocol.update(NOW, "k", 1)
     step(protocol, RemotePeer("b", "at b"), entries=[entry("a", 1), entry("b")], header=None)
-    assert not protocol.is_held(1)
+    assert not protocol.holders.include(NOW, 1)
 
 
 def test_who_is_dead_or_has_left_holds_nothing() -> None:
@@ -59,7 +58,7 @@ def test_who_is_dead_or_has_left_holds_nothing() -> None:
     protocol.update(NOW, "k", 1)
     step(protocol, entries=[entry("a", 1), entry("b", heartbeat=1)])
     step(protocol, entries=[entry("b", heartbeat=2, left=True)], kind=Kind.FAREWELL)
-    assert not protocol.is_held(1)
+    assert not protocol.holders.include(NOW, 1)
 
 
 def test_what_is_said_of_a_former_life_does_not_count() -> None:
@@ -67,17 +66,16 @@ def test_what_is_said_of_a_former_life_does_not_count() -> None:
     protocol.update(NOW, "k", 1)
     step(protocol, entries=[entry("a", 99), entry("b", heartbeat=1)])
     assert local.floor > 99
-    assert not protocol.is_held(1)
+    assert not protocol.holders.include(NOW, 1)
     step(protocol, entries=[entry("a", local.max_version_seen), entry("b", heartbeat=1)])
-    assert protocol.is_held(1)  # it was issued again, and what it was issued as is held
+    assert protocol.holders.include(NOW, 1)  # it was issued again, and what it was issued as is held
 
 
 def test_few_are_remembered_those_that_hold_most() -> None:
-    local = Peer("a", max_version_seen=100)
-    holders = Holders(local, {f"p{n}": a_peer(f"p{n}") for n in range(40)})
+    protocol, _, _ = a_protocol(*(a_peer(f"p{n}") for n in range(40)), local=Peer("a", max_version_seen=100))
     for n in range(40):
-        holders.note(f"p{n}", n)
-    assert [peer.id for peer in holders.of(0)] == [f"p{n}" for n in range(24, 40)]
+        protocol.holders.note(f"p{n}", n)
+    assert [peer.id for peer in protocol.holders.of(0)] == [f"p{n}" for n in range(24, 40)]
 
 
 # Asking
@@ -156,7 +154,7 @@ def test_who_lacks_something_is_told_it_and_asked_again_as_long_as_somebody_wait
     protocol.ask(NOW)
     (answer,) = sends(lacks(protocol, 0))
     assert (answer.message.deltas, digest_of(answer).header) == ([Delta("a", "k", 1, 1, 0)], ASK)
-    protocol.rest()
+    protocol.holders.rest()
     assert asked(lacks(protocol, 0)) == []
 
 
@@ -177,9 +175,9 @@ def test_a_newcomer_is_held_after_two_round_trips_and_its_keys_go_on_at_once() -
     said = [send.message for send in sends(newcomer.ask(NOW))]
     for turn in (seed, newcomer, seed, newcomer):
         (message,) = said
-        assert not newcomer.is_held(local.max_version_seen)
+        assert not newcomer.holders.include(NOW, local.max_version_seen)
         said = [send.message for send in sends(turn.step(NOW, message))]
-    assert newcomer.is_held(local.max_version_seen)
+    assert newcomer.holders.include(NOW, local.max_version_seen)
     assert known.get("j").get("k") == 1
     assert any(send.message.deltas for send in sends(seed.spread(NOW)))
 
@@ -207,3 +205,24 @@ def test_who_leaves_tells_what_waits() -> None:
         protocol.update(NOW, f"k{n}", n)
     protocol.leave(NOW)
     assert len(local.data) == 5
+
+
+# For good
+
+
+def test_for_good_it_has_to_be_a_seed_or_one_of_those_that_have_lived_longest() -> None:
+    """The others may be short programs themselves."""
+    peers = [a_peer(f"p{n}", heartbeat=100 + n, ours=True) for n in range(7)]
+    for holder, held in (("p0", True), ("p2", True), ("p3", False), ("p6", False), ("p5", True)):
+        protocol, _, _ = a_protocol(*peers, seeds=[RemotePeer("seed at p5", "at p5")])
+        protocol.update(NOW, "k", 1)
+        protocol.ask(NOW)
+        sender = ExtendedPeer(holder, f"at {holder}")
+        step(protocol, sender, entries=[entry("a", 1), entry(holder, heartbeat=200)], kind=Kind.RUMOR)
+        peers[int(holder[1])].heartbeat = 100 + int(holder[1])
+        assert (protocol.holders.include(NOW, 1), protocol.holders.include(NOW, 1, for_good=True)) == (True, held)
+
+
+def test_those_that_have_lived_longest_are_asked_first() -> None:
+    protocol, _, _ = a_protocol(*(a_peer(f"p{n}", heartbeat=100 + n, ours=True) for n in range(9)))
+    assert sorted(asked(protocol.ask(NOW))) == ["p0", "p1", "p2"]
