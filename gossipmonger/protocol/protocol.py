@@ -87,7 +87,7 @@ class Protocol:
         self._flow = self._conversations.flow
         self._rumors = Rumors(local, config, random) if config.rumor_fanout else None
         self._catch_up = CatchUp(config.rumor_interval)
-        self.holders = Holders(local, storage, self.membership, random)
+        self.holders: Holders = Holders(local, storage, self.membership, random)
         parts = self.membership, self._conversations, self._catch_up, self.holders
         self._answers = Answers(local, storage, *parts, config, random)
         self._deleted = now  # when a key was deleted last
