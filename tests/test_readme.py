@@ -25,6 +25,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: The Python in it, by what tells one block from the other.
 PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
+#: The Python in the how-tos that is not run with the documentation, since it goes on for ever.
+HOW_TOS = re.findall(
+    r"^```python\n(.*?)^```$", (ROOT / "docs" / "howto.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+)
+
 #: Seconds that an example may take, on a machine that does much else.
 LIMIT = 45
 
@@ -113,6 +118,20 @@ def test_the_usage_example_ends_by_itself_and_needs_no_arguments(tmp_path: Path)
     program.write_text(short, encoding="utf-8")
     done = subprocess.run([sys.executable, str(program)], env=environment(), capture_output=True, text=True, timeout=LIMIT)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_seed_of_the_wsgi_how_to_is_one(tmp_path: Path) -> None:
+    (program,) = [block for block in HOW_TOS if "seed.wait()" in block]
+    (tmp_path / "seed.py").write_text(program, encoding="utf-8")
+    (port,) = free_ports(1)
+    seed = Terminal(str(tmp_path / "seed.py"), port)
+    try:
+        with Gossipmonger({"id": "web", "transport": {"host": "127.0.0.1", "port": 0}}, seeds=[f"127.0.0.1:{port}"]) as web:
+            web.on("error", lambda error: None)  # until the seed listens
+            web.wait_for_peers(2, timeout=LIMIT)
+            assert set(web.live()) == {"web", f"seed-{port}"}
+    finally:
+        seed.end()
 
 
 def test_the_example_in_one_process() -> None:
