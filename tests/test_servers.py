@@ -112,5 +112,6 @@ def test_multiprocessing(seed: Seed, method: str) -> None:
     environment = {**os.environ, "SEEDS": seed.address, "PYTHONPATH": str(SERVERS.parent.parent)}
     command = [sys.executable, "processes.py", method]
     done = subprocess.run(command, cwd=SERVERS, env=environment, timeout=60, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "Traceback" not in done.stderr  # one that ends first may be a line of the other's log
     assert seed.states("process") == ["left"] * 2
