@@ -21,8 +21,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 from random import Random
 from typing import Any
@@ -126,15 +126,6 @@ def orders(count: int, chance: Random) -> list[list[dict[str, Any]]]:
     return made
 
 
-def until(condition: Callable[[], bool], limit: float) -> bool:
-    end = time.monotonic() + limit
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def run(count: int, seed: int) -> list[str]:
     """Run so many programs; return what was wrong at the end."""
     nodes: list[Gossipmonger] = []
@@ -162,7 +153,8 @@ def run(count: int, seed: int) -> list[str]:
             free.put(worker)
 
     try:
-        assert until(lambda: all(len(node.peers()) == 3 for node in nodes), 30)
+        for node in nodes:
+            node.wait_for_peers(3, timeout=30)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(follow, orders(count, Random(seed))))
         return judge(nodes, published)
@@ -182,22 +174,22 @@ def expected(runs: list[tuple[int, bool, float, float]]) -> set[int]:
 def judge(nodes: list[Gossipmonger], published: dict[str, list[tuple[int, bool, float, float]]]) -> list[str]:
     sure = {id: expected(runs) for id, runs in published.items() if any(counts for _, counts, *_ in runs)}
 
-    def wrong() -> list[str]:
+    def wrong(node: Gossipmonger) -> list[str]:
         found = []
-        for node in nodes:
-            peers = node.peers()
-            for id, numbers in sure.items():
-                data = peers[id].data if id in peers else {}
-                if data.get("n") not in numbers or (len(numbers) == 1 and data != dict.fromkeys("nk", *numbers)):
-                    found.append(f"{node.local_peer.id} has {id} as {data}, not as of {numbers}")
-            live = [id for id in published if id in peers and peers[id].state == "live"]
-            found += [f"{node.local_peer.id} has {id} as live" for id in live]
-        return found
+        peers = node.peers()
+        for id, numbers in sure.items():
+            data = peers[id].data if id in peers else {}
+            if data.get("n") not in numbers or (len(numbers) == 1 and data != dict.fromkeys("nk", *numbers)):
+                found.append(f"{node.local_peer.id} has {id} as {data}, not as of {numbers}")
+        live = [id for id in published if id in peers and peers[id].state == "live"]
+        return found + [f"{node.local_peer.id} has {id} as live" for id in live]
 
-    until(lambda: not wrong(), LIMIT)
+    for node in nodes:
+        with suppress(TimeoutError):
+            node.wait_for(lambda node=node: not wrong(node), timeout=LIMIT)  # type: ignore[misc]
     killed = sum(not counts for runs in published.values() for _, counts, *_ in runs)
     print(f"{sum(map(len, published.values()))} programs with {len(published)} ids, {killed} killed before they had closed")
-    return wrong()
+    return [each for node in nodes for each in wrong(node)]
 
 
 if __name__ == "__main__":

@@ -12,14 +12,17 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import gossipmonger
-from gossipmonger import ClosedError, Gossipmonger, ReentrantError, UdpTransport
+from gossipmonger import ClosedError, Gossipmonger, ReentrantError
 from gossipmonger.process import here
+
+from .forks import make, start
 
 #: Seconds within which anything must end.
 LIMIT = 100
@@ -54,20 +57,6 @@ class Report:
     closed: int = 0
     lost: int = 0
     false: int = 0
-
-
-def make(id: str, *seeds: Gossipmonger, **options: Any) -> Gossipmonger:
-    told = [{"id": seed.local_peer.id, "transport": seed.local_peer.transport} for seed in seeds]
-    node = Gossipmonger({"id": id, "transport": {"host": "127.0.0.1", "port": 0}}, options, seeds=told, gossip_interval=100)
-    node.on("error", lambda error: None)
-    node.on("update", lambda *_: None)
-    return node
-
-
-def start(node: Gossipmonger) -> Gossipmonger:
-    node.transport.listen()
-    node.gossip()
-    return node
 
 
 def can_raise(interrupted: FrameType | None) -> bool:
@@ -144,8 +133,7 @@ class Program:
 
     def episode(self) -> None:
         """Start a short-lived node, and work until a handler has closed it."""
-        transport = UdpTransport(host="127.0.0.1", port=0) if self.random.random() < 0.5 else None
-        short = make("short", self.a, transport=transport)
+        short = make("short", self.a, udp=self.random.random() < 0.5)
         try:
             start(short)
             self.left = self.random.randrange(1, 60)
@@ -192,9 +180,8 @@ class Program:
                 break
             except Interruption:
                 pass
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and not self.arrived(self.b):
-            time.sleep(0.01)
+        with suppress(TimeoutError):
+            self.b.wait_for(lambda: self.arrived(self.b), timeout=20)
         self.report.lost = 0 if self.arrived(self.a) and self.arrived(self.b) else 1
         self.a.close()
         self.b.close()

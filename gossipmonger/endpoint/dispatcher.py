@@ -207,7 +207,7 @@ class Dispatcher:
         self.tell([Event("error", (release(error),)), *self.log.fails(error)])
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Deliver events that are no output of the protocol's. The caller holds no lock, unless it interrupts one who does."""
+        """Deliver events that do not come from the protocol. The caller holds no lock, or interrupts a call that does."""
         thread = here()
         if events and not (thread.marked and thread.defer(object(), partial(self.tell, events))):
             self.post(events)

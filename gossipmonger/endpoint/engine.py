@@ -206,7 +206,7 @@ class Engine(Steps):
         """Do the same, leave, and close the transport, as the program ends: no handler is called any more."""
         self._dispatcher.close(0)
         self.hand_on(begun, deadline)
-        self.close()  # whoever is answered from now on would take this node for one that passes things on
+        self.close()  # or a node that is answered now would count on this one to pass its news on
         self.farewell()
         getattr(self._transport, "close", lambda: None)()
 

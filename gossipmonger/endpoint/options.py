@@ -15,7 +15,7 @@ from gossipmonger.endpoint.timer import MakeTimer
 from gossipmonger.errors import shown
 from gossipmonger.protocol import Config
 from gossipmonger.state.arguments import check_number, unknown_option
-from gossipmonger.state.message import RemotePeer
+from gossipmonger.state.message import INTERVAL, MAX_INTERVAL, RemotePeer
 from gossipmonger.storage import StorageLike
 from gossipmonger.transport import TcpTransport, TransportLike
 from gossipmonger.transport.address import read_address
@@ -36,14 +36,13 @@ class _Range(NamedTuple):
     unit: str = ""
 
 
-_DAY = 86_400_000
 _ANY = float("inf")
 
 _NUMBERS: Mapping[str, _Range] = {
     "dead_peer_phi": _Range(float, 0.1, 1000),
-    "gossip_interval": _Range(float, 1, _DAY, "ms"),
+    "gossip_interval": _Range(float, 1, MAX_INTERVAL, "ms"),
     "rumor_fanout": _Range(int, 0, 1000, "peers"),
-    "rumor_interval": _Range(float, 1, _DAY, "ms"),
+    "rumor_interval": _Range(float, 1, MAX_INTERVAL, "ms"),
     "rumor_rate": _Range(float, 1, 10_000, "messages"),
     "max_deltas_per_gossip": _Range(int, 1, _ANY, "deltas"),
     "gossip_fanout": _Range(int, 1, 1000, "peers"),
@@ -117,7 +116,7 @@ class Options:
     #: Phi above which a peer is dead. At 8, one verdict in about 10**8 would be wrong if intervals were truly exponential.
     dead_peer_phi: float = 8
     #: Milliseconds from one round to the next. At a second, a node without news costs a message or two a second.
-    gossip_interval: float = 1000
+    gossip_interval: float = INTERVAL
     #: Live peers that each piece of news is told at once; 0 leaves news to the rounds, as the Node.js package does. With 4 and
     #: one more later, a loss of 10 % keeps hardly any update from anybody.
     rumor_fanout: int = 4

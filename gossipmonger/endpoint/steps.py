@@ -182,8 +182,10 @@ class Steps:
                 raise ClosedError("forget: this endpoint has been closed")
             self.mend()
             now = self._clock()
+            self._torn = True
             known = self.protocol.orders.give(now, id, output)
             due = self._spread(now, output)
+            self._torn = False
         self._carry_out(output, due, self.fail)
         return known
 

@@ -1,7 +1,8 @@
 """What threads wait on. A signal handler or a finalizer may interrupt the wait and end it, on the very thread that waits.
 
-`threading.Event` and `threading.Condition` hold a lock for a moment when a wait begins and ends, and whoever sets them there,
-on the same thread, waits for it for ever. These have no such moment: each is one lock, which is only ever taken to wait.
+`threading.Event` and `threading.Condition` hold a lock for a moment when a wait begins and ends. If a signal handler sets them
+at that moment, on the same thread, it waits for that lock for ever. The classes here have no such moment: each is one lock,
+which is only ever taken to wait.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ __all__ = ["Holders"]
 #: Peers that are remembered. One that lives is enough.
 _MOST = 16
 
-
 #: Live peers that are asked at a time. One may be gone, or lose the message.
 _ASKED = 3
 

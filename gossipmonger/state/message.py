@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 from gossipmonger.errors import shown
 
 __all__ = [
-    "INTERVAL", "Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind", "Message", "RemotePeer", "State",
+    "INTERVAL", "MAX_INTERVAL", "Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind", "Message",
+    "RemotePeer", "State",
 ]  # fmt: skip
 
 #: What is thought of a peer.
@@ -17,6 +18,9 @@ State = Literal["live", "dead", "left"]
 
 #: Milliseconds between two rounds of a peer of which no other number is told.
 INTERVAL = 1000
+
+#: The longest interval between two rounds, in milliseconds: a day.
+MAX_INTERVAL = 86_400_000
 
 #: Bytes of a delta in a message beside its id, key and value.
 _FRAME = 43

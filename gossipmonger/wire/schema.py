@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from gossipmonger.errors import MessageError, shown
 from gossipmonger.state import MAX_VERSION, Digest, Header, Kind, values
-from gossipmonger.state.message import INTERVAL
+from gossipmonger.state.message import INTERVAL, MAX_INTERVAL
 from gossipmonger.wire.payload import unpack
 
 __all__ = [
@@ -47,9 +47,6 @@ _MAX_HINTS = 64
 
 #: Characters of a cluster's name.
 MAX_CLUSTER = 255
-
-#: Milliseconds: a day, the longest GOSSIP_INTERVAL.
-_MAX_INTERVAL = 86_400_000
 
 #: Characters of a wrong value that an error shows.
 _MAX_SHOWN = 160
@@ -202,7 +199,7 @@ SCHEMA = Schema(
             Field("heard", "heard", Type.INTEGER, None, MAX_VERSION, 0),
             Field("left", "left", Type.BOOLEAN, default=False),
             Field("age", "age", Type.INTEGER, 0, MAX_VERSION, 0),
-            Field("interval", "interval", Type.INTEGER, 1, _MAX_INTERVAL, INTERVAL),
+            Field("interval", "interval", Type.INTEGER, 1, MAX_INTERVAL, INTERVAL),
         ),
         (
             Rule("id", "id", lambda entries: [entry for entry in entries if entry.id in FATAL_IDS], _FATAL_WORDS),

@@ -189,7 +189,6 @@ def test_after_the_main_thread_has_ended_a_node_goes_on() -> None:
         a = start(make("a", b))
         def work():
             threading.main_thread().join()
-            time.sleep(0.1)
             while not heard.is_set():
                 a.update("k", time.time())
                 heard.wait(0.1)

@@ -36,7 +36,10 @@ ENDS = {
     "sys.exit": ("sys.exit(3)", 3),
     "an exception": ("raise KeyError('nobody catches this')", 1),
     "sys.exit in a thread, and the end": ("thread = threading.Thread(target=sys.exit); thread.start(); thread.join()", 0),
-    "a thread that is no daemon": ("threading.Thread(target=lambda: (time.sleep(0.1), node.update('k', 1))).start()", 0),
+    "a thread that is no daemon": (
+        "threading.Thread(target=lambda: (threading.main_thread().join(), node.update('k', 1))).start()",
+        0,
+    ),
     "an atexit function of its own": ("import atexit; node.update('k', 0); atexit.register(lambda: node.update('k', 1))", 0),
     "a handler": ("node.on('new peer', lambda peer: None); node.on('peer left', print)", 0),
 }

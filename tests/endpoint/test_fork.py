@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -18,30 +18,13 @@ import pytest
 
 from gossipmonger import ForkedError, Gossipmonger, MemoryStorage, UdpTransport
 
-from ..forks import LOCAL, Program, make, start, use
+from ..forks import LOCAL, Program, in_child, make, start, use
 
 pytestmark = [
     pytest.mark.untraced,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
-
-
-def in_child(function: Callable[[], object], seconds: int = 20) -> str:
-    """What a function returns in a forked child."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        threading.Timer(seconds, os._exit, (1,)).start()
-        try:
-            os.write(write, str(function()).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        said = pipe.read()
-    os.waitpid(pid, 0)
-    return said
 
 
 def run(program: str, **options: Any) -> str:

@@ -5,30 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gossipmonger.process import Emitter, after_fork, fork, fresh, marked, own
 
+from ..forks import in_child
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork")
-
-
-def in_child(function: Callable[[], object]) -> str:
-    """What a function returns in a forked child."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.write(write, str(function()).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        said = pipe.read()
-    os.waitpid(pid, 0)
-    return said
 
 
 def test_a_socket_is_closed_in_the_child_and_stays_open_here() -> None:
