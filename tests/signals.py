@@ -60,9 +60,15 @@ class Report:
 
 
 def can_raise(interrupted: FrameType | None) -> bool:
-    """Whether an exception reaches the program: it interrupts a call of the package, and not in a weakref's callback."""
-    files = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(interrupted)]
-    return any(file.startswith(PACKAGE) for file in files) and not any(file.endswith("_weakrefset.py") for file in files)
+    """Whether an exception reaches the program, which catches it around an episode.
+
+    It has to interrupt a call of the package, and not in a weakref's callback. That call may be another handler's, which may
+    have interrupted the program between two episodes, where nobody catches what comes out of it.
+    """
+    codes = [frame.f_code for frame, _ in traceback.walk_stack(interrupted)]
+    files = [code.co_filename for code in codes]
+    caught = any(code is Program.episode.__code__ for code in codes)
+    return caught and any(file.startswith(PACKAGE) for file in files) and not any("_weakrefset.py" in file for file in files)
 
 
 class Program:
@@ -81,6 +87,7 @@ class Program:
         self.left = 0  # signals until the short-lived node is closed
         self.goal = 0
         self.short: Gossipmonger | None = None  # which a handler is to close
+        self.made: list[Gossipmonger] = []  # all that were short-lived; an exception may keep one from being closed at once
         for event in ("peer left", "peer dead"):
             self.b.on(event, lambda peer: self.judge(peer.id))
 
@@ -134,6 +141,7 @@ class Program:
     def episode(self) -> None:
         """Start a short-lived node, and work until a handler has closed it."""
         short = make("short", self.a, udp=self.random.random() < 0.5)
+        self.made.append(short)
         try:
             start(short)
             self.left = self.random.randrange(1, 60)
@@ -183,8 +191,8 @@ class Program:
         with suppress(TimeoutError):
             self.b.wait_for(lambda: self.arrived(self.b), timeout=20)
         self.report.lost = 0 if self.arrived(self.a) and self.arrived(self.b) else 1
-        self.a.close()
-        self.b.close()
+        for node in (*self.made, self.a, self.b):
+            node.close()
         faulthandler.cancel_dump_traceback_later()
 
     def arrived(self, node: Gossipmonger) -> bool:
