@@ -78,6 +78,7 @@ class Engine(Steps):
         # What a storage says of the address is of a former life, so it counts only for a transport that does not know its own.
         self._given = {} if info.transport is None and isinstance(transport, TcpTransport) else info.transport
         self._carrier.cluster = options.cluster
+        self._carrier.limits = options.limits()
         self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
         self._complete_address()
         if hasattr(storage, "on"):

@@ -79,9 +79,8 @@ class Gossipmonger(Following, Events):
         self, peer_info: Mapping[str, Any], options: Mapping[str, Any] | None = None, **keywords: Unpack[OptionsDict]
     ) -> None:
         super().__init__()
-        info = PeerInfo.parse(peer_info)
         self.options: Options = Options.parse(options, keywords)
-        chosen = self.options
+        chosen, info = self.options, PeerInfo.parse(peer_info, self.options)
         self.seeds: tuple[RemotePeer, ...] = chosen.seeds
         self.storage: Any = MemoryStorage() if chosen.storage is None else chosen.storage
         self.transport: Any = chosen.transport
@@ -253,18 +252,19 @@ class Gossipmonger(Following, Events):
         """Set a key of the local peer; gossip carries it to all other nodes.
 
         Args:
-            key: Any string but "__proto__", which a Node.js node cannot store.
-            value: A JSON value; it is copied.
+            key: Any string of at most MAX_KEY_SIZE bytes but "__proto__", which a Node.js node cannot store.
+            value: A JSON value, nested at most MAX_NESTING deep; it is copied.
 
         Returns:
             Whether anything changed, which is not so if the key has this very value already.
 
         Raises:
-            TypeError, ValueError: The key is not such a string, JSON has no form for the value, or no message of the transport
-                has room for it.
+            TypeError, ValueError: The key is not such a string, JSON has no form for the value, no message of the transport has
+                room for it, or there are MAX_KEYS_PER_PEER keys already.
             ClosedError: The endpoint has been closed.
         """
-        key, value = values.copied_key(key), values.copied(value)
+        limits = self.options
+        key, value = values.copied_key(key, limits.max_key_size), values.copied(value, "value", limits.max_nesting)
         if type(value) is dict and values.is_tombstone(value):
             raise ValueError(f"value must not be {value!r}, which stands for a deleted key; use delete()")
         limit = getattr(self.transport, "max_message_size", None)

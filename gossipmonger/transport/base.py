@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from gossipmonger.errors import MessageError, release, report
 from gossipmonger.process import Emitter, Latch, PatientTimer
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
-from gossipmonger.wire import as_dicts, as_lists, message_of
+from gossipmonger.wire import DEFAULT_LIMITS, Limits, as_dicts, as_lists, message_of
 
 __all__ = ["DEFAULT_PORT", "SeedTransport", "Transport", "TransportLike"]
 
@@ -65,6 +65,7 @@ class Transport(Emitter, ABC):
         local: How this node names itself, for a transport whose connections begin with that; None before it is known.
         linger: Seconds that `close` gives what still has to leave.
         cluster: The name of the node's cluster, likewise; None if it has none.
+        limits: What a part of a message may have.
     """
 
     max_message_size: int | None = None
@@ -72,6 +73,7 @@ class Transport(Emitter, ABC):
     linger: float = 1.0
     begun: bool = False
     cluster: str | None = None
+    limits: Limits = DEFAULT_LIMITS
 
     # Messages
 
@@ -181,7 +183,7 @@ class Transport(Emitter, ABC):
 
     def _send_parts(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas: Any, digest: Any) -> None:
         try:
-            message = message_of(local_peer, deltas, digest)
+            message = message_of(local_peer, deltas, digest, limits=self.limits)
         except MessageError as error:
             self._failed(error)
         else:
@@ -252,7 +254,7 @@ class SeedTransport(Transport):
 
     def _receive(self, sender: Any, deltas: Any, digest: Any) -> None:
         try:
-            message = message_of(sender, deltas, digest)
+            message = message_of(sender, deltas, digest, limits=self.limits)
         except MessageError as error:
             self._failed(error)
             return

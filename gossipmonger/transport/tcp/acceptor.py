@@ -24,7 +24,7 @@ from gossipmonger.process import Latch, here, join, own
 from gossipmonger.state import Clusters, RemotePeer
 from gossipmonger.transport.loop import READ, Handle, Loop
 from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Link, Links, source_of
-from gossipmonger.wire import begins_link, hello, read_hello
+from gossipmonger.wire import Limits, begins_link, hello, read_hello
 
 __all__ = ["Acceptor", "Server"]
 
@@ -194,6 +194,7 @@ class Acceptor:
         named: Returns how this node names itself, None if nobody has said so.
         life: Returns what tells this process from all others.
         clusters: Says which cluster this node is of.
+        limits: Returns what a part of a message may have.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
             recently used link is asked to be.
         max_message_size: Bytes.
@@ -210,6 +211,7 @@ class Acceptor:
         named: Callable[[], RemotePeer | None],
         life: Callable[[], str],
         clusters: Clusters,
+        limits: Callable[[], Limits],
         *,
         max_connections: int,
         max_message_size: int,
@@ -223,6 +225,7 @@ class Acceptor:
         self._named = named
         self._life = life
         self._clusters = clusters
+        self._limits = limits
         self._max_connections = max_connections
         self._max_message_size = max_message_size
         self._receive_timeout = receive_timeout
@@ -317,7 +320,7 @@ class Acceptor:
         """Answer a `HELLO`; the connection is a link from now on."""
         line, _, rest = incoming.data.partition(b"\n")
         try:
-            greeting = read_hello(line, incoming.source)
+            greeting = read_hello(line, incoming.source, self._limits())
         except MessageError as error:
             self._close(incoming)
             self._failed(error)

@@ -35,7 +35,7 @@ from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.resolver import Address, Resolver
 from gossipmonger.transport.tcp.dial import Dial, Greeting, ReachedItself, SingleMessage
 from gossipmonger.transport.tcp.links import Link, Links
-from gossipmonger.wire import encode, split
+from gossipmonger.wire import Limits, encode, split
 
 __all__ = ["Dialler"]
 
@@ -92,6 +92,7 @@ class Dialler:
         named: Returns how this node names itself; None to take a message's sender.
         life: Returns what tells this process from all others.
         clusters: Says which cluster this node is of.
+        limits: Returns what a part of a message may have.
         max_message_size: Bytes.
         max_links: Links that are kept. Beyond it, the least recently used is closed.
         connect_timeout: Seconds for each address that a name has.
@@ -108,6 +109,7 @@ class Dialler:
         named: Callable[[], RemotePeer | None],
         life: Callable[[], str],
         clusters: Clusters,
+        limits: Callable[[], Limits],
         *,
         max_message_size: int,
         max_links: int,
@@ -122,6 +124,7 @@ class Dialler:
         self._named = named
         self._life = life
         self._clusters = clusters
+        self._limits = limits
         self._max_message_size = max_message_size
         self._max_links = max_links
         self._connect_timeout = connect_timeout
@@ -322,7 +325,7 @@ class Dialler:
             place.node_js = False
 
         Greeting(
-            dial, self._named() or sender, self._life(), self._clusters, self._max_message_size,
+            dial, self._named() or sender, self._life(), self._clusters, self._limits(), self._max_message_size,
             linked=partial(self._link, place, aside), silent=silent, late=late, failed=self._failed,
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ from gossipmonger.errors import MessageError, SendError, shown
 from gossipmonger.process import marked
 from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Loop
-from gossipmonger.wire import CLOSING, EMPTY, Framer, Splitter, decode, is_address
+from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits, Splitter, decode, is_address
 
 __all__ = ["CHUNK", "READS_PER_TURN", "Caller", "Link", "Links", "source_of"]
 
@@ -194,6 +194,7 @@ class Links:
         failed: Called on any thread with an error.
         ended: Called on the loop's thread with a link that is closed now. If it was not `retired`, nobody meant to close it.
         drained: Called on the loop's thread when everything has left that had to wait for a slow link.
+        limits: Returns what a part of a message may have.
         receive_timeout: Seconds for a frame to arrive, from its first byte that came to its last.
         send_timeout: Seconds for what is written to leave.
     """
@@ -206,6 +207,7 @@ class Links:
         failed: Callable[[Exception], None],
         ended: Callable[[Link], None],
         drained: Callable[[], None],
+        limits: Callable[[], Limits],
         *,
         receive_timeout: float,
         send_timeout: float,
@@ -216,6 +218,7 @@ class Links:
         self._failed = failed
         self._ended = ended
         self._drained = drained
+        self._limits = limits
         self._receive_timeout = receive_timeout
         self._send_timeout = send_timeout
         self.open_links: set[Link] = set()  # changed on the loop's thread only
@@ -327,7 +330,7 @@ class Links:
 
     def _take_message(self, link: Link, data: bytes) -> None:
         try:
-            message = decode(data, link.source, is_address, link.peer)
+            message = decode(data, link.source, is_address, link.peer, self._limits())
         except Exception as error:  # a lack of memory, too, costs only this message
             self._failed(error)
             return

@@ -93,8 +93,7 @@ class TcpTransport(Transport):
         given: dict[str, Any] = {
             "host": host, "port": port, "binding": binding, "max_message_size": max_message_size,
             "compress_above": compress_above, "max_connections": max_connections, "max_links": max_links,
-            "connect_timeout": connect_timeout,
-            "send_timeout": send_timeout, "receive_timeout": receive_timeout,
+            "connect_timeout": connect_timeout, "send_timeout": send_timeout, "receive_timeout": receive_timeout,
         }  # fmt: skip
         for name, value in (options or {}).items():
             if name not in given:
@@ -121,17 +120,18 @@ class TcpTransport(Transport):
         clusters = Clusters(lambda: self.cluster)
         self._links = Links(
             self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
-            lambda: self._dialler.settle(), receive_timeout=given["receive_timeout"], send_timeout=given["send_timeout"],
+            lambda: self._dialler.settle(), lambda: self.limits,
+            receive_timeout=given["receive_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._dialler = Dialler(
             self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local, lambda: self.life,
-            clusters, max_message_size=self.max_message_size, max_links=given["max_links"],
+            clusters, lambda: self.limits, max_message_size=self.max_message_size, max_links=given["max_links"],
             connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._acceptor = Acceptor(
             self.loop, self._links, self._received_alone, self._failed, self._greeted, lambda: self.local, lambda: self.life,
-            clusters, max_connections=given["max_connections"], max_message_size=self.max_message_size,
-            receive_timeout=given["receive_timeout"],
+            clusters, lambda: self.limits, max_connections=given["max_connections"],
+            max_message_size=self.max_message_size, receive_timeout=given["receive_timeout"],
         )  # fmt: skip
         self._token = secrets.token_hex(8)
         self._closed = False
@@ -325,7 +325,7 @@ class TcpTransport(Transport):
     def _received_alone(self, data: bytes, source: str) -> None:
         """Take a message that came on a connection of its own, as all from Node.js nodes do."""
         try:
-            message = decode(inflate(data, self.max_message_size, source), source, is_address)
+            message = decode(inflate(data, self.max_message_size, source), source, is_address, limits=self.limits)
         except Exception as error:  # a lack of memory, too, costs only this message
             self._failed(error)
             return

@@ -226,7 +226,8 @@ class UdpTransport(TcpTransport):
     def _take(self, data: bytes, source: str, parts: dict[str, Message]) -> None:
         """Take a datagram. Parts of one digest are kept until all that came are there, and answered together."""
         try:
-            message = decode(inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source), source, is_address)
+            text = inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source)
+            message = decode(text, source, is_address, limits=self.limits)
         except Exception as error:  # a lack of memory, too, costs only this datagram
             self._failed(error)
             return
