@@ -14,12 +14,12 @@ ended since.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 from typing import Any
 
 from gossipmonger.protocol.config import Config
-from gossipmonger.protocol.membership import is_at
+from gossipmonger.protocol.membership import draw, is_at
 from gossipmonger.state import Peer, RemotePeer
 
 __all__ = ["Contact", "Contacts"]
@@ -93,8 +93,11 @@ class Contacts:
         """Note that a dial to an address was accepted, of which it is not known who is there."""
         self._strangers = [*self._strangers, remote][-_STRANGERS:]
 
-    def begin_round(self, now: float, live: list[Peer]) -> tuple[list[Peer], list[Peer]]:
-        """Return to which of the live peers this round may go, and which of these are preferred."""
+    def begin_round(self, now: float, live: list[Peer], unheard: Collection[str] = ()) -> tuple[list[Peer], list[Peer]]:
+        """Return to which of the live peers this round may go, and which of these are preferred.
+
+        At most half of a round goes to the `unheard`, as long as there is anybody else: they may be invented.
+        """
         self._rounds += 1
         if len(self._contacts) > 2 * len(live) + _STRANGERS:
             ids = {peer.id for peer in live}
@@ -103,6 +106,10 @@ class Contacts:
         since = now - _LEFT_OUT * self._config.gossip_interval
         found = [(peer, self.find(now, peer, spread)) for peer in live]
         open_ = [pair for pair in found if pair[1].refused is None or pair[1].refused < since] or found
+        if unheard:
+            heard = [pair for pair in open_ if pair[0].id not in unheard]
+            others = [pair for pair in open_ if pair[0].id in unheard]
+            open_ = heard + draw(others, self._config.gossip_fanout // 2 if heard else len(others), self._random)
         return [peer for peer, _ in open_], [peer for peer, it in open_ if not it.dialled and it.turn <= self._rounds]
 
     def note_dials(self, partners: Sequence[RemotePeer]) -> None:

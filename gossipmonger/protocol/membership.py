@@ -16,6 +16,7 @@ from collections.abc import Container, Iterable, Sequence
 from random import Random
 from typing import Any, TypeVar
 
+from gossipmonger.protocol.capacity import Capacity
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.forgetting import TELLING, Forgetting
 from gossipmonger.protocol.lives import departed, is_silent
@@ -66,6 +67,7 @@ class Membership:
         seeds: Where to find the cluster.
         alone: Whether nobody else was live in the last round.
         forgetting: What has been forgotten.
+        capacity: How many peers there may be.
         refused: Peers that are dead by refusal, id -> the heartbeat up to which it may be old news: see `Suspicion`.
     """
 
@@ -73,7 +75,7 @@ class Membership:
         self._local = local
         self._storage = storage
         self._config = config
-        self.bound: Bound = Bound()
+        self.bound: Bound = Bound(config.max_years_ahead)
         self.at_rest: bool = False
         self.found: dict[str, Peer | None] = {local.id: local}
         self._changes: dict[str, Peer] = {}
@@ -88,6 +90,7 @@ class Membership:
         self._unsettled: set[str] = set()  # peers with a floor to settle
         self._fresh: dict[str, float] = {}  # peers that are new, restarted or moved -> since when
         self.forgetting: Forgetting = Forgetting(storage, self.refused, config)
+        self.capacity: Capacity = Capacity(local, storage, self.forgetting, config)
         for peer in self.others()[0]:
             peer.last_time = now
             self.put(peer)
@@ -223,7 +226,8 @@ class Membership:
             partners += self.seeds.draw(lost or self.seeds.others(now), random, 1)
         elif lost and random.random() < len(lost) / (len(live) + 1):
             partners += self.seeds.draw(lost, random, 1)
-        gone = [peer for peer in dead if not peer.left]
+        gone = [peer for peer in dead if not peer.left and not self.capacity.is_stranger(peer.id)]
+        gone = gone or [peer for peer in dead if not peer.left]
         if gone and (not live or random.random() < len(gone) / (len(live) + 1)):
             gone.sort(key=lambda peer: -(peer.last_time or 0.0))
             # The place in this order is drawn by its logarithm: who died lately has a good chance, however many did before.
@@ -237,9 +241,8 @@ class Membership:
     def begin_round(self, now: float, output: Output) -> None:
         """Note that a round begins.
 
-        If it is late by more than an interval, because this process was stopped or its machine asleep, then the lateness is
-        ours and not a silence of anybody. What came in meanwhile may not have been read yet, so nobody is judged dead in this
-        round.
+        If it is late by more than an interval, because this process was stopped or its machine asleep, the lateness is ours and
+        nobody's silence. What came in meanwhile may not have been read yet, so nobody is judged dead in this round.
         """
         self._counted.clear()
         self._fresh = {id: since for id, since in self._fresh.items() if self.is_fresh(now, id)}
@@ -265,13 +268,20 @@ class Membership:
                     peer.silent_since = None if peer.silent_since is None else peer.silent_since + late
                     self.change(peer)
         self.put_changes()
+        self.capacity.begin_round(now, late if self.late else 0.0, output)
 
     def hear_from(self, now: float, message: Message, output: Output) -> Peer | None:
-        """Note that a peer has sent a message; return the peer, None for the node itself."""
+        """Note that a peer has sent a message; return the peer, None for the node itself or if there is no room for it."""
         sender, digest = message.sender, message.digest
         if sender.id == self._local.id:
             return None
-        peer = self.found.get(sender.id) or self._meet(now, RemotePeer(sender.id, sender.transport), output)
+        peer = self.found.get(sender.id)
+        if peer is None:
+            self.found |= dict.fromkeys(self.capacity.replace(output))
+            if not self.capacity.admit(now, sender.id, output):
+                return None
+            peer = self._meet(now, RemotePeer(sender.id, sender.transport), output)
+        self.capacity.hear(now, sender.id)
         heartbeat = -1
         if digest is not None:
             peer.speaks_extensions = digest.header is not None
@@ -300,7 +310,7 @@ class Membership:
         later = False
         if peer is None:
             too_old = entry.left and entry.age > self._config.forget_dead_peers_after
-            if too_old or not self.forgetting.is_news(now, id, heartbeat):
+            if too_old or not self.forgetting.is_news(now, id, heartbeat) or not self.capacity.admit(now, id, output):
                 return None
             peer = self._meet(now, RemotePeer(id, entry.transport), output, entry.interval if heartbeat >= 0 else None)
             peer.heartbeat = heartbeat
@@ -352,7 +362,8 @@ class Membership:
             self._unsettled.discard(peer.id)
 
     def _meet(self, now: float, remote: RemotePeer, output: Output, interval: int | None = None) -> Peer:
-        self.forgetting.returned(remote.id)
+        if not self.forgetting.returned(remote.id):
+            self.capacity.meet(now, remote.id)
         interval = self._local.interval if interval is None else interval  # a Node.js node's is taken to be like one's own
         peer = Peer(remote.id, last_time=now, transport=remote.transport, interval=interval)
         peer.arrivals.restart(interval)

@@ -122,7 +122,9 @@ class Protocol:
     def update(self, now: float, key: str, value: Any) -> bool:
         """Set a key of the local peer; return whether that changed anything."""
         old = self.newest(key, NOTHING)
-        if old is not NOTHING and values.same(old, value):
+        if old is NOTHING:
+            self.membership.capacity.check_own(key, self.waiting)
+        elif values.same(old, value):
             return False
         self._offer(now, key, value)
         return True
@@ -180,7 +182,8 @@ class Protocol:
         """Forget tombstones once they outnumber keys. A Node.js node reads no floors and must see the tombstones first."""
         if not self._local.crowded:
             return
-        if not self.membership.has_node_js() or now - self._deleted >= TELLING * self._config.gossip_interval:
+        is_seen = not self.membership.has_node_js() or now - self._deleted >= TELLING * self._config.gossip_interval
+        if is_seen or self.membership.capacity.overflows:
             self._local.reissue(self._local.max_version_seen)
 
     # Rounds
@@ -197,6 +200,7 @@ class Protocol:
         self._admit(now)
         self._compact(now)
         live, dead = membership.others()
+        membership.capacity.count = len(live) + len(dead)
         partners = self._suspicion.choose_partners(now, live, dead)
         self._tell(now, partners, membership.told_of(now, live, dead), output)
         membership.judge(now, live, dead, output)
@@ -321,7 +325,7 @@ class Protocol:
             found.read(digest.entries, sender.id)
             found.we_lack += [peer for peer in refused if peer not in found.we_lack]
             membership.put_changes()
-            if digest.header is None or peer is None:
+            if digest.header is None or sender.id == self._local.id:
                 self._answers.answer_node_js(sender, found, output)
             elif digest.kind is not Kind.FAREWELL or asks:
                 self._answers.answer(now, message, news, digest, digest.header, found, output)
@@ -352,9 +356,15 @@ class Protocol:
                 continue
             if version <= peer.max_version_seen:
                 continue  # as most that come in rumours
-            if version + more > limit or id in beyond:  # to take a later one would leave a gap
+            if id in beyond:  # to take a later one would leave a gap
+                continue
+            if version + more > limit:
                 beyond.add(id)
                 membership.report_beyond(now, id, version + more, output)
+                continue
+            if membership.capacity.is_full(peer, key):
+                beyond.add(id)
+                membership.capacity.report_full(now, peer, output)
                 continue
             before = peer.max_version_seen
             old = peer.take(key, value, version, after, more)

@@ -39,10 +39,9 @@ NOTHING, REFUSED = object(), object()
 class Peer:
     """One participant of the cluster as some node sees it; the local peer is one too.
 
-    A peer does not lock: the endpoint calls it under its own lock. Times are milliseconds since the epoch and always
-    arguments.
+    A peer does not lock: its endpoint does. Times are milliseconds since the epoch and always arguments.
 
-    * State: `data`, `get`, `max_version_seen`, `floor`
+    * State: `data`, `get`, `keys`, `max_version_seen`, `floor`
     * Writing, the owner: `update_local`, `delete_local`, `issue`, `crowded`, `reissue`
     * Writing, a replica: `update_with_delta`, `take`, `hear_of`, `unsettled`, `settle`
     * Reconciliation: `deltas`, `deltas_after_version`, `count_after_version`, `entry`
@@ -118,7 +117,7 @@ class Peer:
         self.max_version_seen: int = max(max_version_seen, self.log.last)
 
     def __repr__(self) -> str:
-        return f"Peer({shown(self.id)}, {self.state}, {len(self.log) - self._tombstones} keys to {self.max_version_seen})"
+        return f"Peer({shown(self.id)}, {self.state}, {self.keys} keys to {self.max_version_seen})"
 
     def _check(self) -> None:
         """Assert what always holds between two calls."""
@@ -186,9 +185,14 @@ class Peer:
         self._write(key, value, self.max_version_seen)
 
     @property
+    def keys(self) -> int:
+        """How many keys it has."""
+        return len(self.log) - self._tombstones
+
+    @property
     def crowded(self) -> bool:
         """Whether tombstones outnumber keys, so that it is time to `reissue` the keys."""
-        return self._tombstones > len(self.log) - self._tombstones
+        return self._tombstones > self.keys
 
     def reissue(self, floor: int) -> None:
         """Give each key a new version above `floor`, at least `max_version_seen`, oldest first, and forget the tombstones.
@@ -305,10 +309,7 @@ class Peer:
         return deltas
 
     def deltas_after_version(self, version: int, limit: int | None = None) -> list[tuple[str, Any, int]]:
-        """Return the writes above `version`, at most the `limit` oldest, as (key, value, version), tombstones among them.
-
-        Costs O(log keys + deltas returned), not a scan.
-        """
+        """Return the writes above `version`, at most the `limit` oldest, as (key, value, version), tombstones among them."""
         return self.log.first_after(version, limit)
 
     def count_after_version(self, version: int) -> int:
@@ -318,8 +319,7 @@ class Peer:
     def entry(self, now: float | None = None) -> Entry:
         """Return what a digest says about this peer.
 
-        A floor that can be settled is told at once: the next round will settle it, and nobody need wait for that. With `now`, a
-        peer that left has its age.
+        A floor that can be settled is told at once: the next round will settle it. With `now`, a peer that left has its age.
         """
         version = self.max_version_seen
         floor = self.noted if self.unsettled and self._can_settle() else self.floor

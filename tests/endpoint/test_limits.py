@@ -70,7 +70,7 @@ def test_a_key_more_than_there_may_be_is_refused_until_another_is_deleted(flow_c
         assert node.delete("y")
         assert node.update("w", 1)
         assert [node.get("a", key) for key in "wxyz"] == [1, 2, None, 1]
-    with pytest.raises(ValueError, match="peer_info.data must have at most 3 keys, got 4"):
+    with pytest.raises(ValueError, match=r"peer_info.data must have at most 3 keys, got 4"):
         Gossipmonger({"id": "a", "data": {key: [1, 1] for key in "wxyz"}}, max_keys_per_peer=3)
 
 
