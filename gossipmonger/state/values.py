@@ -19,6 +19,9 @@ __all__ = ["MAX_NESTING", "TOMBSTONE", "checked", "copied", "copied_key", "is_to
 #: Lists and objects inside each other. Far below the depth at which any JSON parser of a peer gives up.
 MAX_NESTING = 100
 
+#: Types whose values JSON can always carry.
+_PLAIN = frozenset({str, bool, type(None)})
+
 _TOMBSTONE_KEY = "gossipmonger:deleted"
 
 #: What a deleted key holds until its owner has forgotten it: an ordinary value, so that it survives a Node node's relay.
@@ -116,7 +119,10 @@ def checked(value: Any, depth: int = MAX_NESTING) -> bool:
         return math.isfinite(value)
     if depth == 0 or (kind is not list and kind is not dict):
         return False
-    return all(checked(item, depth - 1) for item in (value.values() if kind is dict else value))
+    for item in value.values() if kind is dict else value:
+        if type(item) not in _PLAIN and not checked(item, depth - 1):
+            return False
+    return True
 
 
 def same(one: Any, other: Any) -> bool:
