@@ -25,7 +25,7 @@ _LEVEL = 1
 
 #: How many times its bytes a message may have once it is inflated. A digest of a thousand peers has five, and the slowest JSON
 #: there is takes a fifth of a second a megabyte.
-_DENSEST = 16
+_DENSEST = 10
 
 #: Bytes to which any message may inflate.
 _ALWAYS = 8192
