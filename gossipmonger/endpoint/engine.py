@@ -147,6 +147,7 @@ class Engine(Steps):
     def _find(self) -> None:
         """Tell the protocol where the seeds are now."""
         places = self._finder.look(self.protocol.membership.alone)
+        self._carrier.trust(seed.transport for place in places for seed in (place.at, place.given))
         with marked(), self.lock:
             self.protocol.membership.seeds.place(places)
 

@@ -19,7 +19,7 @@ Each `Transport` has the two methods too, and emits the two events to those who 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from gossipmonger.errors import MessageError, release, report
@@ -109,6 +109,9 @@ class Transport(Emitter, ABC):
             None if that is not known yet. It is asked for then.
         """
         return [at]
+
+    def trust(self, transports: Iterable[Any]) -> None:
+        """Take it that nodes live at these addresses, the seeds'; others are sent little before they have answered."""
 
     def begin(self) -> None:
         """Start the threads that sending needs. `gossip` calls this, so that none has to be started later and may be refused.

@@ -22,20 +22,21 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from time import monotonic
 from typing import Any
 
-from gossipmonger.errors import ClusterError, SendError, at, shown
+from gossipmonger.errors import ClusterError, SendError
 from gossipmonger.process import Bell, after_fork, fresh, marked
 from gossipmonger.state import Clusters, Message, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.resolver import Address, Resolver
 from gossipmonger.transport.tcp.dial import Dial, Greeting, ReachedItself, SingleMessage
 from gossipmonger.transport.tcp.links import Link, Links
-from gossipmonger.wire import Limits, encode, split
+from gossipmonger.transport.tcp.place import Place, Places
+from gossipmonger.wire import Limits, encode, hello, split
 
 __all__ = ["Dialler"]
 
@@ -45,41 +46,14 @@ _MAX_WAITING = 64
 #: Seconds after which `flush` looks again in any case: several threads may wait there, and one ring wakes one of them.
 _LOOK_AGAIN = 0.1
 
-#: Addresses that are remembered.
-_CAPACITY = 10_000
-
 #: Seconds after which an address that answered no `HELLO` is sent one again, beside the messages.
 _ASK_AGAIN = 60.0
-
-
-class _Place:
-    """An address, and what is known of it."""
-
-    __slots__ = ("asked", "dialling", "host", "link", "node_js", "parts", "peer", "port", "waiting")
-
-    def __init__(self, host: str, port: int, peer: RemotePeer) -> None:
-        self.host = host
-        self.port = port
-        self.peer = peer  # whom the last message was for, for errors
-        self.node_js = False
-        self.asked = 0.0  # when it was sent a `HELLO` last
-        self.dialling = False
-        self.link: Link | None = None
-        self.waiting: deque[tuple[RemotePeer, Message]] = deque()
-        self.parts: Iterator[bytes] = iter(())  # of the message that is on its way to a Node.js node
-
-    @property
-    def busy(self) -> bool:
-        return self.dialling or bool(self.waiting)
-
-    def __str__(self) -> str:
-        return f"peer {shown(self.peer.id)} at {at({'host': self.host, 'port': self.port})}"
 
 
 class Dialler:
     """Sends messages to addresses.
 
-    * From any thread: `send`, `probe`, `learn`, `flush`
+    * From any thread: `send`, `probe`, `trust`, `learn`, `may_return`, `flush`
     * On the loop's thread only: `forget`
 
     Args:
@@ -129,8 +103,8 @@ class Dialler:
         self._max_links = max_links
         self._connect_timeout = connect_timeout
         self._send_timeout = send_timeout
-        self._places: OrderedDict[tuple[str, int], _Place] = OrderedDict()  # least recently used first
-        self._linked: OrderedDict[Link, _Place] = OrderedDict()  # the same for links that were dialled
+        self._places = Places()
+        self._linked: OrderedDict[Link, Place] = OrderedDict()  # for links that were dialled, least recently used first
         self._dials: set[socket.socket] = set()  # only for the loop's thread
         self._places_lock = threading.Lock()  # guards the two before that, and each place's `waiting`, `dialling` and `link`
         self._settled = Bell()  # rung when something has left that waited
@@ -171,15 +145,20 @@ class Dialler:
             place = self._place(to)
         self._call(partial(self._dial, place, Dial.close, aside=True), None)
 
-    def learn(self, peer: RemotePeer, node_js: bool) -> None:
-        """Note what has shown itself to live at an address."""
+    def trust(self, transports: Iterable[Mapping[str, Any]]) -> None:
+        """Take it that nodes live at these addresses, and at no others that were trusted before."""
         with marked(), self._places_lock:
-            place = self._places.get((peer.transport["host"], int(peer.transport["port"])))
-            if place is None and node_js:
-                place = self._place(peer)
-                place.asked = monotonic()
-            if place is not None:
-                place.node_js = node_js
+            self._places.trust(transports)
+
+    def learn(self, peer: RemotePeer, node_js: bool, shown: bool = True, size: int = 0) -> None:
+        """Note what lives at an address: it has `shown` that, or a message of this `size` has said so."""
+        with marked(), self._places_lock:
+            self._places.learn(peer, node_js, shown, size)
+
+    def may_return(self, to: RemotePeer | Place, size: int) -> bool:
+        """Whether so many bytes may be sent to an address without its allowance; if so, count them."""
+        with marked(), self._places_lock:
+            return (to if isinstance(to, Place) else self._place(to)).may_return(size)
 
     def flush(self, timeout: float) -> None:
         """Wait up to so many seconds until nothing waits to be sent."""
@@ -192,13 +171,13 @@ class Dialler:
 
     def _is_settled(self) -> bool:
         with marked(), self._places_lock:
-            return not any(place.busy for place in self._places.values()) and not any(link.waiting for link in self._linked)
+            return not self._places.busy and not any(link.waiting for link in self._linked)
 
     def settle(self) -> None:
         """Let `flush` look again."""
         self._settled.ring()
 
-    def _call(self, function: Callable[[], None], place: _Place | None) -> None:
+    def _call(self, function: Callable[[], None], place: Place | None) -> None:
         try:
             self._loop.call(function)
         except BaseException:
@@ -207,26 +186,12 @@ class Dialler:
                     place.dialling = False
             raise
 
-    def _place(self, to: RemotePeer) -> _Place:
+    def _place(self, to: RemotePeer) -> Place:
         """Return the place that a peer's address is. This requires holding `_places_lock`."""
         assert self._places_lock.locked()
-        transport: Mapping[str, Any] = to.transport
-        key = (transport["host"], int(transport["port"]))
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = _Place(*key, to)
-            for _ in range(len(self._places) - _CAPACITY):
-                oldest = next(iter(self._places))
-                if self._places[oldest].busy or self._places[oldest].link is not None:
-                    self._places.move_to_end(oldest)
-                else:
-                    del self._places[oldest]
-        else:
-            place.peer = to
-            self._places.move_to_end(key)
-        return place
+        return self._places.find(to)
 
-    def _put(self, place: _Place, to: RemotePeer, message: Message) -> bool:
+    def _put(self, place: Place, to: RemotePeer, message: Message) -> bool:
         """Let a message wait; return whether another was dropped for it. This requires holding `_places_lock`."""
         assert self._places_lock.locked()
         waiting = place.waiting
@@ -243,17 +208,35 @@ class Dialler:
 
     # On the loop's thread: what to do about a place
 
-    def _begin(self, place: _Place) -> None:
+    def _begin(self, place: Place) -> None:
         """Send what waits for a place, in the way that is right for it."""
         if not place.node_js:
-            self._dial(place, partial(self._greet, place, False))
+            if self._may_send(place, self._hello_size(place)):
+                self._dial(place, partial(self._greet, place, False))
             return
-        if monotonic() - place.asked > _ASK_AGAIN:
+        if monotonic() - place.asked > _ASK_AGAIN and self.may_return(place, self._hello_size(place)):
             place.asked = monotonic()
             self._dial(place, partial(self._greet, place, True), aside=True)
         self._send_next(place)
 
-    def _done(self, place: _Place) -> None:
+    def _hello_size(self, place: Place) -> int:
+        with marked(), self._places_lock:
+            sender = place.waiting[0][1].sender if place.waiting else None
+        try:
+            return len(hello(self._named() or sender, self._life(), self._clusters.name))
+        except (TypeError, ValueError):  # JSON has no form for the name, so none will be sent
+            return 0
+
+    def _may_send(self, place: Place, size: int) -> bool:
+        """Whether so many bytes may be sent to a place. If not, what waits there is dropped."""
+        with marked(), self._places_lock:
+            may_send = place.may_send(size, monotonic())
+        if may_send:
+            return True
+        self._fail(place, ConnectionError("it has not answered, and is sent no more for now"))
+        return False
+
+    def _done(self, place: Place) -> None:
         """Note that a place is not being dialled any more, and begin again if something has come to wait for it."""
         with marked(), self._places_lock:
             place.dialling = bool(place.waiting)
@@ -262,7 +245,7 @@ class Dialler:
         if again:
             self._begin(place)
 
-    def _fail(self, place: _Place, error: Exception) -> None:
+    def _fail(self, place: Place, error: Exception) -> None:
         """Drop what waits for a place that cannot be reached. That it is this node itself is no error."""
         with marked(), self._places_lock:
             place.waiting.clear()
@@ -289,7 +272,7 @@ class Dialler:
 
     # On the loop's thread: dialling
 
-    def _dial(self, place: _Place, connected: Callable[[Dial], None], aside: bool = False) -> None:
+    def _dial(self, place: Place, connected: Callable[[Dial], None], aside: bool = False) -> None:
         """Dial a place and call `connected`. On a dial that is aside no message waits, so a failure is no error."""
         dial = Dial(
             self._loop, self._connect_timeout, self._dials, connected,
@@ -308,13 +291,14 @@ class Dialler:
         except RuntimeError as error:  # the system cannot start a thread
             dial.fail(error)
 
-    def _greet(self, place: _Place, aside: bool, dial: Dial) -> None:
+    def _greet(self, place: Place, aside: bool, dial: Dial) -> None:
         with marked(), self._places_lock:
             sender = place.waiting[0][1].sender if place.waiting else None
         place.asked = monotonic()
 
         def silent(what: str) -> None:
             self._told(RemotePeer(*place.peer), what)
+            place.shown &= place.node_js  # if it was one of ours that lived there, that is over
             place.node_js = self._clusters.name is None  # a cluster with a name has none
             if place.node_js and not aside:
                 self._send_next(place)
@@ -322,16 +306,16 @@ class Dialler:
                 self._fail(place, ConnectionError("it answers no HELLO, as each node of a cluster with a name does"))
 
         def late() -> None:
-            place.node_js = False
+            place.node_js, place.shown = False, True
 
         Greeting(
             dial, self._named() or sender, self._life(), self._clusters, self._limits(), self._max_message_size,
             linked=partial(self._link, place, aside), silent=silent, late=late, failed=self._failed,
         )  # fmt: skip
 
-    def _link(self, place: _Place, aside: bool, link: Link, rest: bytes) -> None:
+    def _link(self, place: Place, aside: bool, link: Link, rest: bytes) -> None:
         """Keep a link, and send on it what waits."""
-        place.node_js = False
+        place.node_js, place.shown = False, True
         with marked(), self._places_lock:
             former, place.link = place.link, None
             if former is not None:
@@ -370,7 +354,7 @@ class Dialler:
                 place.link = None
         self._links.retire(link)
 
-    def _send_next(self, place: _Place) -> None:
+    def _send_next(self, place: Place) -> None:
         """Send the next message, or the next part of one, that waits for a Node.js node."""
         while True:
             try:
@@ -386,6 +370,9 @@ class Dialler:
                 self._done(place)
                 return
             place.parts = split(message, self._max_message_size, encode)
+
+        if not self._may_send(place, len(data)):
+            return
 
         def connected(dial: Dial) -> None:
             SingleMessage(dial, data, self._send_timeout, partial(self._send_next, place))

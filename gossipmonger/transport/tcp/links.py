@@ -3,8 +3,7 @@
 A link that one side closes on purpose ends with a frame that says so, `CLOSING`. The side that accepted it only asks: the other
 side finishes its frames, says the same and closes. Any other end is an event `link`: it may mean that the peer has died.
 
-A host that vanished without a FIN is noticed by its silence. Each round on a link is answered, if only by an empty frame, so a
-link on which several were sent and nothing came back is closed.
+A host that vanished is noticed by its silence: each round on a link is answered, if only by an empty frame.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits, Splitter, decode, 
 
 __all__ = ["CHUNK", "READS_PER_TURN", "Caller", "Link", "Links", "source_of"]
 
-#: Bytes that may wait for a link whose peer is slow to read, beyond which messages are dropped. Gossip repeats what they told.
+#: Bytes that may wait for a link whose peer is slow to read, beyond which messages are dropped.
 _MAX_WAITING = 1 << 20
 
 
@@ -63,8 +62,7 @@ class Link:
         unanswered: Rounds that were sent since the last frame came.
         used: When something came or went on it last; seconds of the monotonic clock.
         written: Frames that were written.
-        late: What closes the link if the rest of a frame does not come in time.
-        stuck: What closes it if the rest of a frame does not leave in time.
+        late, stuck: What closes it if the rest of a frame does not come, or leave, in time.
     """
 
     __slots__ = (
@@ -168,7 +166,7 @@ def source_of(address: Any) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-#: Bytes per read. Python reuses memory of this size; a larger buffer is requested from the system and returned each time.
+#: Bytes per read. Python reuses memory of this size; more is requested from the system and returned each time.
 CHUNK = 1 << 16
 
 #: Reads per turn, so that a peer that sends as fast as it is read does not hold up the others.
@@ -352,7 +350,7 @@ class Links:
         self._give_up(link)
 
     def _give_up(self, link: Link) -> None:
-        """Close a link whose other end seems to have vanished. That is no end that the kernel has told."""
+        """Close a link whose other end seems to have vanished, which is no end that the kernel has told."""
         if not link.closed:
             link.retired = True
             self.end(link)
@@ -368,8 +366,7 @@ class Links:
         self._write(link, CLOSING)
         if not link.closed and not link.waiting:
             self._finish(link)
-        waiting = self._loop.after(_FAREWELL, partial(self.end, link))
-        waiting.start()
+        self._loop.after(_FAREWELL, partial(self.end, link)).start()
 
     def _finish(self, link: Link) -> None:
         if link.dialled:  # the other side reads what is left, and closes
