@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all histories histories-simulated histories-dense watches short-programs false-deaths figures
+.PHONY: help install demo test test-all histories histories-simulated histories-dense watches short-programs false-deaths figures fuzz
 .PHONY: paper bench generated overload lossy signals forks lint types structure docs dist clean
 
 help: ## Show this list
@@ -73,6 +73,9 @@ short-programs: install ## 1,000 programs that end within 0.3 s beside three nod
 false-deaths: install ## Search 1,000 clusters of 50 nodes for wrong verdicts; COUNT, SEEDS; an hour on one core, all are used
 	$(BIN)/python -m tests.false_deaths $(SEARCH)
 
+fuzz: install ## Say nearly right messages to a node for a minute, led by coverage; SECONDS. Needs the package atheris
+	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
+
 signals: install ## Interrupt a busy program by 10,000 signals whose handlers write, read, close and raise; COUNT
 	$(BIN)/python -m tests.signals $(COUNT)
 
@@ -126,4 +129,4 @@ dist: install ## Build sdist and wheel
 
 clean: ## Remove all that is made
 	rm -rf .venv .venv-* build dist docs/_build benchmarks/build $(NODE)/node_modules $(NODE)/.stamp-npm .coverage *.egg-info
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf crash-* .hypothesis .mypy_cache .pytest_cache .ruff_cache
