@@ -258,6 +258,8 @@ class Links:
             OSError: The system watches no more sockets.
         """
         self.open_links.add(link)
+        with suppress(OSError, AttributeError):  # where the system can tell what is not read from what is read slowly
+            link.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._send_timeout * 1000))
         self._loop.watch(link.socket, READ, partial(self._read, link))
 
     def _watch_writing(self, link: Link) -> None:
