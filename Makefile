@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all histories histories-simulated histories-dense watches short-programs false-deaths figures fuzz
+.PHONY: help install demo test test-all histories histories-simulated histories-dense watches short-programs false-deaths figures fuzz hostile
 .PHONY: paper bench generated overload lossy signals forks lint types structure docs dist clean
 
 help: ## Show this list
@@ -72,6 +72,9 @@ short-programs: install ## 1,000 programs that end within 0.3 s beside three nod
 
 false-deaths: install ## Search 1,000 clusters of 50 nodes for wrong verdicts; COUNT, SEEDS; an hour on one core, all are used
 	$(BIN)/python -m tests.false_deaths $(SEARCH)
+
+hostile: install ## Two nodes among 2,000 peers that are slow, idle, half-open or never read; three minutes
+	$(BIN)/python -m tests.hostile 2000
 
 fuzz: install ## Say nearly right messages to a node for a minute, led by coverage; SECONDS. Needs the package atheris
 	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)

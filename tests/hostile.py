@@ -25,12 +25,6 @@ __all__ = ["KINDS", "Figures", "measure"]
 
 HOST = "127.0.0.1"
 
-#: Seconds that a connection is given, in place of ten.
-DEADLINE = 2.0
-
-#: Updates whose way is timed.
-UPDATES = 40
-
 GREETING = hello(None)
 ASKING = (
     b'{"digest":[{"id":"a","maxVersionSeen":0,"transport":{"host":"127.0.0.1","port":9}},{"id":"deaf","maxVersionSeen":0,'
@@ -97,18 +91,19 @@ def _timed(writer: Gossipmonger, heard: Callable[[], float], value: float) -> fl
     return (time.perf_counter() - start) * 1000
 
 
-def measure(kind: str, count: int, udp: bool = False, patience: float = 1.0) -> Figures:
+def measure(kind: str, count: int, udp: bool = False, deadline: float = 2.0, updates: int = 40) -> Figures:
     """Measure what so many peers of a kind do to two nodes, one of which they go to.
 
     Args:
         kind: What they do.
         count: How many they are.
         udp: Whether the nodes take datagrams.
-        patience: Seconds beyond the deadline after which is counted what is left.
+        deadline: Seconds that a connection is given, in place of ten.
+        updates: Updates whose way is timed.
     """
     make: type[TcpTransport] = UdpTransport if udp else TcpTransport
     with ExitStack() as stack:
-        transports = [make(host=HOST, port=0, receive_timeout=DEADLINE, send_timeout=DEADLINE) for _ in "ab"]
+        transports = [make(host=HOST, port=0, receive_timeout=deadline, send_timeout=deadline) for _ in "ab"]
         a = Gossipmonger({"id": "a"}, transport=transports[0], gossip_interval=200)
         a.on("error", lambda error: None)
         if kind == "never reading":
@@ -123,7 +118,7 @@ def measure(kind: str, count: int, udp: bool = False, patience: float = 1.0) -> 
 
         def times() -> list[float]:
             found = []
-            for number in range(UPDATES):
+            for number in range(updates):
                 found.append(_timed(*pairs[number % 2], time.perf_counter()))
                 time.sleep(0.03)
             return found
@@ -138,7 +133,7 @@ def measure(kind: str, count: int, udp: bool = False, patience: float = 1.0) -> 
         stack.callback(attacker.stdin.close)
         assert attacker.stdout.readline() == b"ready\n"
         during = times()
-        time.sleep(DEADLINE + patience)
+        time.sleep(deadline + 1.2)
         transport = transports[0]
         left = len(transport._acceptor._incoming) + len(transport._links.open_links)
         return Figures(statistics.median(before), statistics.median(during), max(during), left)
