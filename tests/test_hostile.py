@@ -8,6 +8,7 @@ import socket
 import time
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -50,13 +51,21 @@ def say(a: Gossipmonger, data: bytes) -> None:
             datagrams.sendto(data, (HOST, port))
 
 
+def _has(node: Gossipmonger, id: str, value: float) -> bool:
+    return bool(node.get(id, "k") == value)
+
+
 def serves(a: Gossipmonger, b: Gossipmonger) -> None:
     """Assert that news goes both ways."""
     value = time.monotonic()
     for one, other in ((a, b), (b, a)):
         one.update("k", value)
-        assert other.wait_for(lambda one=one, other=other: other.get(one.local_peer.id, "k") == value, timeout=10)
+        assert other.wait_for(partial(_has, other, one.local_peer.id, value), timeout=10)
         assert [peer.state for peer in other.peers().values() if peer.id in ("a", "b")] == ["live", "live"]
+
+
+def _is_as_long(errors: list[Exception], length: int) -> bool:
+    return len(errors) >= length
 
 
 def message(**parts: Any) -> bytes:
@@ -87,9 +96,9 @@ MALFORMED = [
 def test_no_malformed_message_ends_a_node_or_is_taken(both: Both) -> None:
     a, b, errors = both
     for data in MALFORMED:
-        before = len(errors)
+        expected = len(errors) + 3
         say(a, data)
-        a.wait_for(lambda before=before: len(errors) >= before + 3, timeout=10)
+        a.wait_for(partial(_is_as_long, errors, expected), timeout=10)
     assert {type(error) for error in errors} == {MessageError}
     assert set(a.peers()) == {"a", "b"}
     serves(a, b)

@@ -19,8 +19,8 @@ def deep(levels: int) -> Any:
     return value
 
 
-def a_node(id: str = "a", **options: Any) -> Gossipmonger:
-    return Gossipmonger({"id": id}, **options)
+def a_node(**options: Any) -> Gossipmonger:
+    return Gossipmonger({"id": "a"}, **options)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -253,9 +254,8 @@ def a_crowd(sim: Simulation, count: int, **limits: Any) -> list[Gossipmonger]:
     return nodes
 
 
-def has(node: Gossipmonger, value: int) -> bool:
-    peers = node.peers()
-    return all(peer.data.get("k") == value for peer in peers.values())
+def all_have(nodes: list[Gossipmonger], value: int) -> bool:
+    return all(peer.data.get("k") == value for node in nodes for peer in node.peers().values())
 
 
 @pytest.mark.untraced
@@ -277,7 +277,7 @@ def test_a_cluster_above_the_limit_agrees_on_what_it_holds(limited: str) -> None
         for value in (2, 3):
             for node in nodes:
                 node.update("k", value)
-            sim.run_until(lambda value=value: all(has(node, value) for node in nodes), 100_000)
+            sim.run_until(partial(all_have, nodes, value), 100_000)
         before = sim.bytes
         sim.run(300_000)
         assert limited == "all" or dead == []  # with half of all peers unknown to everybody, news of the others is rare
@@ -326,7 +326,7 @@ def test_a_hundred_thousand_invented_peers_stay_within_the_limit_and_are_gone_wi
         sim.run(200_000)
         for start in range(0, 100_000, 20_000):
             clock = int(sim.now * 1000)
-            more = {"interval": 86_400_000} if start else {}
+            more: dict[str, Any] = {"interval": 86_400_000} if start else {}
             told = [Entry(f"x{start + n}", 0, {"host": "nowhere", "port": 1}, clock)._replace(**more) for n in range(20_000)]
             own = Entry(f"x{start}", 0, {"host": "nowhere", "port": 1}, clock)
             nodes[0]._protocol.step(sim.now, Message(RemotePeer(own.id, own.transport), None, _digest([*told, own])))
