@@ -7,6 +7,7 @@ Anybody who can speak to a node can invent peers, thousands of them in one messa
 * *Strangers are forgotten soon.* A stranger is a peer of which only others have told. In a cluster everybody has spoken to
   everybody after a while, and who is invented speaks to nobody. A stranger whose heartbeat has not risen for five minutes is
   forgotten, where a peer that has been heard stays for FORGET_DEAD_PEERS_AFTER. Peers that a storage has kept are no strangers.
+  And rounds never go to strangers alone.
 
 The keys of a peer are bounded at its owner, which writes no more than MAX_KEYS_PER_PEER. A replica may hold for a while what
 the owner had before and what it has now, with the tombstones of both, so it takes four times as many above the floor that it
@@ -17,7 +18,7 @@ above it, and nothing is missing below its version. Once the owner has begun a n
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from gossipmonger.errors import MessageError, shown
@@ -49,8 +50,8 @@ _REPLICA = 4
 class Capacity:
     """Counts the peers of one node.
 
-    * Peers: `admit`, `replace`, `meet`, `hear`, `unheard`, `begin_round`
-    * Keys: `check_own`, `overflows`, `is_full`, `report`
+    * Peers: `admit`, `replace`, `meet`, `hear`, `strangers`, `silent`, `begin_round`
+    * Keys: `check_own`, `overflows`, `is_full`, `report_full`
 
     Args:
         local: The node's own peer.
@@ -105,16 +106,16 @@ class Capacity:
         if self._strangers and self._strangers.get(id, now) < now:
             del self._strangers[id]
 
-    def is_stranger(self, id: str) -> bool:
-        """Whether only others have told of a peer."""
-        return id in self._strangers
+    @property
+    def strangers(self) -> Collection[str]:
+        """The ids of the peers of which only others have told."""
+        return self._strangers.keys()
 
-    def unheard(self, peers: Iterable[Peer]) -> Collection[str]:
-        """Return the ids of those peers that are strangers, and whose heartbeat has not risen since they were met."""
-        strangers = self._strangers
-        if not strangers:
-            return ()
-        return {peer.id for peer in peers if peer.id in strangers and not _has_risen(peer, strangers[peer.id])}
+    def silent(self) -> Collection[str]:
+        """Return the ids of the strangers whose heartbeat has not risen since they were met."""
+        get, strangers = self._storage.get, self._strangers.items()
+        peers = [(get(id), since) for id, since in strangers]
+        return {peer.id for peer, since in peers if peer is not None and not _has_risen(peer, since)}
 
     def begin_round(self, now: float, late: float, output: Output) -> None:
         """Forget strangers that have been silent for too long; a lateness of this node is not theirs."""

@@ -226,7 +226,7 @@ class Membership:
             partners += self.seeds.draw(lost or self.seeds.others(now), random, 1)
         elif lost and random.random() < len(lost) / (len(live) + 1):
             partners += self.seeds.draw(lost, random, 1)
-        gone = [peer for peer in dead if not peer.left and not self.capacity.is_stranger(peer.id)]
+        gone = [peer for peer in dead if not peer.left and peer.id not in self.capacity.strangers]
         gone = gone or [peer for peer in dead if not peer.left]
         if gone and (not live or random.random() < len(gone) / (len(live) + 1)):
             gone.sort(key=lambda peer: -(peer.last_time or 0.0))
