@@ -35,9 +35,9 @@ ALLOWANCE = 400
 #: Seconds until it is renewed for the first time.
 RENEWED_AFTER = 600.0
 
-#: Bytes that may be sent to such an address for each byte that came in its name. An answer is mostly about as long as what it
-#: answers; what is longer shows itself first.
-RETURN = 4
+#: Bytes that may be sent to such an address for each byte that came in its name, as many as QUIC allows (RFC 9000, section 8.1).
+#: An answer is mostly about as long as what it answers; where it is longer, the address shows itself first.
+RETURN = 3
 
 
 class Place:
