@@ -177,6 +177,8 @@ def _numeric(host: str, port: int) -> tuple[int, Any]:
     Raises:
         OSError, ValueError: It is a name, or an address that the system does not take.
     """
+    if read_ip(host) is None:  # a replaced resolver may not heed the flag below, and hang
+        raise ValueError(f"{host!r} is a name")
     found = socket.getaddrinfo(clean_host(host), port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
     return found[0][0], found[0][4]
 
