@@ -184,9 +184,8 @@ class Suspicion:
         if suspect is None:
             return
         suspect.drop()
-        if suspect.askers and not suspect.passed_on and peer.speaks_extensions:
-            suspect.passed_on = True
-            self._hint(peer, [peer.remote], output)
+        if suspect.askers and peer.speaks_extensions:
+            self._pass_on(peer, suspect, peer.remote, output)
 
     def _refused(self, now: float, peer: Peer, output: Output) -> None:
         contact = self.contacts.find(now, peer)
@@ -288,6 +287,9 @@ class Suspicion:
                 self._spoken_to = now  # a whole digest may be an answer, and those reach a node that nobody can dial
             if digest.header.hints:
                 self._hear_hints(now, sender, digest.header.hints, output)
+            suspect, peer = self._suspects.get(sender.id), self._storage.get(sender.id)
+            if suspect is not None and suspect.until > now and peer is not None and digest.kind is Kind.ROUND:
+                self._pass_on(peer, suspect, sender, output)
         self.tell_later(now, output)
 
     def _hear_hints(self, now: float, sender: RemotePeer, hints: Sequence[Sequence[Any]], output: Output) -> None:
@@ -366,6 +368,12 @@ class Suspicion:
         """Return whom a rumour about a peer goes to."""
         others = [other for other in self._membership.speakers() if other.id != peer.id]
         return [other.remote for other in draw(others, self._config.rumor_fanout, self._random)]
+
+    def _pass_on(self, peer: Peer, suspect: _Suspect, remote: RemotePeer, output: Output) -> None:
+        """Tell a peer itself that it is suspected, once."""
+        if not suspect.passed_on:
+            suspect.passed_on = True
+            self._hint(peer, [remote], output)
 
     def _hint(self, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
         self._rumor(self._membership.header(hints=[(peer.id, max(0, peer.heartbeat))]), [], partners, output)

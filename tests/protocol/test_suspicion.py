@@ -375,6 +375,16 @@ def test_an_accepted_dial_passes_the_hint_on_to_the_peer() -> None:
     assert node.link("accepted", at=10) == []
 
 
+def test_a_suspected_peer_that_speaks_is_told_so_once_where_it_spoke() -> None:
+    """Its address may refuse every dial for as long as its listener is closed."""
+    node = Node()
+    node.suspect()
+    assert hints(node.hear("p", at=300)) == []  # a rumour is no round: it may be one about this very hint
+    assert hints(node.hear("p", at=310, kind=Kind.ROUND)) == [("p", [["p", LIFE + 100]])]
+    assert hints(node.hear("p", at=320, kind=Kind.ROUND)) == []
+    assert hints(node.hear("o1", at=330, kind=Kind.ROUND)) == []
+
+
 def test_who_hears_a_hint_about_itself_raises_its_heartbeat_and_tells_it_at_once() -> None:
     node = Node()
     before = node.local.heartbeat
