@@ -294,13 +294,13 @@ class Suspicion:
 
     def _hear_hints(self, now: float, sender: RemotePeer, hints: Sequence[Sequence[Any]], output: Output) -> None:
         limit = self._membership.bound.limit(now)
-        self._spoken_to = now
         for id, heartbeat in hints:
             if heartbeat > limit:
                 continue
             if id == self._local.id:
                 self._hear_of_self(now, sender, heartbeat, output)
                 continue
+            self._spoken_to = now  # a hint about this node itself may be an answer
             peer = self._storage.get(id)
             if peer is None or not peer.live:
                 continue

@@ -198,6 +198,7 @@ def test_a_node_to_which_nobody_speaks_but_a_node_js_node_gives_no_verdict() -> 
     node = Node()
     node.suspect()
     node.hear("o5", at=1_400, kind=Kind.ROUND)  # a whole digest, which may be an answer
+    node.hear("o5", at=1_450, hints=[["a", LIFE]])  # so may a hint about oneself
     step(node.protocol, RemotePeer("js", "at js"), now=NOW + 1_500, entries=[], header=None)  # which tells no heartbeats
     assert node.verdict(at=WAIT) == []
     assert node.protocol.due == NOW + WAIT + 5 + WAIT
