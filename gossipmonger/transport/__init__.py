@@ -3,14 +3,17 @@
 from gossipmonger.transport.base import DEFAULT_PORT, SeedTransport, Transport, TransportLike
 from gossipmonger.transport.simulated import Network, SimulatedTransport
 from gossipmonger.transport.tcp import TcpTransport
+from gossipmonger.transport.traffic import KINDS, Traffic
 from gossipmonger.transport.udp import UdpTransport
 
 __all__ = [
     "DEFAULT_PORT",
+    "KINDS",
     "Network",
     "SeedTransport",
     "SimulatedTransport",
     "TcpTransport",
+    "Traffic",
     "Transport",
     "TransportLike",
     "UdpTransport",

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from gossipmonger.errors import MessageError, release, report
 from gossipmonger.process import Emitter, Latch, PatientTimer
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
+from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import as_dicts, as_lists, message_of
 
 __all__ = ["DEFAULT_PORT", "SeedTransport", "Transport", "TransportLike"]
@@ -65,6 +66,8 @@ class Transport(Emitter, ABC):
         local: How this node names itself, for a transport whose connections begin with that; None before it is known.
         linger: Seconds that `close` gives what still has to leave.
         cluster: The name of the node's cluster, likewise; None if it has none.
+        traffic: What it counts of its messages, for each protocol that it uses. If it counts none, the endpoint counts what it
+            hands over and is handed, without bytes.
     """
 
     max_message_size: int | None = None
@@ -72,6 +75,7 @@ class Transport(Emitter, ABC):
     linger: float = 1.0
     begun: bool = False
     cluster: str | None = None
+    traffic: tuple[Traffic, ...] = ()
 
     # Messages
 

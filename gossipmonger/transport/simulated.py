@@ -19,6 +19,7 @@ from gossipmonger.errors import ClosedError, MessageError, SendError, shown
 from gossipmonger.process import Latch
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
+from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Packer, decode, inflate, is_address
 
 __all__ = ["Network", "Receiver", "SimulatedTransport"]
@@ -98,6 +99,10 @@ class Network:
     def has_link(self, source: str, host: str) -> bool:
         """Return whether a host has a link to another."""
         return source in self._links.get(host, ())
+
+    def count_links(self, source: str) -> int:
+        """Return to how many others a host has a link."""
+        return sum(source in links for links in [*self._links.values()])
 
     def refuses(self, source: str, host: str) -> bool:
         """Return whether a host's address refuses dials from another host."""
@@ -190,6 +195,8 @@ class SimulatedTransport(Transport):
         super().__init__()
         self._pass_time = pass_time
         self._network = network
+        self._traffic = Traffic("simulated", links=lambda: {"dialled": network.count_links(host)})
+        self.traffic = (self._traffic,)
         self._packer = Packer(self.max_message_size, compress_above)
         self._closed = False
         self.host = host
@@ -201,7 +208,7 @@ class SimulatedTransport(Transport):
         """Send a message: see `Transport.send`."""
         if not is_address(to.transport):
             reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
-            self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to)))
+            self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to), "address"))
             return
         try:
             parts = self._packer.pack(to, message)
@@ -211,6 +218,7 @@ class SimulatedTransport(Transport):
         host = to.transport["host"]
         if self._closed or (type(to) is not _Caller and not self._may_send(to, host)):
             return
+        self._traffic.sent(message, sum(map(len, parts)))
         for part in parts:
             self._network.send(self.host, host, part)
 
@@ -238,11 +246,13 @@ class SimulatedTransport(Transport):
 
     def receive(self, data: bytes, source: str) -> None:
         """Take one message from the network."""
+        self._traffic.read(len(data))
         try:
             message = decode(inflate(data, self.max_message_size, source), source, is_address)
         except MessageError as error:
             self._failed(error)
             return
+        self._traffic.received(message)
         self._hand_out(message._replace(sender=_Caller(*message.sender)))
 
     def _failed(self, error: Exception) -> None:

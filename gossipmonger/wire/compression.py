@@ -55,9 +55,9 @@ def inflate(data: bytes, limit: int, source: object = None) -> bytes:
     except zlib.error as error:
         raise MessageError(f"not deflated right: {error}", source) from None
     except MemoryError:
-        raise MessageError("it takes more memory than there is", source) from None
+        raise MessageError("it takes more memory than there is", source, "memory") from None
     if len(message) > limit:
-        raise MessageError(f"inflates to more than {limit} bytes", source)
+        raise MessageError(f"inflates to more than {limit} bytes", source, "oversized")
     if not inflater.eof:
         raise MessageError("deflated and cut short", source)
     if inflater.unused_data:

@@ -261,13 +261,13 @@ class Acceptor:
         incoming = _Incoming(connected, source)
         if len(self._incoming) + self._accepted_links() >= self._max_connections and not self._make_room():
             connected.close()
-            self._failed(MessageError(f"{self._max_connections} connections are busy", source))
+            self._failed(MessageError(f"{self._max_connections} connections are busy", source, "busy"))
             return
         self._incoming[incoming] = None
         try:
             self._loop.watch(connected, READ, partial(self._read, incoming))
         except OSError as error:  # the system's limit on watched sockets
-            self._refuse(incoming, str(error))
+            self._refuse(incoming, str(error), "busy")
             return
         incoming.timer = self._loop.after(self._receive_timeout, partial(self._be_late, incoming))
         incoming.timer.start()
@@ -279,7 +279,7 @@ class Acceptor:
     def _make_room(self) -> bool:
         """Close the slowest connection, or ask for a link to be closed; return False if all are being closed already."""
         for incoming in self._incoming:
-            self._refuse(incoming, f"the slowest of more than {self._max_connections} connections")
+            self._refuse(incoming, f"the slowest of more than {self._max_connections} connections", "busy")
             return True
         links = [link for link in self._links.open_links if not link.dialled and not link.retired]
         if links:
@@ -294,17 +294,18 @@ class Acceptor:
                 return
             except OSError as error:
                 if incoming.data:
-                    self._failed(MessageError(f"cut off: {error}", incoming.source))
+                    self._failed(MessageError(f"cut off: {error}", incoming.source, "truncated"))
                 self._close(incoming)
                 return
             if not data:
                 self._close(incoming)
                 if incoming.data:  # a connection without a byte, as a port scan makes, is not an error
+                    self._links.traffic.read(len(incoming.data))
                     self._received(bytes(incoming.data), incoming.source)
                 return
             incoming.data += data
             if len(incoming.data) > self._max_message_size:
-                self._refuse(incoming, f"more than {self._max_message_size} bytes")
+                self._refuse(incoming, f"more than {self._max_message_size} bytes", "oversized")
                 return
             if not incoming.alone:
                 begun = begins_link(incoming.data)
@@ -323,10 +324,12 @@ class Acceptor:
             self._failed(error)
             return
         named, life = self._named(), self._life()
+        answer = hello(named, life, self._clusters.name)
+        self._links.traffic.greeted(sent=answer, read=line)
         foreign = greeting.cluster != self._clusters.name
         if foreign or greeting.life == life:  # or it is the dialling half of this node, which is about to close
             with suppress(OSError):
-                incoming.socket.send(hello(named, life, self._clusters.name))
+                incoming.socket.send(answer)
             self._close(incoming)
             if foreign:
                 refusal = self._clusters.error(greeting.cluster, greeting.sender, "" if greeting.sender else incoming.source)
@@ -341,7 +344,7 @@ class Acceptor:
         with suppress(OSError):
             incoming.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            link.write(hello(named, life, self._clusters.name))
+            link.write(answer)
             if greeting.sender is not None:
                 self._replace(greeting.sender.id, link)
             self._links.open(link)
@@ -365,11 +368,11 @@ class Acceptor:
             del self._by_id[link.peer.id]
 
     def _be_late(self, incoming: _Incoming) -> None:
-        self._refuse(incoming, f"incomplete after {self._receive_timeout:g} s")
+        self._refuse(incoming, f"incomplete after {self._receive_timeout:g} s", "late")
 
-    def _refuse(self, incoming: _Incoming, reason: str) -> None:
+    def _refuse(self, incoming: _Incoming, reason: str, kind: str) -> None:
         self._close(incoming)
-        self._failed(MessageError(reason, incoming.source))
+        self._failed(MessageError(reason, incoming.source, kind))
 
     def _close(self, incoming: _Incoming) -> None:
         self._release(incoming)

@@ -66,7 +66,7 @@ class _Place:
         self.dialling = False
         self.link: Link | None = None
         self.waiting: deque[tuple[RemotePeer, Message]] = deque()
-        self.parts: Iterator[bytes] = iter(())  # of the message that is on its way to a Node.js node
+        self.parts: Iterator[tuple[Message, bytes]] = iter(())  # of the message that is on its way to a Node.js node
 
     @property
     def busy(self) -> bool:
@@ -157,7 +157,8 @@ class Dialler:
                 dropped = self._put(place, to, message)
                 begins, place.dialling = not place.dialling, True
             if dropped:
-                self._failed(SendError(f"{place} takes messages slower than they come: one dropped", RemotePeer(*place.peer)))
+                reason = f"{place} takes messages slower than they come: one dropped"
+                self._failed(SendError(reason, RemotePeer(*place.peer), "slow"))
         finally:  # whatever a signal handler raises: nobody else would begin
             if begins:
                 self._call(partial(self._begin, place), place)
@@ -318,12 +319,10 @@ class Dialler:
             elif not aside:
                 self._fail(place, ConnectionError("it answers no HELLO, as each node of a cluster with a name does"))
 
-        def late() -> None:
-            place.node_js = False
-
         Greeting(
             dial, self._named() or sender, self._life(), self._clusters, self._max_message_size,
-            linked=partial(self._link, place, aside), silent=silent, late=late, failed=self._failed,
+            linked=partial(self._link, place, aside), silent=silent, late=partial(setattr, place, "node_js", False),
+            failed=self._failed, traffic=self._links.traffic,
         )  # fmt: skip
 
     def _link(self, place: _Place, aside: bool, link: Link, rest: bytes) -> None:
@@ -371,21 +370,22 @@ class Dialler:
         """Send the next message, or the next part of one, that waits for a Node.js node."""
         while True:
             try:
-                data = next(place.parts, None)
+                part = next(place.parts, None)
             except Exception as error:  # JSON has no form for something in the message
                 self._failed(error)
-                data = None
-            if data is not None:
+                part = None
+            if part is not None:
                 break
             with marked(), self._places_lock:
                 message = place.waiting.popleft()[1] if place.waiting else None
             if message is None:
                 self._done(place)
                 return
-            place.parts = split(message, self._max_message_size, encode)
+            place.parts = ((message, data) for data in split(message, self._max_message_size, encode))
 
         def connected(dial: Dial) -> None:
-            SingleMessage(dial, data, self._send_timeout, partial(self._send_next, place))
+            self._links.traffic.sent(part[0], len(part[1]))
+            SingleMessage(dial, part[1], self._send_timeout, partial(self._send_next, place))
 
         self._dial(place, connected)
 

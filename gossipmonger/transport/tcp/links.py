@@ -17,29 +17,18 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from gossipmonger.errors import MessageError, SendError, shown
+from gossipmonger.errors import MessageError, SendError
 from gossipmonger.process import marked
-from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
+from gossipmonger.state.message import Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Loop
+from gossipmonger.transport.tcp.caller import Caller, name_of, remote_of, source_of
+from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import CLOSING, EMPTY, Framer, Splitter, decode, is_address
 
 __all__ = ["CHUNK", "READS_PER_TURN", "Caller", "Link", "Links", "source_of"]
 
 #: Bytes that may wait for a link whose peer is slow to read, beyond which messages are dropped. Gossip repeats what they told.
 _MAX_WAITING = 1 << 20
-
-
-class Caller(ExtendedPeer):
-    """The sender of a message that came on a link. What is sent to this very object goes back on the same link."""
-
-    link: Link
-
-    @classmethod
-    def on(cls, link: Link, peer: RemotePeer) -> Caller:
-        """Return a peer, with the link to it."""
-        caller = cls(peer.id, peer.transport)
-        caller.link, caller.vouched = link, link.cluster
-        return caller
 
 
 class Link:
@@ -162,12 +151,6 @@ class Link:
                 timer.cancel()
 
 
-def source_of(address: Any) -> str:
-    """Return an address as errors show it. An IPv4 address is shown as one, even on a socket for both versions of IP."""
-    host, port = address[0].removeprefix("::ffff:"), address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 #: Bytes per read. Python reuses memory of this size; a larger buffer is requested from the system and returned each time.
 CHUNK = 1 << 16
 
@@ -196,6 +179,10 @@ class Links:
         drained: Called on the loop's thread when everything has left that had to wait for a slow link.
         receive_timeout: Seconds for a frame to arrive, from its first byte that came to its last.
         send_timeout: Seconds for what is written to leave.
+
+    Attributes:
+        traffic: Counts what goes over links and other connections.
+        open_links: The links, which change on the loop's thread only.
     """
 
     def __init__(
@@ -218,7 +205,8 @@ class Links:
         self._drained = drained
         self._receive_timeout = receive_timeout
         self._send_timeout = send_timeout
-        self.open_links: set[Link] = set()  # changed on the loop's thread only
+        self.traffic: Traffic = Traffic("tcp", links=self._count)
+        self.open_links: set[Link] = set()
 
     def send(self, link: Link, message: Message) -> bool:
         """Write a message on the calling thread, as far as the socket takes it; return False if the link cannot carry it.
@@ -234,19 +222,26 @@ class Links:
                 return False
             link.unanswered += 1
         link.used = monotonic()
-        return self._write(link, self._framer.frames(message, link.named))
+        return self._write(link, self._framer.frames(message, link.named), message)
 
-    def _write(self, link: Link, data: bytes) -> bool:
+    def _write(self, link: Link, data: bytes, message: Message | None = None) -> bool:
         try:
             left = link.write(data)
         except OSError:
             return False  # the loop finds out by itself, and ends it
         if left is None:
-            reason = f"peer {_name(link)} at {link.source} takes messages slower than they come: one dropped"
-            self._failed(SendError(reason, _remote(link)))
-        elif left:
+            reason = f"peer {name_of(link)} at {link.source} takes messages slower than they come: one dropped"
+            self._failed(SendError(reason, remote_of(link), "slow"))
+            return True
+        self.traffic.sent(message, len(data))
+        if left:
             self._loop.call(partial(self._watch_writing, link))
         return True
+
+    def _count(self) -> dict[str, int]:
+        links = list(self.open_links)  # at once, so the loop's thread changes nothing meanwhile
+        dialled = sum(link.dialled for link in links)
+        return {"dialled": dialled, "accepted": len(links) - dialled}
 
     # On the loop's thread
 
@@ -294,7 +289,7 @@ class Links:
                 data = b""
             if not data:
                 if len(link.splitter) and not link.retired:
-                    self._failed(MessageError("cut off", link.source))
+                    self._failed(MessageError("cut off", link.source, "truncated"))
                 self.end(link)
                 return
             self.take(link, data)
@@ -305,6 +300,7 @@ class Links:
         """Take what came on a link."""
         link.unanswered = 0
         link.used = monotonic()
+        self.traffic.read(len(data))
         try:
             for frame in link.splitter.frames(data):
                 if frame == CLOSING:
@@ -335,17 +331,18 @@ class Links:
             known = link.peer if message.sender == link.peer else None
             message = message._replace(sender=known or Caller.on(link, message.sender))
         written, digest = link.written, message.digest
+        self.traffic.received(message)
         self._received(message)
         if digest is not None and digest.kind is Kind.ROUND and not link.dialled and link.written == written:
             self._write(link, EMPTY)
 
     def _be_late(self, link: Link) -> None:
-        self._failed(MessageError(f"incomplete after {self._receive_timeout:g} s", link.source))
+        self._failed(MessageError(f"incomplete after {self._receive_timeout:g} s", link.source, "late"))
         self.end(link)
 
     def _be_stuck(self, link: Link) -> None:
-        reason = f"can't send to peer {_name(link)} at {link.source}: not read within {self._send_timeout:g} s"
-        self._failed(SendError(reason, _remote(link)))
+        reason = f"can't send to peer {name_of(link)} at {link.source}: not read within {self._send_timeout:g} s"
+        self._failed(SendError(reason, remote_of(link), "slow"))
         self._give_up(link)
 
     def _give_up(self, link: Link) -> None:
@@ -389,12 +386,3 @@ class Links:
                 link.write(CLOSING)
             link.close()
         self.open_links.clear()
-
-
-def _remote(link: Link) -> RemotePeer | None:
-    """Return who is at the other end, without the link itself."""
-    return None if link.peer is None else RemotePeer(*link.peer)
-
-
-def _name(link: Link) -> str:
-    return shown(link.peer.id) if isinstance(link.peer, RemotePeer) else "unknown"

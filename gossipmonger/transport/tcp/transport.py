@@ -40,7 +40,6 @@ from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Framer, decode, 
 
 __all__ = ["TcpTransport"]
 
-
 #: Seconds that `close` gives what waits, if `linger` does not say less.
 _FLUSH_TIMEOUT = 1.0
 
@@ -93,8 +92,7 @@ class TcpTransport(Transport):
         given: dict[str, Any] = {
             "host": host, "port": port, "binding": binding, "max_message_size": max_message_size,
             "compress_above": compress_above, "max_connections": max_connections, "max_links": max_links,
-            "connect_timeout": connect_timeout,
-            "send_timeout": send_timeout, "receive_timeout": receive_timeout,
+            "connect_timeout": connect_timeout, "send_timeout": send_timeout, "receive_timeout": receive_timeout,
         }  # fmt: skip
         for name, value in (options or {}).items():
             if name not in given:
@@ -123,6 +121,7 @@ class TcpTransport(Transport):
             self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
             lambda: self._dialler.settle(), receive_timeout=given["receive_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
+        self.traffic = (self._links.traffic,)
         self._dialler = Dialler(
             self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local, lambda: self.life,
             clusters, max_message_size=self.max_message_size, max_links=given["max_links"],
@@ -168,7 +167,7 @@ class TcpTransport(Transport):
             if thread.deferred:
                 thread.settle()
         reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
-        self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to)))
+        self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to), "address"))
 
     def dial(self, to: RemotePeer) -> None:
         """Connect to a peer and close at once, only to learn whether somebody accepts: see `Transport.dial`."""
@@ -334,6 +333,7 @@ class TcpTransport(Transport):
             self._dialler.learn(message.sender, node_js=not extended and self.cluster is None)
             if extended:
                 message = message._replace(sender=ExtendedPeer(*message.sender))
+        self._links.traffic.received(message)
         self._received(message)
 
     def _greeted(self, peer: RemotePeer) -> None:

@@ -32,6 +32,7 @@ from gossipmonger.transport.loop import READ
 from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.tcp.links import Caller, source_of
 from gossipmonger.transport.tcp.transport import TcpTransport
+from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import Encoder, decode, divide, encode, inflate, is_address
 
 __all__ = ["UdpTransport"]
@@ -88,6 +89,8 @@ class UdpTransport(TcpTransport):
         check_number("max_datagram_size", given["max_datagram_size"], int, 512, _LARGEST)
         self.max_datagram_size: int = given.pop("max_datagram_size")
         super().__init__(given)
+        self._datagrams = Traffic("udp")
+        self.traffic = (*self.traffic, self._datagrams)
         self._encoder = Encoder()
         self._sockets: dict[int, socket.socket] = {}  # by family, to send with; those that `listen` binds receive too
         self._opened: list[socket.socket] = []  # all, to be closed
@@ -122,7 +125,7 @@ class UdpTransport(TcpTransport):
             ours = message.digest is not None and message.digest.header is not None
             if datagrams and len(datagrams) == 1 and ours and (at["host"], int(at["port"])) not in self._heard:
                 datagrams = [_padded(datagrams[0], self.max_datagram_size)]
-            return datagrams is not None and self._transmit(addresses, datagrams)
+            return datagrams is not None and self._transmit(addresses, datagrams, message)
         except OSError as error:
             refusal = SendError(f"can't send to peer {shown(to.id)} at {address_of(at)}: {error}", RemotePeer(to.id, at))
             refusal.__cause__ = error
@@ -142,15 +145,16 @@ class UdpTransport(TcpTransport):
             size = sum(map(len, answer))
             if 0 < size <= to.room:
                 to.room -= size
-                self._transmit(addresses, answer)
+                self._transmit(addresses, answer, message)
                 return answer is datagrams
         return False
 
-    def _transmit(self, addresses: list[Address], datagrams: list[bytes]) -> bool:
+    def _transmit(self, addresses: list[Address], datagrams: list[bytes], message: Message) -> bool:
         """Send to the first address that there is a way to; return False if the system finds a datagram too long."""
         for index, (family, at) in enumerate(addresses):
             try:
                 self._send_to(family, at, datagrams)
+                self._datagrams.sent(message, sum(map(len, datagrams)))
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
                     return False
@@ -225,12 +229,14 @@ class UdpTransport(TcpTransport):
 
     def _take(self, data: bytes, source: str, parts: dict[str, Message]) -> None:
         """Take a datagram. Parts of one digest are kept until all that came are there, and answered together."""
+        self._datagrams.read(len(data))
         try:
             message = decode(inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source), source, is_address)
         except Exception as error:  # a lack of memory, too, costs only this datagram
             self._failed(error)
             return
         sender, deltas, digest = message
+        self._datagrams.received(message)
         message = message._replace(sender=self._caller(sender, len(data)))
         if deltas is not None or digest is None or digest.kind is not Kind.PART:
             self._received(message)
