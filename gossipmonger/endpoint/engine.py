@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 from gossipmonger.endpoint.dispatcher import Dispatcher
@@ -82,6 +82,8 @@ class Engine(Steps):
         self._complete_address()
         if hasattr(storage, "on"):
             storage.on("error", self.fail)
+        if self.counters.own is not None:
+            self._carrier.on("message", self.counters.own.received)
         self._carrier.on("message", partial(self._receive, self.protocol.step))
         self._carrier.on("link", self._finder.told)
         self._carrier.on("link", partial(self._receive, self.protocol.link))
@@ -103,6 +105,7 @@ class Engine(Steps):
         if not self._round_timer.begin():
             return False
         self._begun = True
+        self.counters.due = None
         self._rumor_timer.begin()
         with marked(), self.lock:
             self._start()
@@ -130,18 +133,23 @@ class Engine(Steps):
         thread = here()
         if thread.marked and thread.defer((id(self), "round"), partial(self.round, self.fail)):
             return
+        began = perf_counter()
         try:
+            self.counters.begin_round(self._clock())
             self._find()
             output = self._step(failed, self.protocol.round)
             self._dispatcher.tell(self._dispatcher.log.round(output))
             alone = self.protocol.membership.alone
-            lonely = self._finder.loneliness(self._clock(), self._interval, alone, self.local_peer.remote)
+            now = self._clock()
+            lonely = self._finder.loneliness(now, self._interval, alone, self.local_peer.remote)
             if lonely is not None:
                 self.fail(lonely)
+            self.counters.due = now + self._interval
         except Exception as error:
             failed(error)
         finally:
             self._arm(failed)
+            self.counters.durations.add(perf_counter() - began)
 
     def _find(self) -> None:
         """Tell the protocol where the seeds are now."""
@@ -161,6 +169,7 @@ class Engine(Steps):
             self._receive(self.protocol.ask if self.flush.waiting else self.protocol.round)
 
     def _transport_failed(self, error: Exception) -> None:
+        self.counters.note(error)
         if self._finder.failed(error):
             self.fail(error)
 

@@ -20,6 +20,7 @@ from gossipmonger.endpoint.engine import Engine
 from gossipmonger.endpoint.events import Events
 from gossipmonger.endpoint.exit import PATIENCE
 from gossipmonger.endpoint.following import Following
+from gossipmonger.endpoint.metrics import Measured
 from gossipmonger.endpoint.options import Options, OptionsDict
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.views import PeerView
@@ -42,7 +43,7 @@ __all__ = ["Gossipmonger"]
 _CLOSE_TIMEOUT = 5.0
 
 
-class Gossipmonger(Following, Events):
+class Gossipmonger(Following, Measured, Events):
     """A gossip endpoint: owns a map of keys and values, and knows those of all other nodes.
 
     Any method may be called from any thread and from a handler. Handlers are called one at a time, in the order in which
@@ -53,6 +54,7 @@ class Gossipmonger(Following, Events):
     * Own state: `update`, `delete`
     * State of all nodes: `get`, `values`, `live`, `peer`, `peers`; and what becomes of it: `watch`, `wait_for`, `wait_for_key`,
       `wait_for_peers`; and `forget`
+    * What it costs, and how it fares: `metrics`
     * Events, through `on`: `update` (peer_id, key, value), `delete` (peer_id, key), `new peer`, `peer dead`, `peer live`,
       `peer left`, `peer forgotten` (each with a `RemotePeer`), `error` (exception); and for a look inside: `digest send`,
       `digest receive`, `deltas send`, `deltas receive` (remote_peer, payload), `unknown peer` (peer_id)

@@ -21,6 +21,7 @@ from typing import Any
 from gossipmonger.endpoint.calls import later
 from gossipmonger.endpoint.dispatcher import Dispatcher
 from gossipmonger.endpoint.flush import Flush
+from gossipmonger.endpoint.metrics import Counters
 from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.timer import Timer
 from gossipmonger.endpoint.watches import Watches
@@ -60,6 +61,7 @@ class Steps:
         flush: Those who wait until a live peer holds everything of this node.
         watches: The watches, and the callers that wait.
         fail: Delivers an error as an `error` event.
+        counters: What it counts.
         lock: Guards the storage, every peer in it, and the protocol.
         started: Whether the node's life has begun.
         forked: Whether this is a forked child's copy of a node whose life has begun in the parent.
@@ -75,6 +77,7 @@ class Steps:
         self._carrier = carrier
         self._dispatcher = dispatcher
         self.fail: Failed = dispatcher.fail
+        self.counters: Counters = Counters(carrier)
         self._clock = options.clock
         self._random = options.random
         self._is_new = is_new
@@ -247,9 +250,12 @@ class Steps:
             try:
                 if type(item) is Send:
                     self._carrier.send(item.to, item.message)
+                    if self.counters.own is not None:
+                        self.counters.own.sent(item.message)
                 elif type(item) is Dial:
                     self._carrier.dial(item.to)
             except Exception as error:
+                self.counters.note(error)
                 failures.append(error)
         self._dispatcher.kick()
         if self.watches.news:

@@ -68,6 +68,7 @@ class Protocol:
 
     Attributes:
         membership: Who is there.
+        border: Which messages come in.
         orders: Whom to forget.
     """
 
@@ -79,7 +80,7 @@ class Protocol:
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         local.interval = max(1, round(config.gossip_interval))
         self.membership: Membership = Membership(local, storage, config, now)
-        self._border = Border(config.cluster, storage)
+        self.border: Border = Border(config.cluster, storage)
         self._identity = Identity(local, random)
         self.orders: Orders = Orders(local, storage, self.membership, self._identity, config, random)
         self._suspicion = Suspicion(local, storage, self.membership, config, random)
@@ -189,7 +190,7 @@ class Protocol:
         """One round: send a digest to partners drawn at random, then judge who is dead and who is live again."""
         output: Output = []
         membership = self.membership
-        self._border.begin_round(now, self._config.gossip_interval, output)
+        self.border.begin_round(now, self._config.gossip_interval, output)
         membership.begin_round(now, output)
         self._catch_up.tidy(now, self._config.gossip_interval)
         self._conversations.begin_round()
@@ -291,7 +292,7 @@ class Protocol:
         """Take one message: first its deltas, then its digest."""
         membership, (sender, deltas, digest) = self.membership, message
         output: Output = []
-        if not self._border.admits(now, message, output):
+        if not self.border.admits(now, message, output):
             return output
         ids = {sender.id}
         received = []
