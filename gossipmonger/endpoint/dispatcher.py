@@ -109,12 +109,14 @@ class Dispatcher:
         """Queue the events of an output that have handlers or are logged. Nothing runs before `kick`; any lock may be held."""
         heard: Collection[str] | None = None
         events: list[Event] = []
+        transitions = self.transitions
         for item in output:
             if type(item) is Event:
                 heard = self._emitter.event_names() if heard is None else heard
-                if item.name in _PEER_EVENTS:
-                    self.transitions[item.name] += 1
-                if item.name in heard or item.name == "error" or self.log.wants(item):
+                name = item.name
+                if name in transitions:
+                    transitions[name] += 1
+                if name in heard or name == "error" or self.log.wants(item):
                     events.append(item)
         if events:
             with marked(), self._queue_lock:

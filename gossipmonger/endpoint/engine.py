@@ -82,9 +82,8 @@ class Engine(Steps):
         self._complete_address()
         if hasattr(storage, "on"):
             storage.on("error", self.fail)
-        if self.counters.own is not None:
-            self._carrier.on("message", self.counters.own.received)
-        self._carrier.on("message", partial(self._receive, self.protocol.step))
+        step = self.protocol.step if self.counters.own is None else partial(self.counters.step, self.protocol.step)
+        self._carrier.on("message", partial(self._receive, step))
         self._carrier.on("link", self._finder.told)
         self._carrier.on("link", partial(self._receive, self.protocol.link))
         self._carrier.on("error", self._transport_failed)
@@ -196,6 +195,7 @@ class Engine(Steps):
             output = [] if self.local_peer.left else self.protocol.leave(self._clock())
             self._torn = False
             self._dispatcher.post(output)
+            self.counters.count(output)
         self._carry_out(output, None, self.fail)
 
     def begin_to_hand_on(self) -> Any:

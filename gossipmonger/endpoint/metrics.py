@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypedDict
 
 from gossipmonger.endpoint.calls import asks
 from gossipmonger.errors import FAILURES, REFUSALS, MessageError, SendError
-from gossipmonger.process import BOUNDS, Counted, Tally, Times, marked
-from gossipmonger.transport import KINDS, Traffic, Transport
+from gossipmonger.process import BOUNDS, Tally, Times, marked
+from gossipmonger.protocol import Output, Send
+from gossipmonger.state import Message
+from gossipmonger.transport import Traffic, Transport
 
 if TYPE_CHECKING:
     from gossipmonger.endpoint.dispatcher import Dispatcher
@@ -120,6 +122,20 @@ class Counters:
         elif isinstance(error, (SendError, OSError)):
             self.failed.add(failure_of(error))
 
+    def count(self, output: Output) -> None:
+        """Count the messages of an output, if the transport does not. This requires the engine's lock."""
+        own = self.own
+        if own is not None:
+            for item in output:
+                if type(item) is Send:
+                    own.sent.note(item.message)
+
+    def step(self, step: Callable[[float, Message], Output], now: float, message: Message) -> Output:
+        """Count a message that came to a transport that does not count, and take it. This requires the engine's lock."""
+        if self.own is not None:
+            self.own.received.note(message)
+        return step(now, message)
+
     def begin_round(self, now: float) -> None:
         """Count how late a round begins."""
         due, self.due = self.due, None
@@ -156,15 +172,15 @@ class Measured:
             transitions = dict(dispatcher.transitions)
         refused = _numbers(REFUSALS, counters.refused)
         refused["cluster"] += foreign
-        counted = [(traffic, traffic.directions()) for traffic in counters.traffic]
+        counted = [(traffic, traffic.read()) for traffic in counters.traffic]
         return {
             "peers": {state: states.count(state) for state in ("live", "dead", "left")},
             "peer_transitions": {_TRANSITIONS[event]: number for event, number in transitions.items()},
-            "messages": {way: {each.name: _kinds(ways[way]) for each, ways in counted} for way in _WAYS},
-            "message_bytes": {way: {each.name: _bytes(ways[way]) for each, ways in counted if each.sized} for way in _WAYS},
+            "messages": {way: {each.name: dict(ways[way].kinds) for each, ways in counted} for way in _WAYS},
+            "message_bytes": {way: {each.name: ways[way].bytes for each, ways in counted if each.sized} for way in _WAYS},
             "messages_refused": refused,
             "send_errors": _numbers(FAILURES, counters.failed),
-            "deltas": {way: sum(kind.items for _, ways in counted for kind in ways[way].values()) for way in _WAYS},
+            "deltas": {way: sum(ways[way].deltas for _, ways in counted) for way in _WAYS},
             "links": {side: number for each, _ in counted if each.links for side, number in each.links().items()},
             "rounds": rounds,
             "round_duration_seconds": _durations(counters.durations),
@@ -196,17 +212,9 @@ def failure_of(error: BaseException) -> str:
 def _numbers(words: Iterable[str], tally: Tally) -> dict[str, int]:
     """Return how often each of these words was counted; a word that is none of them is the last one."""
     numbers = dict.fromkeys(words, 0)
-    for word, counted in tally.read().items():
-        numbers[str(word) if word in numbers else [*numbers][-1]] += counted.number
+    for word, (number, _) in tally.read().items():
+        numbers[str(word) if word in numbers else [*numbers][-1]] += number
     return numbers
-
-
-def _kinds(counted: Mapping[str, Counted]) -> dict[str, int]:
-    return {kind: counted[kind].number if kind in counted else 0 for kind in KINDS}
-
-
-def _bytes(counted: Mapping[str, Counted]) -> int:
-    return sum(int(each.amount) for each in counted.values())
 
 
 def _durations(times: Times) -> Durations:

@@ -234,6 +234,7 @@ class Steps:
         if self.flush.waiting:
             self.flush.look(now)
         self._dispatcher.post(output)
+        self.counters.count(output)
         if self.watches.followers:
             self.watches.note(output)
         return None if due is None else (now, due)
@@ -250,8 +251,6 @@ class Steps:
             try:
                 if type(item) is Send:
                     self._carrier.send(item.to, item.message)
-                    if self.counters.own is not None:
-                        self.counters.own.sent(item.message)
                 elif type(item) is Dial:
                     self._carrier.dial(item.to)
             except Exception as error:

@@ -10,12 +10,12 @@ import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Hashable
-from typing import NamedTuple
+from itertools import accumulate
 
 from gossipmonger.process.fork import after_fork, fresh
 from gossipmonger.process.guard import here, marked
 
-__all__ = ["BOUNDS", "Counted", "Tally", "Times"]
+__all__ = ["BOUNDS", "Tally", "Times"]
 
 #: What may wait to be added up. It takes some 100 microseconds then, and 50 KB until then.
 _MOST = 500
@@ -24,46 +24,32 @@ _MOST = 500
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Counted(NamedTuple):
-    """What was counted of one key.
-
-    Attributes:
-        number: How often it was added.
-        amount: The sum of the amounts.
-        items: The sum of the items.
-    """
-
-    number: int = 0
-    amount: float = 0
-    items: int = 0
-
-
 class Tally:
     """Counts by keys. May be used from anywhere, also by what interrupts it."""
 
     def __init__(self) -> None:
-        self._new: deque[tuple[Hashable, float, int]] = deque()
-        self._sums: dict[Hashable, tuple[int, float, int]] = {}
+        self._new: deque[tuple[Hashable, float]] = deque()
+        self._sums: dict[Hashable, tuple[int, float]] = {}
         self._tally_lock = threading.Lock()  # guards _sums, and that the new ones are taken by one thread at a time
         after_fork(self)
 
-    def add(self, key: Hashable, amount: float = 0, items: int = 0) -> None:
-        """Count a key once, with an amount and a number of items."""
-        self._new.append((key, amount, items))
+    def add(self, key: Hashable, amount: float = 0.0) -> None:
+        """Count a key once, with an amount."""
+        self._new.append((key, amount))
         if len(self._new) > _MOST and not here().marked:  # or this interrupts whoever holds the lock
             self._sum_up()
 
-    def read(self) -> dict[Hashable, Counted]:
-        """Return what was counted so far. The calling thread must hold no lock of the package's."""
-        return {key: Counted(*sums) for key, sums in self._sum_up().items()}
+    def read(self) -> dict[Hashable, tuple[int, float]]:
+        """Return how often each key was added so far, and with what amount altogether. Must not interrupt another call."""
+        return self._sum_up()
 
-    def _sum_up(self) -> dict[Hashable, tuple[int, float, int]]:
+    def _sum_up(self) -> dict[Hashable, tuple[int, float]]:
         with marked(), self._tally_lock:
             new, sums = self._new, self._sums
             for _ in range(len(new)):
-                key, amount, items = new.popleft()
-                number, amounts, all_items = sums.get(key, (0, 0, 0))
-                sums[key] = number + 1, amounts + amount, all_items + items
+                key, amount = new.popleft()
+                number, total = sums.get(key, (0, 0.0))
+                sums[key] = number + 1, total + amount
             return dict(sums)
 
     def after_fork(self) -> None:
@@ -84,8 +70,6 @@ class Times:
 
     def read(self) -> tuple[list[int], float]:
         """Return how many there were up to each of `BOUNDS`, and up to infinity; and the sum of all."""
-        counted, total, numbers = self._tally.read(), 0, []
-        for bucket in range(len(BOUNDS) + 1):
-            total += counted.get(bucket, Counted()).number
-            numbers.append(total)
-        return numbers, sum(each.amount for each in counted.values())
+        counted = self._tally.read()
+        numbers = accumulate(counted.get(bucket, (0, 0.0))[0] for bucket in range(len(BOUNDS) + 1))
+        return [*numbers], sum((seconds for _, seconds in counted.values()), 0.0)

@@ -218,7 +218,7 @@ class SimulatedTransport(Transport):
         host = to.transport["host"]
         if self._closed or (type(to) is not _Caller and not self._may_send(to, host)):
             return
-        self._traffic.sent(message, sum(map(len, parts)))
+        self._traffic.sent.note(message, sum(map(len, parts)))
         for part in parts:
             self._network.send(self.host, host, part)
 
@@ -246,13 +246,13 @@ class SimulatedTransport(Transport):
 
     def receive(self, data: bytes, source: str) -> None:
         """Take one message from the network."""
-        self._traffic.read(len(data))
         try:
             message = decode(inflate(data, self.max_message_size, source), source, is_address)
         except MessageError as error:
+            self._traffic.received.note(None, len(data))
             self._failed(error)
             return
-        self._traffic.received(message)
+        self._traffic.received.note(message, len(data))
         self._hand_out(message._replace(sender=_Caller(*message.sender)))
 
     def _failed(self, error: Exception) -> None:

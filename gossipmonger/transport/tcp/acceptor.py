@@ -300,7 +300,7 @@ class Acceptor:
             if not data:
                 self._close(incoming)
                 if incoming.data:  # a connection without a byte, as a port scan makes, is not an error
-                    self._links.traffic.read(len(incoming.data))
+                    self._links.traffic.received.note(None, len(incoming.data))
                     self._received(bytes(incoming.data), incoming.source)
                 return
             incoming.data += data
@@ -325,7 +325,8 @@ class Acceptor:
             return
         named, life = self._named(), self._life()
         answer = hello(named, life, self._clusters.name)
-        self._links.traffic.greeted(sent=answer, read=line)
+        self._links.traffic.received.greet(len(line) + 1)
+        self._links.traffic.sent.greet()
         foreign = greeting.cluster != self._clusters.name
         if foreign or greeting.life == life:  # or it is the dialling half of this node, which is about to close
             with suppress(OSError):

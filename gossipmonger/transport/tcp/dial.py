@@ -222,7 +222,7 @@ class Greeting:
         try:
             said = hello(named, life, clusters.name)
             dial.socket.send(said)
-            traffic.greeted(sent=said)
+            traffic.sent.greet(len(said))
         except Exception as error:  # it is gone already, or JSON has no form for the name
             dial.fail(error)
             return
@@ -247,7 +247,7 @@ class Greeting:
             self._failed(error)
             answer = None
         if answer is not None:
-            self._traffic.greeted(read=line)
+            self._traffic.received.greet(len(line) + 1)
         if answer is None:
             self._dial.close()
             self._silent("foreign" if self._heard else "silent")

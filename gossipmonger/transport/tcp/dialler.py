@@ -384,7 +384,7 @@ class Dialler:
             place.parts = ((message, data) for data in split(message, self._max_message_size, encode))
 
         def connected(dial: Dial) -> None:
-            self._links.traffic.sent(part[0], len(part[1]))
+            self._links.traffic.sent.note(part[0], len(part[1]))
             SingleMessage(dial, part[1], self._send_timeout, partial(self._send_next, place))
 
         self._dial(place, connected)

@@ -22,7 +22,7 @@ from gossipmonger.process import marked
 from gossipmonger.state.message import Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Loop
 from gossipmonger.transport.tcp.caller import Caller, name_of, remote_of, source_of
-from gossipmonger.transport.traffic import Traffic
+from gossipmonger.transport.traffic import Count, Traffic
 from gossipmonger.wire import CLOSING, EMPTY, Framer, Splitter, decode, is_address
 
 __all__ = ["CHUNK", "READS_PER_TURN", "Caller", "Link", "Links", "source_of"]
@@ -52,13 +52,14 @@ class Link:
         unanswered: Rounds that were sent since the last frame came.
         used: When something came or went on it last; seconds of the monotonic clock.
         written: Frames that were written.
+        sent: What they were.
         late: What closes the link if the rest of a frame does not come in time.
         stuck: What closes it if the rest of a frame does not leave in time.
     """
 
     __slots__ = (
-        "_link_lock", "_outgoing", "closed", "cluster", "dialled", "late", "named", "peer", "retired", "socket", "source",
-        "splitter", "stuck", "unanswered", "used", "written",
+        "_link_lock", "_outgoing", "closed", "cluster", "dialled", "late", "named", "peer", "retired", "sent", "socket",
+        "source", "splitter", "stuck", "unanswered", "used", "written",
     )  # fmt: skip
 
     def __init__(
@@ -84,18 +85,19 @@ class Link:
         self.unanswered: int = 0
         self.used: float = monotonic()
         self.written: int = 0
+        self.sent: Count = Count()
         self.late: Any = None
         self.stuck: Any = None
         self._outgoing = bytearray()
-        self._link_lock = threading.Lock()  # guards the socket's writing side and its end, _outgoing, closed and written
+        self._link_lock = threading.Lock()  # guards the socket's writing side and its end, _outgoing, closed, written and sent
 
     @property
     def waiting(self) -> int:
         """Bytes that are still to be written."""
         return len(self._outgoing)
 
-    def write(self, data: bytes) -> bool | None:
-        """Write what the system takes at once, and keep the rest.
+    def write(self, data: bytes, message: Message | None = None) -> bool | None:
+        """Write what the system takes at once, and keep the rest. `message` is the one in it, if there is one.
 
         Returns:
             Whether the socket has to be watched from now on until it can be written; None if the frame is lost, because too
@@ -112,6 +114,7 @@ class Link:
                     return None
                 self._outgoing += data
                 self.written += 1
+                self.sent.note(message, len(data))
                 return False
             try:
                 sent = self.socket.send(data)
@@ -122,6 +125,7 @@ class Link:
                     self.socket.shutdown(socket.SHUT_RDWR)
                 raise
             self.written += 1
+            self.sent.note(message, len(data))
             if sent == len(data):
                 return False
             self._outgoing += memoryview(data)[sent:]
@@ -205,7 +209,7 @@ class Links:
         self._drained = drained
         self._receive_timeout = receive_timeout
         self._send_timeout = send_timeout
-        self.traffic: Traffic = Traffic("tcp", links=self._count)
+        self.traffic: Traffic = Traffic("tcp", True, self._count, lambda: [link.sent for link in [*self.open_links]])
         self.open_links: set[Link] = set()
 
     def send(self, link: Link, message: Message) -> bool:
@@ -226,15 +230,13 @@ class Links:
 
     def _write(self, link: Link, data: bytes, message: Message | None = None) -> bool:
         try:
-            left = link.write(data)
+            left = link.write(data, message)
         except OSError:
             return False  # the loop finds out by itself, and ends it
         if left is None:
             reason = f"peer {name_of(link)} at {link.source} takes messages slower than they come: one dropped"
             self._failed(SendError(reason, remote_of(link), "slow"))
-            return True
-        self.traffic.sent(message, len(data))
-        if left:
+        elif left:
             self._loop.call(partial(self._watch_writing, link))
         return True
 
@@ -300,7 +302,7 @@ class Links:
         """Take what came on a link."""
         link.unanswered = 0
         link.used = monotonic()
-        self.traffic.read(len(data))
+        self.traffic.received.bytes += len(data)
         try:
             for frame in link.splitter.frames(data):
                 if frame == CLOSING:
@@ -331,7 +333,7 @@ class Links:
             known = link.peer if message.sender == link.peer else None
             message = message._replace(sender=known or Caller.on(link, message.sender))
         written, digest = link.written, message.digest
-        self.traffic.received(message)
+        self.traffic.received.note(message)
         self._received(message)
         if digest is not None and digest.kind is Kind.ROUND and not link.dialled and link.written == written:
             self._write(link, EMPTY)
@@ -376,7 +378,7 @@ class Links:
             return
         self._loop.unwatch(link.socket)
         link.close()
-        self.open_links.discard(link)
+        self.traffic.end(link.sent, partial(self.open_links.discard, link))
         self._ended(link)
 
     def close(self) -> None:
@@ -385,4 +387,4 @@ class Links:
             with suppress(OSError):
                 link.write(CLOSING)
             link.close()
-        self.open_links.clear()
+            self.traffic.end(link.sent, partial(self.open_links.discard, link))

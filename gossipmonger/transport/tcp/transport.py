@@ -333,7 +333,7 @@ class TcpTransport(Transport):
             self._dialler.learn(message.sender, node_js=not extended and self.cluster is None)
             if extended:
                 message = message._replace(sender=ExtendedPeer(*message.sender))
-        self._links.traffic.received(message)
+        self._links.traffic.received.note(message)
         self._received(message)
 
     def _greeted(self, peer: RemotePeer) -> None:

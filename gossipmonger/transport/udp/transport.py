@@ -95,7 +95,8 @@ class UdpTransport(TcpTransport):
         self._sockets: dict[int, socket.socket] = {}  # by family, to send with; those that `listen` binds receive too
         self._opened: list[socket.socket] = []  # all, to be closed
         self._heard: dict[tuple[str, int], None] = {}  # from which addresses something came, the first that came first
-        self._sockets_lock = threading.Lock()  # guards the two dicts above, and that nobody sends with a socket that is closed
+        # Guards the two dicts above, what was sent, and that nobody sends with a socket that is closed.
+        self._sockets_lock = threading.Lock()
 
     # Sending
 
@@ -153,8 +154,7 @@ class UdpTransport(TcpTransport):
         """Send to the first address that there is a way to; return False if the system finds a datagram too long."""
         for index, (family, at) in enumerate(addresses):
             try:
-                self._send_to(family, at, datagrams)
-                self._datagrams.sent(message, sum(map(len, datagrams)))
+                self._send_to(family, at, datagrams, message)
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
                     return False
@@ -164,7 +164,7 @@ class UdpTransport(TcpTransport):
                 break
         return True
 
-    def _send_to(self, family: int, at: Any, datagrams: list[bytes]) -> None:
+    def _send_to(self, family: int, at: Any, datagrams: list[bytes], message: Message) -> None:
         with marked(), self._sockets_lock:
             if self._closed:
                 return
@@ -174,6 +174,7 @@ class UdpTransport(TcpTransport):
                 self._opened.append(sender)
             for datagram in datagrams:
                 sender.sendto(datagram, at)  # which never waits
+            self._datagrams.sent.note(message, sum(map(len, datagrams)))
 
     # Receiving
 
@@ -229,14 +230,14 @@ class UdpTransport(TcpTransport):
 
     def _take(self, data: bytes, source: str, parts: dict[str, Message]) -> None:
         """Take a datagram. Parts of one digest are kept until all that came are there, and answered together."""
-        self._datagrams.read(len(data))
+        self._datagrams.received.note(None, len(data))
         try:
             message = decode(inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source), source, is_address)
         except Exception as error:  # a lack of memory, too, costs only this datagram
             self._failed(error)
             return
         sender, deltas, digest = message
-        self._datagrams.received(message)
+        self._datagrams.received.note(message)
         message = message._replace(sender=self._caller(sender, len(data)))
         if deltas is not None or digest is None or digest.kind is not Kind.PART:
             self._received(message)
