@@ -71,7 +71,7 @@ class Metrics(TypedDict):
         round_lateness_seconds: How long after its time each round began; none for one that `gossip` does at once.
         events_queued: Events that wait for handlers now.
         handler_seconds: How long each call of a handler took, those of watches among them.
-        keys: "self" -> keys of this node now, "others" -> keys that it knows of all others, the dead and those that left too.
+        keys: "self" -> keys of this node now, "others" -> keys of all other live nodes that it knows now.
         phi: The id of a peer -> its phi now; only if it was asked for.
     """
 
@@ -165,7 +165,7 @@ class Measured:
         with marked(), engine.lock:
             local, *others = engine.known.peers(live=False)
             states = [peer.state for peer in others]
-            keys = {"self": local.key_count, "others": sum(peer.key_count for peer in others)}
+            keys = {"self": local.key_count, "others": sum(peer.key_count for peer in others if peer.state == "live")}
             membership = engine.protocol.membership
             phis = {peer.id: membership.phi(now, peer) for peer in others} if phi else {}
             rounds, foreign = membership.rounds, engine.protocol.border.refused
@@ -219,5 +219,5 @@ def _numbers(words: Iterable[str], tally: Tally) -> dict[str, int]:
 
 def _durations(times: Times) -> Durations:
     numbers, total = times.read()
-    bounds = [f"{bound:g}" for bound in BOUNDS]
+    bounds = [str(bound) for bound in BOUNDS]
     return {"buckets": dict(zip([*bounds, "+Inf"], numbers, strict=True)), "count": numbers[-1], "sum": total}
