@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gossipmonger.endpoint import Durations, Gossipmonger, Metrics
+from gossipmonger.endpoint import Gossipmonger, Metrics
 from gossipmonger.errors import ForkedError, shown
 
 try:
@@ -36,7 +36,7 @@ _FAMILIES: tuple[tuple[Any, str, tuple[str, ...], str, str], ...] = (
     (CounterMetricFamily, "peer_transitions", ("to",), "How often another node became so.", ""),
     (CounterMetricFamily, "messages", ("direction", "transport", "kind"), "Messages of gossip.", ""),
     (CounterMetricFamily, "message_bytes", ("direction", "transport"), "Bytes of messages, as handed to the system.", "bytes"),
-    (CounterMetricFamily, "messages_refused", ("reason",), "Messages that came and were refused, with nothing of them applied.", ""),
+    (CounterMetricFamily, "messages_refused", ("reason",), "Messages that came and were refused as a whole.", ""),
     (CounterMetricFamily, "send_errors", ("reason",), "Messages that could not be sent. Gossip repairs what they told.", ""),
     (CounterMetricFamily, "deltas", ("direction",), "Writes of keys in messages, whether they were news or not.", ""),
     (GaugeMetricFamily, "links", ("side",), "Connections to other nodes that are kept open, by which side dialled.", ""),
@@ -135,7 +135,7 @@ class Collector(_Collector):
                 yield name, make(f"gossipmonger_{name}", text, labels=(*self._names, *labels), unit=unit)
 
 
-def _samples(metrics: Metrics) -> Iterator[tuple[str, tuple[str, ...], int | float | Durations]]:
+def _samples(metrics: Metrics) -> Iterator[tuple[str, tuple[str, ...], Any]]:
     """Yield the family's name, the labels' values, and the value of each sample."""
     for name, value in metrics.items():
         yield from _flat("peer_phi" if name == "phi" else name, (), value)
