@@ -51,7 +51,7 @@ _BURST, _PAUSE = 10, 6.0
 _NAMED = 20
 
 #: Why messages are refused, in words that are counted: it makes no sense; it is too long; it took too long; the connection
-#: ended in its midst; too many connections are open; it is of another cluster; there is too little memory for it; anything else.
+#: ended in its midst; too many connections are open; it is of another cluster; there is too little memory; anything else.
 REFUSALS = ("malformed", "oversized", "late", "truncated", "busy", "cluster", "memory", "other")
 
 #: Why messages cannot be sent: nobody listens; no answer in time; no way there; the connection broke; the name has no address;

@@ -84,7 +84,8 @@ def test_both_formats_are_read_as_they_were_meant(nodes: list[Gossipmonger]) -> 
     told = {(name, *sorted(labels.items())): value for name, labels, value in samples(registry)}
     classic = text_string_to_metric_families(generate_latest(registry).decode())
     assert {(each.name, *sorted(each.labels.items())): each.value for family in classic for each in family.samples} == told
-    strict = parser.text_string_to_metric_families(exposition.generate_latest(registry).decode())
+    text = exposition.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+    strict = parser.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
     assert {(each.name, *sorted(each.labels.items())): each.value for family in strict for each in family.samples} == told
 
 
