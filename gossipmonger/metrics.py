@@ -124,7 +124,7 @@ class Collector(_Collector):
                 if isinstance(family, HistogramMetricFamily):
                     family.add_metric(texts, [*value["buckets"].items()], value["sum"])
                 else:
-                    family.add_metric(texts, value)
+                    family.add_metric(texts, float(value))
         for family in families.values():
             if family.samples:
                 yield family
