@@ -22,8 +22,8 @@ from gossipmonger.errors import ForkedError, shown
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
     from prometheus_client.registry import Collector as _Collector
-except ImportError as error:
-    raise ImportError("gossipmonger.metrics needs prometheus_client: pip install 'gossipmonger[prometheus]'") from error
+except ImportError as _error:
+    raise ImportError("gossipmonger.metrics needs prometheus_client: pip install 'gossipmonger[prometheus]'") from _error
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

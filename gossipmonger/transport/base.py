@@ -142,6 +142,10 @@ class Transport(Emitter, ABC):
         if digest is not None and self.listeners("digest"):
             self.emit("digest", sender, as_dicts(digest))
 
+    def _count(self, traffic: Traffic) -> None:
+        """Add to `traffic` what is counted of one protocol."""
+        self.traffic = (*self.traffic, traffic)
+
     def _later(self, call: Callable[..., None], *args: Any) -> None:
         """Make a call that was deferred: nobody can catch what it raises."""
         try:
