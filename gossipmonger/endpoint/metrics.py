@@ -116,10 +116,10 @@ class Counters:
         self.due: float | None = None
 
     def note(self, error: BaseException) -> None:
-        """Count an error of the transport's."""
+        """Count an error that the transport has emitted. Transports of the Node.js package's kind emit the system's own."""
         if isinstance(error, MessageError):
             self.refused.add(error.kind)
-        elif isinstance(error, (SendError, OSError)):
+        elif isinstance(error, SendError) or (self.own is not None and isinstance(error, OSError)):
             self.failed.add(failure_of(error))
 
     def count(self, output: Output) -> None:

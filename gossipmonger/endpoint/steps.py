@@ -21,7 +21,7 @@ from typing import Any
 from gossipmonger.endpoint.calls import later
 from gossipmonger.endpoint.dispatcher import Dispatcher
 from gossipmonger.endpoint.flush import Flush
-from gossipmonger.endpoint.metrics import Counters
+from gossipmonger.endpoint.metrics import Counters, failure_of
 from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.timer import Timer
 from gossipmonger.endpoint.watches import Watches
@@ -254,7 +254,7 @@ class Steps:
                 elif type(item) is Dial:
                     self._carrier.dial(item.to)
             except Exception as error:
-                self.counters.note(error)
+                self.counters.failed.add(failure_of(error))
                 failures.append(error)
         self._dispatcher.kick()
         if self.watches.news:

@@ -142,7 +142,7 @@ class Transport(Emitter, ABC):
         if digest is not None and self.listeners("digest"):
             self.emit("digest", sender, as_dicts(digest))
 
-    def _count(self, traffic: Traffic) -> None:
+    def _count_with(self, traffic: Traffic) -> None:
         """Add to `traffic` what is counted of one protocol."""
         self.traffic = (*self.traffic, traffic)
 

@@ -196,7 +196,7 @@ class SimulatedTransport(Transport):
         self._pass_time = pass_time
         self._network = network
         self._traffic = Traffic("simulated", links=lambda: {"dialled": network.count_links(host)})
-        self._count(self._traffic)
+        self._count_with(self._traffic)
         self._packer = Packer(self.max_message_size, compress_above)
         self._closed = False
         self.host = host

@@ -121,7 +121,7 @@ class TcpTransport(Transport):
             self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
             lambda: self._dialler.settle(), receive_timeout=given["receive_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
-        self._count(self._links.traffic)
+        self._count_with(self._links.traffic)
         self._dialler = Dialler(
             self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local, lambda: self.life,
             clusters, max_message_size=self.max_message_size, max_links=given["max_links"],

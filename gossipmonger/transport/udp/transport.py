@@ -90,7 +90,7 @@ class UdpTransport(TcpTransport):
         self.max_datagram_size: int = given.pop("max_datagram_size")
         super().__init__(given)
         self._datagrams = Traffic("udp")
-        self._count(self._datagrams)
+        self._count_with(self._datagrams)
         self._encoder = Encoder()
         self._sockets: dict[int, socket.socket] = {}  # by family, to send with; those that `listen` binds receive too
         self._opened: list[socket.socket] = []  # all, to be closed
