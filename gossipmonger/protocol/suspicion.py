@@ -287,7 +287,7 @@ class Suspicion:
                 self._spoken_to = now  # a whole digest may be an answer, and those reach a node that nobody can dial
             if digest.header.hints:
                 self._hear_hints(now, sender, digest.header.hints, output)
-            suspect, peer = self._suspects.get(sender.id), self._storage.get(sender.id)
+            suspect, peer = self._suspects.get(sender.id), self._membership.found.get(sender.id)
             if suspect is not None and suspect.until > now and peer is not None and digest.kind is Kind.ROUND:
                 self._pass_on(peer, suspect, sender, output)
         self.tell_later(now, output)
