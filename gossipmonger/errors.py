@@ -9,12 +9,13 @@ GossipmongerError
 ├── LonelyError       no other node was found, for ten intervals
 ├── DuplicateError    another live process has this node's id
 ├── ClosedError       the endpoint or transport was closed before it was used
+├── ObserverError     an observer, which owns no state, was to change something
 ├── ForkedError       a forked child used its copy of what the parent had started
 └── ReentrantError    a signal handler or finalizer asked for something while the call that it interrupted held the lock
 ```
 
 Bad arguments are plain `TypeError` and `ValueError`, raised where they were passed. The classes here arrive as `error`
-events, apart from the last three, which are raised.
+events, apart from the last four, which are raised.
 
 The package logs under the name `gossipmonger`, by `tell` and `report`. It installs no handler, not even a `NullHandler`: in a
 program that never configured `logging`, warnings and errors reach stderr, since a newcomer would otherwise meet silence.
@@ -34,7 +35,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "FAILURES", "REFUSALS", "ClosedError", "ClusterError", "DuplicateError", "ForkedError", "GossipmongerError", "LonelyError",
-    "MessageError", "OverflowedError", "ReentrantError", "Reporter",
+    "MessageError", "ObserverError", "OverflowedError", "ReentrantError", "Reporter",
     "SendError", "at", "logs", "release", "report", "shown", "tell", "words",
 ]  # fmt: skip
 
@@ -167,6 +168,16 @@ class DuplicateError(GossipmongerError):
 
 class ClosedError(GossipmongerError):
     """The endpoint or transport has been closed, and what is closed stays closed."""
+
+
+class ObserverError(GossipmongerError):
+    """An observer was to change something: its node owns no keys, and tells the others nothing."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(
+            f"{call}: this node is an observer, which owns no keys and tells the others nothing; "
+            "for a node that takes part, leave out observer=True"
+        )
 
 
 class ForkedError(GossipmongerError):

@@ -58,7 +58,7 @@ class Engine(Steps):
         carrier = transport if isinstance(transport, Transport) else SeedTransport(transport)
         is_new = info.max_version_seen is None and storage.get(info.id) is None
         super().__init__(options, storage, carrier, dispatcher, is_new)
-        self.known: Known = Known(self, storage)
+        self.known: Known = Known(self, storage, options.observer)
         self.watches: Watches = Watches(self, dispatcher, options.executor, getattr(transport, "virtual", False))
         self._transport = transport
         self._begun = False
@@ -77,7 +77,7 @@ class Engine(Steps):
         self.flush: Flush = Flush(self.local_peer, self.protocol, self._carrier, self._step_with_seeds)
         # What a storage says of the address is of a former life, so it counts only for a transport that does not know its own.
         self._given = {} if info.transport is None and isinstance(transport, TcpTransport) else info.transport
-        self._carrier.cluster = options.cluster
+        self._carrier.cluster, self._carrier.observer = options.cluster, options.observer
         self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
         self._complete_address()
         if hasattr(storage, "on"):
@@ -110,7 +110,7 @@ class Engine(Steps):
             self._start()
             self.protocol.join()
         self.there = True
-        if self._real:
+        if self._real and not self._observer:
             leave_at_exit(self)
         return True
 
@@ -123,7 +123,8 @@ class Engine(Steps):
             self._complete_address()
             with marked(), self.lock:
                 self._start()
-            self._dispatcher.log.say(logging.INFO, f"listens at {at(self.local_peer.transport)}")
+            doing = "observes" if self._observer else f"listens at {at(self.local_peer.transport)}"
+            self._dispatcher.log.say(logging.INFO, doing)
         except Exception as error:  # it listens all the same
             self.fail(error)
 
@@ -200,7 +201,7 @@ class Engine(Steps):
 
     def begin_to_hand_on(self) -> Any:
         """Begin to hand on what is new; return what `hand_on` takes."""
-        if not self.there:
+        if not self.there or self._observer:
             return None
         self._find()
         return self.flush.begin(hand_on=True, hopeful=self._finder.waits)
@@ -209,7 +210,7 @@ class Engine(Steps):
         """Wait until what is new is held, so that what follows has ended by this time of the monotonic clock."""
         held = begun is None or self.flush.end(begun, deadline - _PARTING - monotonic())
         left = max(0.0, deadline - monotonic())
-        self._carrier.linger = min(left, _LINGER) if held else left
+        self._carrier.linger = 0.0 if self._observer else min(left, _LINGER) if held else left
 
     def quit(self, begun: Any, deadline: float) -> None:
         """Do the same, leave, and close the transport, as the program ends: no handler is called any more."""

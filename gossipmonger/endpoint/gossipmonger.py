@@ -21,6 +21,7 @@ from gossipmonger.endpoint.events import Events
 from gossipmonger.endpoint.exit import PATIENCE
 from gossipmonger.endpoint.following import Following
 from gossipmonger.endpoint.metrics import Measured
+from gossipmonger.endpoint.observer import check_transport, observer_info
 from gossipmonger.endpoint.options import Options, OptionsDict
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.views import PeerView
@@ -62,12 +63,14 @@ class Gossipmonger(Following, Measured, Events):
     Args:
         peer_info: `id`, and optionally `transport`, for TCP a mapping with `host` ("localhost") and `port` (9742; 0 for any
             free one); `data`, key -> [value, version]; and `maxVersionSeen`, also spelled `max_version_seen`. Without the
-            last, versions start at the clock's microseconds, so no two lives of one id share a version.
+            last, versions start at the clock's microseconds, so no two lives of one id share a version. An observer needs none
+            of it.
         options: See `Options`; names in upper or lower case.
         **keywords: The same; they take precedence over `options`.
 
     Attributes:
-        local_peer: The node's own peer. Read only, and not while other threads write: `peer` returns a copy.
+        local_peer: The node's own peer. Read only, and not while other threads write: `peer` returns a copy. An observer's has
+            an id that is partly random, and no other node ever has it.
         storage: The storage in use.
         transport: The transport in use. It has to be told to `listen`.
         seeds: The seeds, each a `RemotePeer`.
@@ -78,18 +81,23 @@ class Gossipmonger(Following, Measured, Events):
     """
 
     def __init__(
-        self, peer_info: Mapping[str, Any], options: Mapping[str, Any] | None = None, **keywords: Unpack[OptionsDict]
+        self,
+        peer_info: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **keywords: Unpack[OptionsDict],
     ) -> None:
         super().__init__()
-        info = PeerInfo.parse(peer_info)
         self.options: Options = Options.parse(options, keywords)
         chosen = self.options
+        info = observer_info(peer_info, chosen) if chosen.observer else PeerInfo.parse(peer_info)
         self.seeds: tuple[RemotePeer, ...] = chosen.seeds
         self.storage: Any = MemoryStorage() if chosen.storage is None else chosen.storage
         self.transport: Any = chosen.transport
         if self.transport is None:
             info.check_over_tcp()
             self.transport = TcpTransport(compress_above=chosen.compress_above)
+        if chosen.observer:
+            check_transport(self.transport)
         self._dispatcher = Dispatcher(self, chosen.executor, info.id)
         self._engine = Engine(info, chosen, self.storage, self.transport, self._dispatcher)
         self._protocol = self._engine.protocol
@@ -153,7 +161,8 @@ class Gossipmonger(Following, Measured, Events):
     def leave(self) -> None:
         """Say goodbye and stop, so that nobody has to conclude from silence that this node has gone.
 
-        A few peers are told at once and tell the others; they emit `peer left`. `gossip` brings the node back.
+        A few peers are told at once and tell the others; they emit `peer left`. `gossip` brings the node back. An observer has
+        nobody to say goodbye to: it stops.
 
         Raises:
             ClosedError: The endpoint has been closed.
@@ -265,6 +274,7 @@ class Gossipmonger(Following, Measured, Events):
             TypeError, ValueError: The key is not such a string, JSON has no form for the value, or no message of the transport
                 has room for it.
             ClosedError: The endpoint has been closed.
+            ObserverError: This node is an observer.
         """
         key, value = values.copied_key(key), values.copied(value)
         if type(value) is dict and values.is_tombstone(value):
@@ -282,7 +292,7 @@ class Gossipmonger(Following, Measured, Events):
 
         Raises:
             TypeError, ValueError: The key is not a string, or is "__proto__".
-            ClosedError: The endpoint has been closed.
+            ClosedError, ObserverError: As for `update`.
         """
         return self._engine.write("delete", self._protocol.delete, values.copied_key(key))
 
@@ -300,7 +310,7 @@ class Gossipmonger(Following, Measured, Events):
             TypeError: The id is not a string.
             ValueError: The peer is live, or is this node itself.
             NotImplementedError: The storage has no `remove`.
-            ClosedError: The endpoint has been closed.
+            ClosedError, ObserverError: As for `update`.
         """
         if not isinstance(peer_id, str):
             raise TypeError(f"peer_id must be a string, got {peer_id!r}")
@@ -319,7 +329,8 @@ class Gossipmonger(Following, Measured, Events):
 
         Returns:
             Whether a peer holds it. False if none has shown that in time, as where there is none, or where there are only
-            Node.js nodes, which acknowledge nothing. False at once if this node does not gossip, or has left.
+            Node.js nodes, which acknowledge nothing. False at once if this node does not gossip, or has left. True at once
+            for an observer, which has nothing to be held.
 
         Raises:
             TypeError, ValueError: The timeout is neither, or negative.
@@ -331,6 +342,8 @@ class Gossipmonger(Following, Measured, Events):
             raise RuntimeError("flush: on this thread the package receives, so no answer could come while it waits")
         if self.closed:
             raise ClosedError("flush: this endpoint has been closed")
+        if self.options.observer:
+            return True
         return self._engine.there and self._engine.flush.end(self._engine.flush.begin(), left)
 
     # State of all nodes
@@ -352,7 +365,10 @@ class Gossipmonger(Following, Measured, Events):
 
     @asks
     def peers(self) -> dict[str, PeerView]:
-        """Return all peers as they are now, by their ids, the local one first. The other reads copy, and cost, far less."""
+        """Return all peers as they are now, by their ids, the local one first. The other reads copy, and cost, far less.
+
+        An observer's own is none.
+        """
         with marked(), self._engine.lock:
             known, now = self._engine.known, self.options.clock()
             snapshots = [known.snapshot(peer, now) for peer in known.peers(live=False)]

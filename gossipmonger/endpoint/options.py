@@ -99,6 +99,7 @@ class OptionsDict(TypedDict, total=False):
     flow_control: bool
     minimum_live_peers: int
     cluster: str | None
+    observer: bool
     seeds: Iterable[RemotePeer | Mapping[str, Any] | str | tuple[str, int]]
     storage: StorageLike | None
     listen: Mapping[str, Any] | str | tuple[str, int] | None
@@ -145,6 +146,8 @@ class Options:
     minimum_live_peers: int = 1
     #: The cluster's name, the same in all its nodes. Nodes of another name, and Node.js nodes, are refused. None for no name.
     cluster: str | None = None
+    #: Whether this node only reads. The others answer it and never know it, so it leaves nothing behind, however it ends.
+    observer: bool = False
     #: Where to find the cluster at first, and peers of last resort. Each is "host:port", "host", (host, port), or a mapping
     #: with `transport` and maybe `id`; each address that a name has is a seed.
     seeds: tuple[RemotePeer, ...] = ()
@@ -223,5 +226,5 @@ def _check(name: str, typed: str, value: Any) -> None:
             raise TypeError(f"{typed} must be a string, got {shown(value)}")
         if not is_cluster(value):
             raise ValueError(f"{typed} must be a string of 1 to {MAX_CLUSTER} characters, got {shown(value)}")
-    elif name == "flow_control" and not isinstance(value, bool):
+    elif name in ("flow_control", "observer") and not isinstance(value, bool):
         raise TypeError(f"{typed} must be True or False, got {shown(value)}")

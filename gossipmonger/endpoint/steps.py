@@ -25,7 +25,7 @@ from gossipmonger.endpoint.metrics import Counters, failure_of
 from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.timer import Timer
 from gossipmonger.endpoint.watches import Watches
-from gossipmonger.errors import ClosedError, ForkedError
+from gossipmonger.errors import ClosedError, ForkedError, ObserverError
 from gossipmonger.process import after_fork, fresh, here, marked
 from gossipmonger.protocol import Dial, Output, Protocol, Send
 from gossipmonger.state.peer import Peer
@@ -81,6 +81,7 @@ class Steps:
         self._clock = options.clock
         self._random = options.random
         self._is_new = is_new
+        self._observer = options.observer
         self._torn = False  # whether a step has begun and not come to its end
         self.started: bool = False
         self.forked: bool = False
@@ -135,10 +136,13 @@ class Steps:
         Raises:
             ClosedError: The endpoint has been closed; `name` says what was called.
             ForkedError: This is a forked child's copy.
+            ObserverError: The node is an observer.
             Exception: What `write` raised, as long as it has changed nothing. Whatever fails after that is an `error` event.
         """
         if self.forked:
             raise ForkedError(name, f"the node {self.local_peer.id!r}")
+        if self._observer:
+            raise ObserverError(name)
         thread = here()
         if thread.deferred or thread.mark._is_owned():
             if self.closed:
@@ -178,7 +182,9 @@ class Steps:
     # Other peers
 
     def forget(self, id: str) -> bool:
-        """Drop a peer, everywhere; return whether it was known. Raises as `Orders.give` does."""
+        """Drop a peer, everywhere; return whether it was known. Raises ObserverError, or what `Orders.give` does."""
+        if self._observer:
+            raise ObserverError("forget")
         output: Output = []
         with marked(), self.lock:
             if self.closed:

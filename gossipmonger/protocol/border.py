@@ -48,7 +48,7 @@ class Border:
         name = self._name
         if digest is not None and digest.header is not None:
             theirs = digest.header.cluster
-            if theirs is not None or name is not None:
+            if (theirs is not None or name is not None) and not digest.header.observer:
                 self._note(sender, theirs)
         elif sender.vouched is not None:
             theirs = sender.vouched

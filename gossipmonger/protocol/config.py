@@ -30,3 +30,4 @@ class Config:
     flow_control: bool
     seeds: tuple[RemotePeer, ...] = ()
     cluster: str | None = None
+    observer: bool = False

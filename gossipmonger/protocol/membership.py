@@ -194,6 +194,11 @@ class Membership:
             self.at_rest = False
         return self._compact
 
+    def compact_aside(self, told: list[Peer]) -> CompactDigest:
+        """Return the same, and note nothing."""
+        peers = [*told, self._local]
+        return self._compact if self._compact.covers(peers) else CompactDigest(peers)
+
     def choose_partners(
         self,
         now: float,

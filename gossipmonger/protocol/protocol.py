@@ -42,6 +42,7 @@ from gossipmonger.protocol.conversations import Conversations
 from gossipmonger.protocol.holders import Holders
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import TELLING, Membership, draw
+from gossipmonger.protocol.observers import ObserverMembership, Observers
 from gossipmonger.protocol.orders import Orders
 from gossipmonger.protocol.output import Event, Output, send
 from gossipmonger.protocol.reconcile import Reconciliation
@@ -79,7 +80,7 @@ class Protocol:
         self._random = random
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         local.interval = max(1, round(config.gossip_interval))
-        self.membership: Membership = Membership(local, storage, config, now)
+        self.membership: Membership = (ObserverMembership if config.observer else Membership)(local, storage, config, now)
         self.border: Border = Border(config.cluster, storage)
         self._identity = Identity(local, random)
         self.orders: Orders = Orders(local, storage, self.membership, self._identity, config, random)
@@ -91,6 +92,7 @@ class Protocol:
         self.holders: Holders = Holders(local, storage, self.membership, random)
         parts = self.membership, self._conversations, self._catch_up, self.holders
         self._answers = Answers(local, storage, *parts, config, random)
+        self._observers = Observers(local, storage, self.membership, self._identity, config)
         self._deleted = now  # when a key was deleted last
         self.membership.put(local)
 
@@ -230,6 +232,8 @@ class Protocol:
 
         The first to know are those that hold everything of this node; the seeds, if it has met nobody.
         """
+        if self._config.observer:
+            return []
         self._admit(now, everything=True)
         output = self.spread(now, hurry=True)  # what would be told a little later is told now
         self._local.left = True
@@ -293,6 +297,10 @@ class Protocol:
         membership, (sender, deltas, digest) = self.membership, message
         output: Output = []
         if not self.border.admits(now, message, output):
+            return output
+        if message.from_observer:
+            if not self._config.observer:
+                self._observers.answer(now, message, output)
             return output
         ids = {sender.id}
         received = []

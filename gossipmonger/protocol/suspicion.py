@@ -170,6 +170,8 @@ class Suspicion:
             self._accepted(now, peer, output)
         elif what == "refused":
             self._refused(now, peer, output)
+        elif what in ("silent", "foreign") and self._config.observer:  # as a Node.js node's is, which it must not ask
+            self.contacts.find(now, peer).refused = now
         elif what == "ended":
             self.contacts.find(now, peer).ended = True
             if peer.live:
@@ -283,7 +285,8 @@ class Suspicion:
         if risen:
             self._membership.refused.pop(sender.id, None)
         if digest is not None and digest.header is not None:  # a Node.js node tells no heartbeats
-            if digest.kind is Kind.ROUND and digest.header.compact is not None and sender.id not in self.contacts.partners:
+            compact = digest.kind is Kind.ROUND and digest.header.compact is not None
+            if (compact and sender.id not in self.contacts.partners) or self._config.observer:  # which hears answers alone
                 self._spoken_to = now  # a whole digest may be an answer, and those reach a node that nobody can dial
             if digest.header.hints:
                 self._hear_hints(now, sender, digest.header.hints, output)
@@ -350,7 +353,8 @@ class Suspicion:
         interval, though there are more peers to send to, is given as much more time.
         """
         digests = max(1, min(_DIGESTS, len(self._storage.live_peers()) - 1))
-        return max(_LEAST_WAIT, _WAIT * peer.interval, _WAIT * digests * peer.intervals_mean)
+        own = self._config.gossip_interval if self._config.observer else 0  # an observer hears of rises in its own rounds
+        return max(_LEAST_WAIT, _WAIT * max(peer.interval, own), _WAIT * digests * peer.intervals_mean)
 
     def tell_later(self, now: float, output: Output) -> None:
         """Tell what later heartbeats were learned of peers of which that is news."""
@@ -382,5 +386,7 @@ class Suspicion:
         self._rumor(self._membership.header(), [peer] if peer is not self._local else [], partners, output)
 
     def _rumor(self, header: Header, peers: list[Peer], partners: list[RemotePeer], output: Output) -> None:
+        if self._config.observer:
+            return
         entries = [peer.entry() for peer in [*peers, self._local]]
         send(partners, Message(self._local.remote, None, Digest(Kind.RUMOR, header, entries)), output)

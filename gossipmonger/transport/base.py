@@ -68,6 +68,9 @@ class Transport(Emitter, ABC):
         cluster: The name of the node's cluster, likewise; None if it has none.
         traffic: What it counts of its messages, for each protocol that it uses. If it counts none, the endpoint counts what it
             hands over and is handed, without bytes.
+        observer: Whether the node is an observer. The transport then does what `greets` promises.
+        greets: Whether it can send an observer's messages to none but our nodes. A Node.js node would take it for a peer, so
+            nothing goes to an address before a node of ours has shown itself there.
     """
 
     max_message_size: int | None = None
@@ -76,6 +79,8 @@ class Transport(Emitter, ABC):
     begun: bool = False
     cluster: str | None = None
     traffic: tuple[Traffic, ...] = ()
+    observer: bool = False
+    greets: bool = False
 
     # Messages
 

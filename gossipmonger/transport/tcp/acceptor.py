@@ -22,7 +22,9 @@ from typing import Any
 from gossipmonger.errors import MessageError, report
 from gossipmonger.process import Latch, here, join, own
 from gossipmonger.state import Clusters, RemotePeer
+from gossipmonger.transport.address import to_bind
 from gossipmonger.transport.loop import READ, Handle, Loop
+from gossipmonger.transport.tcp.keepalive import keep_alive
 from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Link, Links, source_of
 from gossipmonger.wire import begins_link, hello, read_hello
 
@@ -69,7 +71,7 @@ class Server(socketserver.TCPServer):
         # A daemon: a program that ends need not wait for gossip.
         self._thread = threading.Thread(target=self._serve, name="gossipmonger-tcp-accept", daemon=True)
         everywhere = host in ("", "::") and socket.has_dualstack_ipv6()
-        found = _to_bind(host, port, everywhere)
+        found = to_bind(host, port, everywhere)
         for index, (family, _, _, _, address) in enumerate(found):
             self.address_family = family
             try:
@@ -161,14 +163,6 @@ class Server(socketserver.TCPServer):
             socket.create_connection((str(host or "localhost"), port), _CLOSE_TIMEOUT).close()
 
 
-def _to_bind(host: str, port: int, everywhere: bool) -> list[Any]:
-    """Return the addresses to try to bind, one after the other, as `getaddrinfo` does."""
-    hosts = ["::", "0.0.0.0"] if everywhere else [host or "0.0.0.0"]  # a system without IPv6 still says that it has both
-    return [
-        found for host in hosts for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    ]
-
-
 class _Incoming:
     """A connection that has not shown what it is, or whose one message is not complete."""
 
@@ -195,7 +189,7 @@ class Acceptor:
         life: Returns what tells this process from all others.
         clusters: Says which cluster this node is of.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
-            recently used link is asked to be.
+            recently used link is asked to be, an observer's before any other.
         max_message_size: Bytes.
         receive_timeout: Seconds from the accept to a `HELLO` or a FIN.
     """
@@ -283,7 +277,7 @@ class Acceptor:
             return True
         links = [link for link in self._links.open_links if not link.dialled and not link.retired]
         if links:
-            self._links.retire(min(links, key=lambda link: link.used))
+            self._links.retire(min(links, key=lambda link: (link.peer is not None, link.used)))  # observers' first
         return bool(links)
 
     def _read(self, incoming: _Incoming) -> None:
@@ -333,7 +327,8 @@ class Acceptor:
                 incoming.socket.send(answer)
             self._close(incoming)
             if foreign:
-                refusal = self._clusters.error(greeting.cluster, greeting.sender, "" if greeting.sender else incoming.source)
+                source = "" if greeting.sender else incoming.source.rpartition(":")[0]  # the port is another each time
+                refusal = self._clusters.error(greeting.cluster, greeting.sender, source)
                 for each in self._clusters.report(monotonic() * 1000, refusal):
                     self._failed(each)
             return
@@ -344,6 +339,8 @@ class Acceptor:
         )  # fmt: skip
         with suppress(OSError):
             incoming.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if greeting.sender is None:  # no later link of its will replace this one, if its host has vanished
+                keep_alive(incoming.socket)
         try:
             link.write(answer)
             if greeting.sender is not None:

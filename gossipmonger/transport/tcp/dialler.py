@@ -9,6 +9,8 @@ with:
 | one of our nodes | on the link to it, which is dialled when there is none and kept while it is used |
 | a Node.js node, or anything that answers no `HELLO` | on a connection of its own, ended by FIN |
 
+In a cluster with a name, and from an observer, nothing goes to the last kind.
+
 An address can pass from one kind to the other. A link that ends makes its address unknown. One of our nodes at an address that
 counts as a Node.js node's shows itself by its own `HELLO`, or by the header of its digests; and now and then the address is
 asked again.
@@ -22,19 +24,20 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
 from typing import Any
 
-from gossipmonger.errors import ClusterError, SendError, at, shown
+from gossipmonger.errors import ClusterError, SendError
 from gossipmonger.process import Bell, after_fork, fresh, marked
 from gossipmonger.state import Clusters, Message, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.resolver import Address, Resolver
 from gossipmonger.transport.tcp.dial import Dial, Greeting, ReachedItself, SingleMessage
 from gossipmonger.transport.tcp.links import Link, Links
+from gossipmonger.transport.tcp.place import Place
 from gossipmonger.wire import encode, split
 
 __all__ = ["Dialler"]
@@ -50,30 +53,6 @@ _CAPACITY = 10_000
 
 #: Seconds after which an address that answered no `HELLO` is sent one again, beside the messages.
 _ASK_AGAIN = 60.0
-
-
-class _Place:
-    """An address, and what is known of it."""
-
-    __slots__ = ("asked", "dialling", "host", "link", "node_js", "parts", "peer", "port", "waiting")
-
-    def __init__(self, host: str, port: int, peer: RemotePeer) -> None:
-        self.host = host
-        self.port = port
-        self.peer = peer  # whom the last message was for, for errors
-        self.node_js = False
-        self.asked = 0.0  # when it was sent a `HELLO` last
-        self.dialling = False
-        self.link: Link | None = None
-        self.waiting: deque[tuple[RemotePeer, Message]] = deque()
-        self.parts: Iterator[tuple[Message, bytes]] = iter(())  # of the message that is on its way to a Node.js node
-
-    @property
-    def busy(self) -> bool:
-        return self.dialling or bool(self.waiting)
-
-    def __str__(self) -> str:
-        return f"peer {shown(self.peer.id)} at {at({'host': self.host, 'port': self.port})}"
 
 
 class Dialler:
@@ -126,8 +105,8 @@ class Dialler:
         self._max_links = max_links
         self._connect_timeout = connect_timeout
         self._send_timeout = send_timeout
-        self._places: OrderedDict[tuple[str, int], _Place] = OrderedDict()  # least recently used first
-        self._linked: OrderedDict[Link, _Place] = OrderedDict()  # the same for links that were dialled
+        self._places: OrderedDict[tuple[str, int], Place] = OrderedDict()  # least recently used first
+        self._linked: OrderedDict[Link, Place] = OrderedDict()  # the same for links that were dialled
         self._dials: set[socket.socket] = set()  # only for the loop's thread
         self._places_lock = threading.Lock()  # guards the two before that, and each place's `waiting`, `dialling` and `link`
         self._settled = Bell()  # rung when something has left that waited
@@ -196,7 +175,7 @@ class Dialler:
         """Let `flush` look again."""
         self._settled.ring()
 
-    def _call(self, function: Callable[[], None], place: _Place | None) -> None:
+    def _call(self, function: Callable[[], None], place: Place | None) -> None:
         try:
             self._loop.call(function)
         except BaseException:
@@ -205,14 +184,14 @@ class Dialler:
                     place.dialling = False
             raise
 
-    def _place(self, to: RemotePeer) -> _Place:
+    def _place(self, to: RemotePeer) -> Place:
         """Return the place that a peer's address is. This requires holding `_places_lock`."""
         assert self._places_lock.locked()
         transport: Mapping[str, Any] = to.transport
         key = (transport["host"], int(transport["port"]))
         place = self._places.get(key)
         if place is None:
-            place = self._places[key] = _Place(*key, to)
+            place = self._places[key] = Place(*key, to)
             for _ in range(len(self._places) - _CAPACITY):
                 oldest = next(iter(self._places))
                 if self._places[oldest].busy or self._places[oldest].link is not None:
@@ -224,7 +203,7 @@ class Dialler:
             self._places.move_to_end(key)
         return place
 
-    def _put(self, place: _Place, to: RemotePeer, message: Message) -> bool:
+    def _put(self, place: Place, to: RemotePeer, message: Message) -> bool:
         """Let a message wait; return whether another was dropped for it. This requires holding `_places_lock`."""
         assert self._places_lock.locked()
         waiting = place.waiting
@@ -241,7 +220,7 @@ class Dialler:
 
     # On the loop's thread: what to do about a place
 
-    def _begin(self, place: _Place) -> None:
+    def _begin(self, place: Place) -> None:
         """Send what waits for a place, in the way that is right for it."""
         if not place.node_js:
             self._dial(place, partial(self._greet, place, False))
@@ -251,7 +230,7 @@ class Dialler:
             self._dial(place, partial(self._greet, place, True), aside=True)
         self._send_next(place)
 
-    def _done(self, place: _Place) -> None:
+    def _done(self, place: Place) -> None:
         """Note that a place is not being dialled any more, and begin again if something has come to wait for it."""
         with marked(), self._places_lock:
             place.dialling = bool(place.waiting)
@@ -260,8 +239,8 @@ class Dialler:
         if again:
             self._begin(place)
 
-    def _fail(self, place: _Place, error: Exception) -> None:
-        """Drop what waits for a place that cannot be reached. That it is this node itself is no error."""
+    def _fail(self, place: Place, error: Exception, known: bool = False) -> None:
+        """Drop what waits for a place that cannot be reached. That it is this node itself is no error, nor is what is known."""
         with marked(), self._places_lock:
             place.waiting.clear()
             place.parts = iter(())
@@ -271,7 +250,7 @@ class Dialler:
             self._told(RemotePeer(*place.peer), "cluster")
             for each in self._clusters.report(monotonic() * 1000, error):
                 self._failed(each)
-        if isinstance(error, (ClusterError, ReachedItself)):
+        if known or isinstance(error, (ClusterError, ReachedItself)):
             return
         failure = SendError(f"can't send to {place}: {error}", RemotePeer(*place.peer))
         failure.__cause__ = error
@@ -287,7 +266,7 @@ class Dialler:
 
     # On the loop's thread: dialling
 
-    def _dial(self, place: _Place, connected: Callable[[Dial], None], aside: bool = False) -> None:
+    def _dial(self, place: Place, connected: Callable[[Dial], None], aside: bool = False) -> None:
         """Dial a place and call `connected`. On a dial that is aside no message waits, so a failure is no error."""
         dial = Dial(
             self._loop, self._connect_timeout, self._dials, connected,
@@ -306,28 +285,30 @@ class Dialler:
         except RuntimeError as error:  # the system cannot start a thread
             dial.fail(error)
 
-    def _greet(self, place: _Place, aside: bool, dial: Dial) -> None:
+    def _greet(self, place: Place, aside: bool, dial: Dial) -> None:
         with marked(), self._places_lock:
             sender = place.waiting[0][1].sender if place.waiting else None
         place.asked = monotonic()
 
         def silent(what: str) -> None:
             self._told(RemotePeer(*place.peer), what)
-            place.node_js = self._clusters.name is None  # a cluster with a name has none
+            place.node_js = not self._clusters.only_ours
             if place.node_js and not aside:
                 self._send_next(place)
             elif not aside:
-                self._fail(place, ConnectionError("it answers no HELLO, as each node of a cluster with a name does"))
+                known, place.silent = place.silent, self._clusters.observer
+                self._fail(place, ConnectionError(self._clusters.only_ours), known)
 
+        named = None if self._clusters.observer else self._named() or sender  # to whom others send only answers
         Greeting(
-            dial, self._named() or sender, self._life(), self._clusters, self._max_message_size,
+            dial, named, self._life(), self._clusters, self._max_message_size,
             linked=partial(self._link, place, aside), silent=silent, late=partial(setattr, place, "node_js", False),
             failed=self._failed, traffic=self._links.traffic,
         )  # fmt: skip
 
-    def _link(self, place: _Place, aside: bool, link: Link, rest: bytes) -> None:
+    def _link(self, place: Place, aside: bool, link: Link, rest: bytes) -> None:
         """Keep a link, and send on it what waits."""
-        place.node_js = False
+        place.node_js = place.silent = False
         with marked(), self._places_lock:
             former, place.link = place.link, None
             if former is not None:
@@ -366,7 +347,7 @@ class Dialler:
                 place.link = None
         self._links.retire(link)
 
-    def _send_next(self, place: _Place) -> None:
+    def _send_next(self, place: Place) -> None:
         """Send the next message, or the next part of one, that waits for a Node.js node."""
         while True:
             try:

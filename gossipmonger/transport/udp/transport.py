@@ -2,8 +2,8 @@
 
 A node that takes datagrams says so in its address, `{"host", "port", "udp": true}`, which TCP transports and Node.js nodes pass
 on and ignore. Messages to such a node that fit into a few datagrams go as datagrams: see `gossipmonger.wire.datagrams`. Over
-TCP go longer messages, messages to all other nodes, answers to messages that came over TCP, and messages to a host whose name
-has not been resolved yet.
+TCP go longer messages, messages to all other nodes, answers to messages that came over TCP, messages to a host whose name has
+not been resolved yet, and all that an observer sends.
 
 Anybody can send a datagram in somebody else's name. So what answers the first one from an address has no more bytes than that
 one. If there is more to say, the answer over UDP is the sender's own entry, and the deltas if they fit, and the whole goes over
@@ -113,8 +113,8 @@ class UdpTransport(TcpTransport):
     def _send_datagrams(self, to: RemotePeer, message: Message) -> bool:
         """Send a message as datagrams, or emit why that failed; return False if it has to go over TCP."""
         at = to.transport
-        if isinstance(to, Caller) or not is_address(at) or at.get("udp") is not True or self.loop.forked:
-            return False  # a caller waits for its answer on a link that is open
+        if isinstance(to, Caller) or not is_address(at) or at.get("udp") is not True or self.loop.forked or self.observer:
+            return False  # a caller waits for its answer on a link that is open, and an observer asks only who has said `HELLO`
         try:
             addresses = self.resolver.known(at["host"], int(at["port"]))
             if addresses is None:
@@ -182,7 +182,7 @@ class UdpTransport(TcpTransport):
     def address(self) -> Mapping[str, Any] | None:
         """`host`, `port` and `udp` that peers are to be told, None while a port of 0 is not bound."""
         address = super().address
-        return None if address is None else {**address, "udp": True}
+        return address if address is None or self.observer else {**address, "udp": True}
 
     def _bind(self, host: str, port: int) -> None:
         """Bind UDP and then TCP to the same port: if the second fails, the first can be undone."""
