@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all histories histories-simulated histories-dense watches short-programs false-deaths figures fuzz hostile
-.PHONY: paper bench generated overload lossy signals forks lint types structure docs dist clean
+.PHONY: help install demo test test-all histories histories-simulated histories-dense watches short-programs false-deaths figures
+.PHONY: paper bench generated overload lossy fuzz hostile signals forks lint types structure docs dist release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -129,6 +129,9 @@ docs: install ## Build the documentation and run its examples; fails if `make st
 dist: install ## Build sdist and wheel
 	rm -rf dist build
 	$(BIN)/python -m build --quiet
+
+release: ## Check, test, build and tag the version that the package names; says how to upload it
+	.ci/release
 
 clean: ## Remove all that is made
 	rm -rf .venv .venv-* build dist docs/_build benchmarks/build $(NODE)/node_modules $(NODE)/.stamp-npm .coverage *.egg-info

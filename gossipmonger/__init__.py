@@ -12,7 +12,7 @@ event loop.
 """
 
 from gossipmonger._version import __version__
-from gossipmonger.endpoint import Change, Gossipmonger, Options, OptionsDict, PeerView, Watch
+from gossipmonger.endpoint import Change, Durations, Gossipmonger, Metrics, Options, OptionsDict, PeerView, Watch
 from gossipmonger.errors import (
     ClosedError,
     ClusterError,
@@ -21,6 +21,7 @@ from gossipmonger.errors import (
     GossipmongerError,
     LonelyError,
     MessageError,
+    ObserverError,
     OverflowedError,
     ReentrantError,
     SendError,
@@ -36,12 +37,15 @@ __all__ = [
     "ClosedError",
     "ClusterError",
     "DuplicateError",
+    "Durations",
     "ForkedError",
     "Gossipmonger",
     "GossipmongerError",
     "LonelyError",
     "MemoryStorage",
     "MessageError",
+    "Metrics",
+    "ObserverError",
     "Options",
     "OptionsDict",
     "OverflowedError",

@@ -9,12 +9,13 @@ GossipmongerError
 ├── LonelyError       no other node was found, for ten intervals
 ├── DuplicateError    another live process has this node's id
 ├── ClosedError       the endpoint or transport was closed before it was used
+├── ObserverError     an observer, which owns no state, was to change something
 ├── ForkedError       a forked child used its copy of what the parent had started
 └── ReentrantError    a signal handler or finalizer asked for something while the call that it interrupted held the lock
 ```
 
 Bad arguments are plain `TypeError` and `ValueError`, raised where they were passed. The classes here arrive as `error`
-events, apart from the last three, which are raised.
+events, apart from the last four, which are raised.
 
 The package logs under the name `gossipmonger`, by `tell` and `report`. It installs no handler, not even a `NullHandler`: in a
 program that never configured `logging`, warnings and errors reach stderr, since a newcomer would otherwise meet silence.
@@ -33,8 +34,8 @@ from traceback import clear_frames
 from typing import Any, TypeVar
 
 __all__ = [
-    "ClosedError", "ClusterError", "DuplicateError", "ForkedError", "GossipmongerError", "LonelyError", "MessageError",
-    "OverflowedError", "ReentrantError", "Reporter",
+    "FAILURES", "REFUSALS", "ClosedError", "ClusterError", "DuplicateError", "ForkedError", "GossipmongerError", "LonelyError",
+    "MessageError", "ObserverError", "OverflowedError", "ReentrantError", "Reporter",
     "SendError", "at", "logs", "release", "report", "shown", "tell", "words",
 ]  # fmt: skip
 
@@ -50,6 +51,14 @@ _BURST, _PAUSE = 10, 6.0
 #: Addresses that the text of a `LonelyError` names.
 _NAMED = 20
 
+#: Why messages are refused, in words that are counted: it makes no sense; it is too long; it took too long; the connection
+#: ended in its midst; too many connections are open; it is of another cluster; there is too little memory; anything else.
+REFUSALS = ("malformed", "oversized", "late", "truncated", "busy", "cluster", "memory", "other")
+
+#: Why messages cannot be sent: nobody listens; no answer in time; no way there; the connection broke; the name has no address;
+#: the peer takes messages slower than they come; its address cannot be used; anything else.
+FAILURES = ("refused", "timeout", "unreachable", "broken", "unresolved", "slow", "address", "other")
+
 E = TypeVar("E", bound=BaseException)
 
 
@@ -62,11 +71,13 @@ class MessageError(GossipmongerError):
 
     Attributes:
         source: Where it came from, as the transport knows it: an address, or a peer's id.
+        kind: The reason in a word, one of `REFUSALS`, for whoever counts.
     """
 
-    def __init__(self, reason: str, source: object = None) -> None:
+    def __init__(self, reason: str, source: object = None, kind: str = "malformed") -> None:
         super().__init__(reason if source is None else f"message from {source} refused: {reason}")
         self.source = source
+        self.kind: str = kind
 
 
 class ClusterError(MessageError):
@@ -88,7 +99,7 @@ class ClusterError(MessageError):
         here = "this node has none" if ours is None else f"this node is of {shown(ours)}"
         there = "it names no cluster" if theirs is None else f"it is of the cluster {shown(theirs)}"
         reason = f"{there}, and {here}; the option `cluster` has to be the same in all nodes"
-        super().__init__(reason, f"{shown(id)} at {where}" if id else where)
+        super().__init__(reason, f"{shown(id)} at {where}" if id else where, "cluster")
         self.cluster = theirs
 
 
@@ -100,11 +111,13 @@ class SendError(GossipmongerError):
 
     Attributes:
         remote_peer: The `RemotePeer` it was meant for.
+        kind: The reason in a word, one of `FAILURES`; "" if it follows from the `__cause__`.
     """
 
-    def __init__(self, reason: str, remote_peer: object = None) -> None:
+    def __init__(self, reason: str, remote_peer: object = None, kind: str = "") -> None:
         super().__init__(reason)
         self.remote_peer = remote_peer
+        self.kind: str = kind
 
 
 class OverflowedError(GossipmongerError):
@@ -155,6 +168,16 @@ class DuplicateError(GossipmongerError):
 
 class ClosedError(GossipmongerError):
     """The endpoint or transport has been closed, and what is closed stays closed."""
+
+
+class ObserverError(GossipmongerError):
+    """An observer was to change something: its node owns no keys, and tells the others nothing."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(
+            f"{call}: this node is an observer, which owns no keys and tells the others nothing; "
+            "for a node that takes part, leave out observer=True"
+        )
 
 
 class ForkedError(GossipmongerError):

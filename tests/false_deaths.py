@@ -96,7 +96,8 @@ class Cluster:
         begin = begin if now <= end else now  # one may begin within another
         end = max(end, now + pause)
         self.pauses[id] = begin, end
-        if end - begin > PAUSE[self.fanout]:  # its silence, and the time that news of its return takes
+        rejected = any(host == id for _, host in self.rejected)  # to whom its address refuses, it looks as if it were killed
+        if end - begin > (SHORT if rejected else PAUSE[self.fanout]):  # its silence, and the time that news of its return takes
             self.excused[id] = end + NEWS
 
     def some(self, count: int) -> list[str]:

@@ -51,7 +51,7 @@ def seed(rng: Random) -> int:
 def test_an_update_reaches_a_hundred_nodes_within_five_rounds(seed: int) -> None:
     sim, nodes = a_cluster(100, seed)
     took = []
-    for n in range(11):
+    for n in range(5):
         owner = nodes[9 * n]
         owner.update("k", n)
         took.append(sim.run_until(partial(level_with, owner, nodes), limit=30 * SECOND))
@@ -77,15 +77,15 @@ def test_a_restarted_node_is_heard_by_fifty_within_eight_rounds(seed: int) -> No
     sim.run_until(lambda: all(node.get("n7", "life") == 2 for node in nodes), limit=8 * SECOND)
 
 
-def test_a_joiner_has_a_hundred_thousand_keys_within_two_rounds(seed: int) -> None:
+def test_a_joiner_has_thirty_thousand_keys_within_two_rounds(seed: int) -> None:
     sim, nodes = a_cluster(10, seed)
     for node in nodes:
-        for n in range(10_000):
+        for n in range(3_000):
             node._protocol.update(sim.now, f"k{n}", n)
     sim.run_until(lambda: all(level_with(node, nodes) for node in nodes), limit=30 * SECOND, every=100)
     joiner = sim.add("joiner", seeds=["n0"])
     sim.run_until(lambda: all(level_with(node, [joiner]) for node in nodes), limit=4 * SECOND, every=50)
-    assert sum(len(joiner.peers()[node.local_peer.id].data) for node in nodes) == 100_000
+    assert sum(len(joiner.peers()[node.local_peer.id].data) for node in nodes) == 30_000
 
 
 @pytest.mark.parametrize("order", ["depth", "breadth"])
@@ -106,14 +106,14 @@ def test_a_flood_shuts_nobody_out(seed: int, order: str) -> None:
 
 def test_what_was_deleted_while_a_node_was_away_for_a_month_does_not_come_back(seed: int) -> None:
     sim = Simulation(seed)
-    options: dict[str, Any] = {"gossip_interval": 600 * SECOND}  # a round every ten minutes: a month is long
+    options: dict[str, Any] = {"gossip_interval": 3_600 * SECOND}  # a round every hour: a month is long
     storage = MemoryStorage()
     nodes = [sim.add(f"n{n}", seeds=["n0"], **options) for n in range(4)]
     away = sim.add("away", seeds=["n0"], storage=storage, **options)
     for n in range(10_000):
         nodes[1].update(f"k{n}", n)
     nodes[1].update("kept", 1)
-    sim.run_until(lambda: level_with(nodes[1], [*nodes, away]), limit=DAY, every=60 * SECOND)
+    sim.run_until(lambda: level_with(nodes[1], [*nodes, away]), limit=2 * DAY, every=60 * SECOND)
     sim.crash("away")
     for n in range(10_000):
         nodes[1].delete(f"k{n}")
@@ -125,8 +125,8 @@ def test_what_was_deleted_while_a_node_was_away_for_a_month_does_not_come_back(s
     returned: list[str] = []
     for node in nodes:
         node.on("update", lambda id, key, value: returned.append(key))
-    sim.run_until(lambda: level_with(nodes[1], [*nodes, away]), limit=DAY, every=60 * SECOND)
-    sim.run(DAY / 10)
+    sim.run_until(lambda: level_with(nodes[1], [*nodes, away]), limit=2 * DAY, every=60 * SECOND)
+    sim.run(DAY / 2)
     assert all(dict(node.peers()["n1"].data) == {"kept": 1} for node in [*nodes, away])
     assert returned == []
 
@@ -146,7 +146,7 @@ def deaths(sim: Simulation, nodes: list[Gossipmonger], victim: str) -> list[floa
 
 
 @pytest.mark.parametrize(("fanout", "limit"), [(1, 28), (3, 11)])
-@pytest.mark.parametrize("count", [10, 50, 100])
+@pytest.mark.parametrize("count", [10, 50])
 def test_a_death_is_seen_by_the_last_in_the_same_time_whatever_the_number_of_nodes(
     seed: int, count: int, fanout: int, limit: int
 ) -> None:
@@ -158,7 +158,7 @@ def test_a_death_is_seen_by_the_last_in_the_same_time_whatever_the_number_of_nod
 def test_phi_of_the_living_stays_below_six_at_five_percent_loss(seed: int) -> None:
     sim, nodes = a_cluster(50, seed, loss=0.05)
     highest = 0.0
-    for _ in range(120):
+    for _ in range(60):
         sim.run(SECOND / 2)
         highest = max(highest, *(peer.phi(sim.now) for node in nodes for peer in node.storage.live_peers()))
     assert 1 < highest < 6
@@ -166,7 +166,7 @@ def test_phi_of_the_living_stays_below_six_at_five_percent_loss(seed: int) -> No
 
 def test_nobody_is_thought_dead_who_is_not_while_others_are_paused_killed_or_refuse_dials(seed: int) -> None:
     """A slice of `make false-deaths`."""
-    assert [false_deaths(seed + n, nodes=20, seconds=60) for n in range(5)] == [[]] * 5
+    assert [false_deaths(seed + n, nodes=20, seconds=60) for n in range(3)] == [[]] * 3
 
 
 # Mixed clusters

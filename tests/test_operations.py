@@ -58,7 +58,7 @@ class World:
 @pytest.mark.parametrize("loss", [0, 0.1])
 @pytest.mark.parametrize("how", ["crash", "vanish", "leave"])
 def test_a_dead_peer_is_forgotten_everywhere_and_stays_so_until_it_returns(rng: Random, how: str, loss: float) -> None:
-    world = World(rng.randrange(10**6), 25, "n7", loss)
+    world = World(rng.randrange(10**6), 12, "n7", loss)
     sim, by = world.sim, world.nodes[3]
     if how == "leave":
         world.nodes[7].close()
@@ -178,7 +178,7 @@ def test_a_node_may_return_with_another_interval(rng: Random, before: int, after
     sim.run(5 * before)
     for id in ("n3", "n2"):
         watch(sim.restart(id, gossip_interval=after), dead)
-        sim.run(5 * max(before, after))
+        sim.run(3 * max(before, after))
     assert dead == []
 
 
@@ -189,7 +189,7 @@ def all_see_dead(nodes: list[Gossipmonger], id: str) -> bool:
 @pytest.mark.parametrize("how", ["crash", "vanish"])
 def test_a_death_is_seen_by_the_peer_s_own_interval(rng: Random, how: str) -> None:
     sim, dead = mixed(rng.randrange(10**6), [1_000] * 4 + [10_000])
-    sim.run(300 * SECOND)
+    sim.run(150 * SECOND)
     took = defaultdict(float)
     for id in ("n3", "n4"):
         getattr(sim, how)(id)

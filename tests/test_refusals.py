@@ -44,7 +44,7 @@ def seen_by_all(sim: Simulation, nodes: list[Gossipmonger], victim: str, limit: 
     return max(seen.values())
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 25, 100])
+@pytest.mark.parametrize("count", [2, 3, 5, 25, 50])
 def test_a_killed_process_is_seen_dead_by_the_last_node_within_three_seconds(seed: int, count: int) -> None:
     sim, nodes = a_cluster(count, seed, **DEFAULTS)
     sim.run(20 * SECOND + count / 3 * SECOND)
@@ -141,12 +141,12 @@ def test_what_refuses_and_lives_is_not_seen_dead(seed: int, fanout: int, loss: f
     """A firewall's rule, and a listener that closed."""
     rules = [lambda source, host: (source, host) == ("n1", "n2"), lambda source, host: host == "n2"]
     for rule in rules:
-        sim, nodes = a_cluster(25, seed, rumor_fanout=3, gossip_fanout=fanout)
-        sim.run(30 * SECOND)
+        sim, nodes = a_cluster(15, seed, rumor_fanout=3, gossip_fanout=fanout)
+        sim.run(20 * SECOND)
         sim.network.loss = loss
         seen = watched(sim, nodes)
         refuse(sim, rule)
-        sim.run(60 * SECOND)
+        sim.run(40 * SECOND)
         assert seen == {}
 
 
@@ -185,6 +185,6 @@ def test_old_news_of_a_killed_process_does_not_bring_it_back(seed: int) -> None:
     sim.run(4 * SECOND)
     assert sum(node.peers()["n3"].state == "dead" for node in others) == 19
     back = watched(sim, others, "peer live")
-    sim.run(60 * SECOND)
+    sim.run(30 * SECOND)
     assert not [pair for pair in back if pair[1] == "n3"]
     assert {node.peers()["n3"].state for node in others} == {"dead"}

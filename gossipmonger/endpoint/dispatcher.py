@@ -22,6 +22,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from pyee.base import EventEmitter
@@ -29,7 +30,7 @@ from pyee.base import EventEmitter
 from gossipmonger.endpoint.events import refuse_coroutine
 from gossipmonger.endpoint.log import LOG, Log
 from gossipmonger.errors import OverflowedError, release, report
-from gossipmonger.process import Bell, Latch, fresh, here, join, marked
+from gossipmonger.process import Bell, Latch, Times, fresh, here, join, marked
 from gossipmonger.protocol import Dial, Event, Send
 from gossipmonger.state import values
 from gossipmonger.wire import as_dicts, as_lists
@@ -43,7 +44,7 @@ MAX_WAITING = 10_000
 _EXIT_TIMEOUT = 5.0
 
 #: Events after which a later value of one of the peer's keys must not take an earlier one's place in the queue.
-_PEER_EVENTS = frozenset({"new peer", "peer dead", "peer live", "peer left", "peer forgotten"})
+_PEER_EVENTS = dict.fromkeys(("new peer", "peer live", "peer dead", "peer left", "peer forgotten"), 0)
 
 #: Events that show what was sent and received, and what turns that into the lists and dicts that handlers are given. Those are
 #: made only if there is a handler.
@@ -77,10 +78,14 @@ class Dispatcher:
 
     Attributes:
         log: Makes the lines to be logged.
+        transitions: How often each event of a peer's life has happened.
+        handled: How long each call of a handler took.
     """
 
     def __init__(self, emitter: EventEmitter, executor: Any = None, id: str = "") -> None:
         self._emitter = emitter
+        self.transitions: dict[str, int] = dict(_PEER_EVENTS)  # changes under the engine's lock
+        self.handled: Times = Times()
         self.log: Log = Log(id, lambda: bool(emitter.listeners("error")))
         self._executor = executor
         self._queue: deque[_Queued] = deque()
@@ -104,10 +109,14 @@ class Dispatcher:
         """Queue the events of an output that have handlers or are logged. Nothing runs before `kick`; any lock may be held."""
         heard: Collection[str] | None = None
         events: list[Event] = []
+        transitions = self.transitions
         for item in output:
             if type(item) is Event:
                 heard = self._emitter.event_names() if heard is None else heard
-                if item.name in heard or item.name == "error" or self.log.wants(item):
+                name = item.name
+                if name in transitions:
+                    transitions[name] += 1
+                if name in heard or name == "error" or self.log.wants(item):
                     events.append(item)
         if events:
             with marked(), self._queue_lock:
@@ -286,6 +295,11 @@ class Dispatcher:
             self._emitter.emit(name, *args)
 
     @property
+    def waiting(self) -> int:
+        """How many events wait for handlers."""
+        return len(self._queue)
+
+    @property
     def delivering(self) -> bool:
         """Whether the calling thread is the one that calls handlers right now."""
         return self._runner is threading.current_thread()
@@ -298,6 +312,7 @@ class Dispatcher:
         if not self.delivering:
             refuse_coroutine("an event", handler(*args, **keywords))
             return
+        began = perf_counter()
         try:
             returned = handler(*args, **keywords)
             if returned is not None:
@@ -307,6 +322,8 @@ class Dispatcher:
                 report(error)
             else:
                 self.tell([Event("error", (error,))])  # with its traceback and all that it holds, which is the program's own
+        finally:
+            self.handled.add(perf_counter() - began)
 
     # Life
 

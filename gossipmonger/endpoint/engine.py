@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 from gossipmonger.endpoint.dispatcher import Dispatcher
@@ -58,7 +58,7 @@ class Engine(Steps):
         carrier = transport if isinstance(transport, Transport) else SeedTransport(transport)
         is_new = info.max_version_seen is None and storage.get(info.id) is None
         super().__init__(options, storage, carrier, dispatcher, is_new)
-        self.known: Known = Known(self, storage)
+        self.known: Known = Known(self, storage, options.observer)
         self.watches: Watches = Watches(self, dispatcher, options.executor, getattr(transport, "virtual", False))
         self._transport = transport
         self._begun = False
@@ -77,13 +77,14 @@ class Engine(Steps):
         self.flush: Flush = Flush(self.local_peer, self.protocol, self._carrier, self._step_with_seeds)
         # What a storage says of the address is of a former life, so it counts only for a transport that does not know its own.
         self._given = {} if info.transport is None and isinstance(transport, TcpTransport) else info.transport
-        self._carrier.cluster = options.cluster
+        self._carrier.cluster, self._carrier.observer = options.cluster, options.observer
         self._carrier.limits = options.limits()
         self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
         self._complete_address()
         if hasattr(storage, "on"):
             storage.on("error", self.fail)
-        self._carrier.on("message", partial(self._receive, self.protocol.step))
+        step = self.protocol.step if self.counters.own is None else partial(self.counters.step, self.protocol.step)
+        self._carrier.on("message", partial(self._receive, step))
         self._carrier.on("link", self._finder.told)
         self._carrier.on("link", partial(self._receive, self.protocol.link))
         self._carrier.on("error", self._transport_failed)
@@ -104,12 +105,13 @@ class Engine(Steps):
         if not self._round_timer.begin():
             return False
         self._begun = True
+        self.counters.due = None
         self._rumor_timer.begin()
         with marked(), self.lock:
             self._start()
             self.protocol.join()
         self.there = True
-        if self._real:
+        if self._real and not self._observer:
             leave_at_exit(self)
         return True
 
@@ -122,7 +124,8 @@ class Engine(Steps):
             self._complete_address()
             with marked(), self.lock:
                 self._start()
-            self._dispatcher.log.say(logging.INFO, f"listens at {at(self.local_peer.transport)}")
+            doing = "observes" if self._observer else f"listens at {at(self.local_peer.transport)}"
+            self._dispatcher.log.say(logging.INFO, doing)
         except Exception as error:  # it listens all the same
             self.fail(error)
 
@@ -131,18 +134,23 @@ class Engine(Steps):
         thread = here()
         if thread.marked and thread.defer((id(self), "round"), partial(self.round, self.fail)):
             return
+        began = perf_counter()
         try:
+            self.counters.begin_round(self._clock())
             self._find()
             output = self._step(failed, self.protocol.round)
             self._dispatcher.tell(self._dispatcher.log.round(output))
             alone = self.protocol.membership.alone
-            lonely = self._finder.loneliness(self._clock(), self._interval, alone, self.local_peer.remote)
+            now = self._clock()
+            lonely = self._finder.loneliness(now, self._interval, alone, self.local_peer.remote)
             if lonely is not None:
                 self.fail(lonely)
+            self.counters.due = now + self._interval
         except Exception as error:
             failed(error)
         finally:
             self._arm(failed)
+            self.counters.durations.add(perf_counter() - began)
 
     def _find(self) -> None:
         """Tell the protocol where the seeds are now."""
@@ -163,6 +171,7 @@ class Engine(Steps):
             self._receive(self.protocol.ask if self.flush.waiting else self.protocol.round)
 
     def _transport_failed(self, error: Exception) -> None:
+        self.counters.note(error)
         if self._finder.failed(error):
             self.fail(error)
 
@@ -189,11 +198,12 @@ class Engine(Steps):
             output = [] if self.local_peer.left else self.protocol.leave(self._clock())
             self._torn = False
             self._dispatcher.post(output)
+            self.counters.count(output)
         self._carry_out(output, None, self.fail)
 
     def begin_to_hand_on(self) -> Any:
         """Begin to hand on what is new; return what `hand_on` takes."""
-        if not self.there:
+        if not self.there or self._observer:
             return None
         self._find()
         return self.flush.begin(hand_on=True, hopeful=self._finder.waits)
@@ -202,7 +212,7 @@ class Engine(Steps):
         """Wait until what is new is held, so that what follows has ended by this time of the monotonic clock."""
         held = begun is None or self.flush.end(begun, deadline - _PARTING - monotonic())
         left = max(0.0, deadline - monotonic())
-        self._carrier.linger = min(left, _LINGER) if held else left
+        self._carrier.linger = 0.0 if self._observer else min(left, _LINGER) if held else left
 
     def quit(self, begun: Any, deadline: float) -> None:
         """Do the same, leave, and close the transport, as the program ends: no handler is called any more."""

@@ -45,6 +45,10 @@ _WORDS = {
 }
 
 
+#: What who accepted a dial has said in place of a `HELLO`.
+_ANSWERED = (_WORDS["silent"], _WORDS["foreign"])
+
+
 class Finder:
     """Finds the addresses of seeds, and the host that peers are told.
 
@@ -179,7 +183,7 @@ class Finder:
         if what == "accepted" and remote in self._siblings:
             self._good[self._siblings[remote]] = remote
         if not self._settled and what in _WORDS:
-            answered = self._outcomes.get(_show(remote)) in (_WORDS["silent"], _WORDS["foreign"])
+            answered = self._outcomes.get(_show(remote)) in _ANSWERED
             if what != "accepted" or not answered:  # what does not answer a `HELLO` is sent none the next time
                 self._outcomes[_show(remote)] = _WORDS[what]
 
@@ -194,7 +198,8 @@ class Finder:
             return True
         first = False
         if not self._settled:
-            first = any(place.at == remote for place in self._places) and _show(remote) not in self._failed
+            unheard = self._outcomes.get(_show(remote)) not in _ANSWERED
+            first = unheard and any(place.at == remote for place in self._places) and _show(remote) not in self._failed
             self._failed.add(_show(remote))
             self._outcomes[_show(remote)] = _reason(error.__cause__ or error)
         remote = _hashable(remote)

@@ -39,7 +39,7 @@ class Following:
 
     @asks
     def live(self) -> list[str]:
-        """Return the ids of the live peers, the local one first. Copies no state."""
+        """Return the ids of the live peers, the local one first unless it is an observer. Copies no state."""
         with marked(), self._engine.lock:
             return [peer.id for peer in self._engine.known.peers(live=True)]
 
@@ -195,7 +195,7 @@ class Following:
 
     @asks
     def wait_for_peers(self, n: int, timeout: float | timedelta | None = None) -> list[str]:
-        """Block until there are at least `n` live peers, the local one included, and return their ids, as `live` does.
+        """Block until there are at least `n` live peers, and return their ids: those that `live` returns.
 
         Args:
             n: How many.

@@ -20,6 +20,8 @@ from gossipmonger.endpoint.engine import Engine
 from gossipmonger.endpoint.events import Events
 from gossipmonger.endpoint.exit import PATIENCE
 from gossipmonger.endpoint.following import Following
+from gossipmonger.endpoint.metrics import Measured
+from gossipmonger.endpoint.observer import check_transport, observer_info
 from gossipmonger.endpoint.options import Options, OptionsDict
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.endpoint.views import PeerView
@@ -42,7 +44,7 @@ __all__ = ["Gossipmonger"]
 _CLOSE_TIMEOUT = 5.0
 
 
-class Gossipmonger(Following, Events):
+class Gossipmonger(Following, Measured, Events):
     """A gossip endpoint: owns a map of keys and values, and knows those of all other nodes.
 
     Any method may be called from any thread and from a handler. Handlers are called one at a time, in the order in which
@@ -53,6 +55,7 @@ class Gossipmonger(Following, Events):
     * Own state: `update`, `delete`
     * State of all nodes: `get`, `values`, `live`, `peer`, `peers`; and what becomes of it: `watch`, `wait_for`, `wait_for_key`,
       `wait_for_peers`; and `forget`
+    * What it costs, and how it fares: `metrics`
     * Events, through `on`: `update` (peer_id, key, value), `delete` (peer_id, key), `new peer`, `peer dead`, `peer live`,
       `peer left`, `peer forgotten` (each with a `RemotePeer`), `error` (exception); and for a look inside: `digest send`,
       `digest receive`, `deltas send`, `deltas receive` (remote_peer, payload), `unknown peer` (peer_id)
@@ -60,12 +63,14 @@ class Gossipmonger(Following, Events):
     Args:
         peer_info: `id`, and optionally `transport`, for TCP a mapping with `host` ("localhost") and `port` (9742; 0 for any
             free one); `data`, key -> [value, version]; and `maxVersionSeen`, also spelled `max_version_seen`. Without the
-            last, versions start at the clock's microseconds, so no two lives of one id share a version.
+            last, versions start at the clock's microseconds, so no two lives of one id share a version. An observer needs none
+            of it.
         options: See `Options`; names in upper or lower case.
         **keywords: The same; they take precedence over `options`.
 
     Attributes:
-        local_peer: The node's own peer. Read only, and not while other threads write: `peer` returns a copy.
+        local_peer: The node's own peer. Read only, and not while other threads write: `peer` returns a copy. An observer's has
+            an id that is partly random, and no other node ever has it.
         storage: The storage in use.
         transport: The transport in use. It has to be told to `listen`.
         seeds: The seeds, each a `RemotePeer`.
@@ -76,17 +81,23 @@ class Gossipmonger(Following, Events):
     """
 
     def __init__(
-        self, peer_info: Mapping[str, Any], options: Mapping[str, Any] | None = None, **keywords: Unpack[OptionsDict]
+        self,
+        peer_info: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **keywords: Unpack[OptionsDict],
     ) -> None:
         super().__init__()
         self.options: Options = Options.parse(options, keywords)
-        chosen, info = self.options, PeerInfo.parse(peer_info, self.options)
+        chosen = self.options
+        info = observer_info(peer_info, chosen) if chosen.observer else PeerInfo.parse(peer_info, limits=chosen)
         self.seeds: tuple[RemotePeer, ...] = chosen.seeds
         self.storage: Any = MemoryStorage() if chosen.storage is None else chosen.storage
         self.transport: Any = chosen.transport
         if self.transport is None:
             info.check_over_tcp()
             self.transport = TcpTransport(compress_above=chosen.compress_above)
+        if chosen.observer:
+            check_transport(self.transport)
         self._dispatcher = Dispatcher(self, chosen.executor, info.id)
         self._engine = Engine(info, chosen, self.storage, self.transport, self._dispatcher)
         self._protocol = self._engine.protocol
@@ -150,7 +161,8 @@ class Gossipmonger(Following, Events):
     def leave(self) -> None:
         """Say goodbye and stop, so that nobody has to conclude from silence that this node has gone.
 
-        A few peers are told at once and tell the others; they emit `peer left`. `gossip` brings the node back.
+        A few peers are told at once and tell the others; they emit `peer left`. `gossip` brings the node back. An observer has
+        nobody to say goodbye to: it stops.
 
         Raises:
             ClosedError: The endpoint has been closed.
@@ -262,6 +274,7 @@ class Gossipmonger(Following, Events):
             TypeError, ValueError: The key is not such a string, JSON has no form for the value, no message of the transport has
                 room for it, or there are MAX_KEYS_PER_PEER keys already.
             ClosedError: The endpoint has been closed.
+            ObserverError: This node is an observer.
         """
         limits = self.options
         key, value = values.copied_key(key, limits.max_key_size), values.copied(value, "value", limits.max_nesting)
@@ -280,7 +293,7 @@ class Gossipmonger(Following, Events):
 
         Raises:
             TypeError, ValueError: The key is not a string, or is "__proto__".
-            ClosedError: The endpoint has been closed.
+            ClosedError, ObserverError: As for `update`.
         """
         return self._engine.write("delete", self._protocol.delete, values.copied_key(key))
 
@@ -298,7 +311,7 @@ class Gossipmonger(Following, Events):
             TypeError: The id is not a string.
             ValueError: The peer is live, or is this node itself.
             NotImplementedError: The storage has no `remove`.
-            ClosedError: The endpoint has been closed.
+            ClosedError, ObserverError: As for `update`.
         """
         if not isinstance(peer_id, str):
             raise TypeError(f"peer_id must be a string, got {peer_id!r}")
@@ -317,7 +330,8 @@ class Gossipmonger(Following, Events):
 
         Returns:
             Whether a peer holds it. False if none has shown that in time, as where there is none, or where there are only
-            Node.js nodes, which acknowledge nothing. False at once if this node does not gossip, or has left.
+            Node.js nodes, which acknowledge nothing. False at once if this node does not gossip, or has left. True at once
+            for an observer, which has nothing to be held.
 
         Raises:
             TypeError, ValueError: The timeout is neither, or negative.
@@ -329,6 +343,8 @@ class Gossipmonger(Following, Events):
             raise RuntimeError("flush: on this thread the package receives, so no answer could come while it waits")
         if self.closed:
             raise ClosedError("flush: this endpoint has been closed")
+        if self.options.observer:
+            return True
         return self._engine.there and self._engine.flush.end(self._engine.flush.begin(), left)
 
     # State of all nodes
@@ -350,7 +366,10 @@ class Gossipmonger(Following, Events):
 
     @asks
     def peers(self) -> dict[str, PeerView]:
-        """Return all peers as they are now, by their ids, the local one first. The other reads copy, and cost, far less."""
+        """Return all peers as they are now, by their ids, the local one first. The other reads copy, and cost, far less.
+
+        An observer's own is none.
+        """
         with marked(), self._engine.lock:
             known, now = self._engine.known, self.options.clock()
             snapshots = [known.snapshot(peer, now) for peer in known.peers(live=False)]

@@ -1,4 +1,4 @@
-"""What a node knows of all peers, itself included."""
+"""What a node knows of all peers, itself included unless it is an observer."""
 
 from __future__ import annotations
 
@@ -19,28 +19,34 @@ class Known:
     Args:
         engine: Whose peers these are.
         storage: Where they are kept.
+        observer: Whether the node is an observer, and its own peer none.
     """
 
-    def __init__(self, engine: Engine, storage: Any) -> None:
+    def __init__(self, engine: Engine, storage: Any, observer: bool = False) -> None:
         self._engine = engine
         self._storage = storage
+        self._observer = observer
 
     def _look(self) -> None:
         assert self._engine.lock.locked()
         self._engine.mend()
 
+    @property
+    def _own(self) -> list[Peer]:
+        return [] if self._observer else [self._engine.local_peer]
+
     def find(self, id: str) -> Peer | None:
         """Return the peer with this id."""
         self._look()
         local = self._engine.local_peer
-        found: Peer | None = local if id == local.id else self._storage.get(id)
+        found: Peer | None = local if id == local.id and not self._observer else self._storage.get(id)
         return found
 
     def peers(self, live: bool) -> list[Peer]:
         """Return the local peer and the live ones, or with `live` false all."""
         self._look()
         alive, dead = self._engine.protocol.membership.others()
-        return [self._engine.local_peer, *alive] if live else [self._engine.local_peer, *alive, *dead]
+        return [*self._own, *alive] if live else [*self._own, *alive, *dead]
 
     def value(self, peer: Peer | None, key: str) -> Any:
         """Return the value of a peer's key; `NOTHING` if there is none."""
@@ -51,9 +57,9 @@ class Known:
 
     def values(self, key: str, live: bool) -> list[tuple[str, Any]]:
         """Return the id and the value of `key` of each peer, or of the live ones: `NOTHING` or a tombstone for no value."""
-        local, *others = self.peers(live)
-        own = self._engine.protocol.newest(key, NOTHING)
-        return [(local.id, own), *[(each.id, each.log.get(key, NOTHING)) for each in others]]
+        local, newest = self._engine.local_peer, self._engine.protocol.newest
+        peers = self.peers(live)
+        return [(each.id, newest(key, NOTHING) if each is local else each.log.get(key, NOTHING)) for each in peers]
 
     def snapshot(self, peer: Peer, now: float) -> Snapshot:
         """Return what a view of a peer is made from."""

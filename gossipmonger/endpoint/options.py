@@ -106,6 +106,7 @@ class OptionsDict(TypedDict, total=False):
     flow_control: bool
     minimum_live_peers: int
     cluster: str | None
+    observer: bool
     max_peers: int
     max_keys_per_peer: int
     max_id_size: int
@@ -158,6 +159,8 @@ class Options:
     minimum_live_peers: int = 1
     #: The cluster's name, the same in all its nodes. Nodes of another name, and Node.js nodes, are refused. None for no name.
     cluster: str | None = None
+    #: Whether this node only reads. The others answer it and never know it, so it leaves nothing behind, however it ends.
+    observer: bool = False
     #: Other peers that are known at a time, dead ones among them; those beyond are refused. The largest cluster that was
     #: measured is half of that, and an invented peer takes some 2.5 KB.
     max_peers: int = 20_000
@@ -254,5 +257,5 @@ def _check(name: str, typed: str, value: Any) -> None:
             raise TypeError(f"{typed} must be a string, got {shown(value)}")
         if not is_cluster(value):
             raise ValueError(f"{typed} must be a string of 1 to {MAX_CLUSTER} characters, got {shown(value)}")
-    elif name == "flow_control" and not isinstance(value, bool):
+    elif name in ("flow_control", "observer") and not isinstance(value, bool):
         raise TypeError(f"{typed} must be True or False, got {shown(value)}")

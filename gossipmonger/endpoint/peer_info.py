@@ -36,16 +36,18 @@ class PeerInfo:
         transport: The address that peers are told: a private copy if it is a mapping, None if it was left out.
         data: key -> (value, version).
         max_version_seen: None if it was left out.
+        observer: Whether the node is an observer.
     """
 
     id: str
     transport: Any
     data: Mapping[str, tuple[Any, int]]
     max_version_seen: int | None
+    observer: bool = False
 
     @classmethod
-    def parse(cls, given: Any, limits: Options | None = None) -> PeerInfo:
-        """Return what was given, checked and copied; peers refuse what goes beyond the limits, by default the default ones.
+    def parse(cls, given: Any, id: str | None = None, limits: Options | None = None) -> PeerInfo:
+        """Return what was given, checked and copied. `id` is for one that has none; by default, limits are the default ones.
 
         Raises:
             TypeError, ValueError: Something is unknown, of the wrong type or out of range; the error names it.
@@ -53,7 +55,7 @@ class PeerInfo:
         if not isinstance(given, Mapping):
             raise TypeError(f'peer_info must be a mapping such as {{"id": "a"}}, got {shown(given)}')
         limits = limits or Options()
-        info: dict[str, Any] = {"id": None, "transport": None, "data": None, "max_version_seen": None}
+        info: dict[str, Any] = {"id": id, "transport": None, "data": None, "max_version_seen": None}
         typed: dict[str, str] = {}
         for name, value in given.items():
             known = _NAMES.get(name)
@@ -98,7 +100,7 @@ class PeerInfo:
             check_number("peer_info.transport.port", port, int, 0, 65535)
 
     def local_peer(self, storage: Any, now: float) -> Peer:
-        """Return the local peer, and put it into the storage.
+        """Return the local peer, and put it into the storage, unless it is an observer's.
 
         With an explicit version, the peer is what `peer_info` says. Otherwise a peer in the storage continues where it stopped.
         Otherwise a new life begins: its versions start at the clock's microseconds, above those of any former life, and nothing
@@ -108,6 +110,8 @@ class PeerInfo:
             storage: Where the peer is kept.
             now: Milliseconds since the epoch.
         """
+        if self.observer:
+            return Peer(self.id, transport=self.transport)
         stored: Peer | None = storage.get(self.id)
         data = self.data
         if self.max_version_seen is not None:

@@ -21,10 +21,11 @@ from typing import Any
 from gossipmonger.endpoint.calls import later
 from gossipmonger.endpoint.dispatcher import Dispatcher
 from gossipmonger.endpoint.flush import Flush
+from gossipmonger.endpoint.metrics import Counters, failure_of
 from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.timer import Timer
 from gossipmonger.endpoint.watches import Watches
-from gossipmonger.errors import ClosedError, ForkedError
+from gossipmonger.errors import ClosedError, ForkedError, ObserverError
 from gossipmonger.process import after_fork, fresh, here, marked
 from gossipmonger.protocol import Dial, Output, Protocol, Send
 from gossipmonger.state.peer import Peer
@@ -60,6 +61,7 @@ class Steps:
         flush: Those who wait until a live peer holds everything of this node.
         watches: The watches, and the callers that wait.
         fail: Delivers an error as an `error` event.
+        counters: What it counts.
         lock: Guards the storage, every peer in it, and the protocol.
         started: Whether the node's life has begun.
         forked: Whether this is a forked child's copy of a node whose life has begun in the parent.
@@ -75,9 +77,11 @@ class Steps:
         self._carrier = carrier
         self._dispatcher = dispatcher
         self.fail: Failed = dispatcher.fail
+        self.counters: Counters = Counters(carrier)
         self._clock = options.clock
         self._random = options.random
         self._is_new = is_new
+        self._observer = options.observer
         self._torn = False  # whether a step has begun and not come to its end
         self.started: bool = False
         self.forked: bool = False
@@ -132,10 +136,13 @@ class Steps:
         Raises:
             ClosedError: The endpoint has been closed; `name` says what was called.
             ForkedError: This is a forked child's copy.
+            ObserverError: The node is an observer.
             Exception: What `write` raised, as long as it has changed nothing. Whatever fails after that is an `error` event.
         """
         if self.forked:
             raise ForkedError(name, f"the node {self.local_peer.id!r}")
+        if self._observer:
+            raise ObserverError(name)
         thread = here()
         if thread.deferred or thread.mark._is_owned():
             if self.closed:
@@ -175,7 +182,9 @@ class Steps:
     # Other peers
 
     def forget(self, id: str) -> bool:
-        """Drop a peer, everywhere; return whether it was known. Raises as `Orders.give` does."""
+        """Drop a peer, everywhere; return whether it was known. Raises ObserverError, or what `Orders.give` does."""
+        if self._observer:
+            raise ObserverError("forget")
         output: Output = []
         with marked(), self.lock:
             if self.closed:
@@ -231,6 +240,7 @@ class Steps:
         if self.flush.waiting:
             self.flush.look(now)
         self._dispatcher.post(output)
+        self.counters.count(output)
         if self.watches.followers:
             self.watches.note(output)
         return None if due is None else (now, due)
@@ -250,6 +260,7 @@ class Steps:
                 elif type(item) is Dial:
                     self._carrier.dial(item.to)
             except Exception as error:
+                self.counters.failed.add(failure_of(error))
                 failures.append(error)
         self._dispatcher.kick()
         if self.watches.news:

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, overload
 
 from gossipmonger.endpoint.calls import asks
@@ -166,6 +166,7 @@ class Watch(Iterator[Change]):
                 return False
             self._runner = threading.current_thread()
         returned: object = None
+        began = perf_counter()
         try:
             with self._watches.handling():
                 returned = handler(change)
@@ -175,6 +176,7 @@ class Watch(Iterator[Change]):
         except BaseException as error:  # not even SystemExit keeps it from the next change
             report(error)
         finally:
+            self._watches.dispatcher.handled.add(perf_counter() - began)
             with marked(), self._watch_lock:
                 self._runner = None
             if not self.active:

@@ -14,14 +14,14 @@ from gossipmonger.protocol.output import Output, send
 from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
 from gossipmonger.state import CompactDigest, Delta, Digest, Header, Kind, Message, Peer, RemotePeer
 
-__all__ = ["Answers"]
+__all__ = ["FEW", "Answers"]
 
 #: Every eighth message that had to be cut in depth's order uses a random order of peers instead, so that a large backlog cannot
 #: starve small ones. Under flow control no backlog is large, so depth's order has less to win: every third.
 _FAIR, _FAIR_IN_FLOW = 8, 3
 
 #: Share of the peers above which a reply is a compact digest: so many entries are as long as two numbers for everybody.
-_FEW = 0.1
+FEW = 0.1
 
 #: Deltas in a message to a Node.js node if MAX_DELTAS_PER_GOSSIP is not set: its own default.
 _TO_NODE_JS = 5
@@ -105,6 +105,8 @@ class Answers:
                         send([sender], Message(self._local.remote, None, whole), output)
                     return
                 found.read_compact(numbers, named)
+        if self._config.observer:
+            found.ask_only()
         deltas, cut = self._choose(found.they_lack, self._config.max_deltas_per_gossip)
         reply = self._reply(now, message, digest.kind, news, header, found, deltas, cut, compact)
         version = next((version for peer, version in found.they_lack if peer is self._local), None)
@@ -154,7 +156,7 @@ class Answers:
             partly = [peer.id for peer in asked if brought.get(peer.id, peer.heard) < peer.heard]
             self._catch_up.ask(now, id, asked, later, partly)
         flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
-        short = goes_on and compact is not None and kind is not Kind.REPLY and len(partial) + len(wanted) > len(compact) * _FEW
+        short = goes_on and compact is not None and kind is not Kind.REPLY and len(partial) + len(wanted) > len(compact) * FEW
         if short and compact is not None:
             told = partial + asker + [peer for peer in compact.peers if peer.heard > peer.max_version_seen]
             header = self._membership.header(flow, compact.encode())

@@ -29,9 +29,13 @@ class Border:
     Args:
         name: The name of this node's cluster; None if it has none.
         storage: Where all peers are kept.
+
+    Attributes:
+        refused: How many messages did not come in.
     """
 
     def __init__(self, name: str | None, storage: Any) -> None:
+        self.refused: int = 0
         self._storage = storage
         self._name = name
         self._clusters = Clusters(lambda: name)
@@ -44,7 +48,7 @@ class Border:
         name = self._name
         if digest is not None and digest.header is not None:
             theirs = digest.header.cluster
-            if theirs is not None or name is not None:
+            if (theirs is not None or name is not None) and not digest.header.observer:
                 self._note(sender, theirs)
         elif sender.vouched is not None:
             theirs = sender.vouched
@@ -54,6 +58,7 @@ class Border:
                 theirs = name if name is not None and self._is_peer(sender) else None
         if theirs == name:
             return True
+        self.refused += 1
         if digest is None and theirs is None:  # they may have overtaken the header
             if len(self._early) < _EARLY:
                 self._early.setdefault(sender.id, (now, sender))

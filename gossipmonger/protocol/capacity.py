@@ -156,11 +156,11 @@ class Capacity:
         Raises:
             ValueError: It has MAX_KEYS_PER_PEER already.
         """
-        if self._local.keys + len(waiting) < self._keys:
+        if self._local.key_count + len(waiting) < self._keys:
             return
         new = sum(1 for each, value in waiting.items() if self._local.get(each, NOTHING) is NOTHING and not _is_gone(value))
         gone = sum(1 for each, value in waiting.items() if _is_gone(value) and self._local.get(each, NOTHING) is not NOTHING)
-        if self._local.keys + new - gone >= self._keys:
+        if self._local.key_count + new - gone >= self._keys:
             raise ValueError(f"key: {shown(key)} would be one more than max_keys_per_peer, {self._keys}")
 
     @property

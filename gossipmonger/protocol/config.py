@@ -33,3 +33,4 @@ class Config:
     max_years_ahead: float
     seeds: tuple[RemotePeer, ...] = ()
     cluster: str | None = None
+    observer: bool = False

@@ -29,7 +29,8 @@ class Conversations:
         self._config = config
         deltas, exchanges = config.max_deltas_per_gossip, config.max_exchanges_per_gossip
         most = _MOST if deltas is None or exchanges is None else deltas * max(1, exchanges)
-        self.flow: Flow | None = Flow(config.gossip_interval, most, now) if config.flow_control else None
+        flows = config.flow_control and not config.observer
+        self.flow: Flow | None = Flow(config.gossip_interval, most, now) if flows else None
         self._cut: set[str] = set()  # nodes that the last answer could not tell all
         self._replies: dict[str, int] = {}  # to and from each node since _since
         self._since = now

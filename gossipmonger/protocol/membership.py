@@ -66,6 +66,7 @@ class Membership:
         late: Whether the last round was late by more than an interval.
         seeds: Where to find the cluster.
         alone: Whether nobody else was live in the last round.
+        rounds: How many rounds there were.
         forgetting: What has been forgotten.
         capacity: How many peers there may be.
         refused: Peers that are dead by refusal, id -> the heartbeat up to which it may be old news: see `Suspicion`.
@@ -85,6 +86,7 @@ class Membership:
         self.refused: dict[str, int] = {}
         self.seeds: Seeds = Seeds(local, config.seeds)
         self.alone: bool = True
+        self.rounds: int = 0
         self._compact = CompactDigest([])
         self._counted: set[str] = set()  # peers on whose behalf this node has counted since its last round
         self._unsettled: set[str] = set()  # peers with a floor to settle
@@ -195,6 +197,11 @@ class Membership:
             self.at_rest = False
         return self._compact
 
+    def compact_aside(self, told: list[Peer]) -> CompactDigest:
+        """Return the same, and note nothing."""
+        peers = [*told, self._local]
+        return self._compact if self._compact.covers(peers) else CompactDigest(peers)
+
     def choose_partners(
         self,
         now: float,
@@ -244,6 +251,7 @@ class Membership:
         If it is late by more than an interval, because this process was stopped or its machine asleep, the lateness is ours and
         nobody's silence. What came in meanwhile may not have been read yet, so nobody is judged dead in this round.
         """
+        self.rounds += 1
         self._counted.clear()
         self._fresh = {id: since for id, since in self._fresh.items() if self.is_fresh(now, id)}
         if self._fresh:

@@ -42,6 +42,7 @@ from gossipmonger.protocol.conversations import Conversations
 from gossipmonger.protocol.holders import Holders
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import TELLING, Membership, draw
+from gossipmonger.protocol.observers import ObserverMembership, Observers
 from gossipmonger.protocol.orders import Orders
 from gossipmonger.protocol.output import Event, Output, send
 from gossipmonger.protocol.reconcile import Reconciliation
@@ -68,6 +69,7 @@ class Protocol:
 
     Attributes:
         membership: Who is there.
+        border: Which messages come in.
         orders: Whom to forget.
     """
 
@@ -78,8 +80,8 @@ class Protocol:
         self._random = random
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         local.interval = max(1, round(config.gossip_interval))
-        self.membership: Membership = Membership(local, storage, config, now)
-        self._border = Border(config.cluster, storage)
+        self.membership: Membership = (ObserverMembership if config.observer else Membership)(local, storage, config, now)
+        self.border: Border = Border(config.cluster, storage)
         self._identity = Identity(local, random)
         self.orders: Orders = Orders(local, storage, self.membership, self._identity, config, random)
         self._suspicion = Suspicion(local, storage, self.membership, config, random)
@@ -90,6 +92,7 @@ class Protocol:
         self.holders: Holders = Holders(local, storage, self.membership, random)
         parts = self.membership, self._conversations, self._catch_up, self.holders
         self._answers = Answers(local, storage, *parts, config, random)
+        self._observers = Observers(local, storage, self.membership, self._identity, config)
         self._deleted = now  # when a key was deleted last
         self.membership.put(local)
 
@@ -192,7 +195,7 @@ class Protocol:
         """One round: send a digest to partners drawn at random, then judge who is dead and who is live again."""
         output: Output = []
         membership = self.membership
-        self._border.begin_round(now, self._config.gossip_interval, output)
+        self.border.begin_round(now, self._config.gossip_interval, output)
         membership.begin_round(now, output)
         self._catch_up.tidy(now, self._config.gossip_interval)
         self._conversations.begin_round()
@@ -233,6 +236,8 @@ class Protocol:
 
         The first to know are those that hold everything of this node; the seeds, if it has met nobody.
         """
+        if self._config.observer:
+            return []
         self._admit(now, everything=True)
         output = self.spread(now, hurry=True)  # what would be told a little later is told now
         self._local.left = True
@@ -295,7 +300,11 @@ class Protocol:
         """Take one message: first its deltas, then its digest."""
         membership, (sender, deltas, digest) = self.membership, message
         output: Output = []
-        if not self._border.admits(now, message, output):
+        if not self.border.admits(now, message, output):
+            return output
+        if message.from_observer:
+            if not self._config.observer:
+                self._observers.answer(now, message, output)
             return output
         ids = {sender.id}
         received = []

@@ -171,6 +171,8 @@ class Suspicion:
             self._accepted(now, peer, output)
         elif what == "refused":
             self._refused(now, peer, output)
+        elif what in ("silent", "foreign") and self._config.observer:  # as a Node.js node's is, which it must not ask
+            self.contacts.find(now, peer).refused = now
         elif what == "ended":
             self.contacts.find(now, peer).ended = True
             if peer.live:
@@ -185,9 +187,8 @@ class Suspicion:
         if suspect is None:
             return
         suspect.drop()
-        if suspect.askers and not suspect.passed_on and peer.speaks_extensions:
-            suspect.passed_on = True
-            self._hint(peer, [peer.remote], output)
+        if suspect.askers and peer.speaks_extensions:
+            self._pass_on(peer, suspect, peer.remote, output)
 
     def _refused(self, now: float, peer: Peer, output: Output) -> None:
         contact = self.contacts.find(now, peer)
@@ -285,21 +286,25 @@ class Suspicion:
         if risen:
             self._membership.refused.pop(sender.id, None)
         if digest is not None and digest.header is not None:  # a Node.js node tells no heartbeats
-            if digest.kind is Kind.ROUND and digest.header.compact is not None and sender.id not in self.contacts.partners:
+            compact = digest.kind is Kind.ROUND and digest.header.compact is not None
+            if (compact and sender.id not in self.contacts.partners) or self._config.observer:  # which hears answers alone
                 self._spoken_to = now  # a whole digest may be an answer, and those reach a node that nobody can dial
             if digest.header.hints:
                 self._hear_hints(now, sender, digest.header.hints, output)
+            suspect, peer = self._suspects.get(sender.id), self._membership.found.get(sender.id)
+            if suspect is not None and suspect.until > now and peer is not None and digest.kind is Kind.ROUND:
+                self._pass_on(peer, suspect, sender, output)
         self.tell_later(now, output)
 
     def _hear_hints(self, now: float, sender: RemotePeer, hints: Sequence[Sequence[Any]], output: Output) -> None:
         limit = self._membership.bound.limit(now)
-        self._spoken_to = now
         for id, heartbeat in hints:
             if heartbeat > limit:
                 continue
             if id == self._local.id:
                 self._hear_of_self(now, sender, heartbeat, output)
                 continue
+            self._spoken_to = now  # a hint about this node itself may be an answer
             peer = self._storage.get(id)
             if peer is None or not peer.live:
                 continue
@@ -349,7 +354,8 @@ class Suspicion:
         interval, though there are more peers to send to, is given as much more time.
         """
         digests = max(1, min(_DIGESTS, len(self._storage.live_peers()) - 1))
-        return max(_LEAST_WAIT, _WAIT * peer.interval, _WAIT * digests * peer.intervals_mean)
+        own = self._config.gossip_interval if self._config.observer else 0  # an observer hears of rises in its own rounds
+        return max(_LEAST_WAIT, _WAIT * max(peer.interval, own), _WAIT * digests * peer.intervals_mean)
 
     def tell_later(self, now: float, output: Output) -> None:
         """Tell what later heartbeats were learned of peers of which that is news."""
@@ -368,6 +374,12 @@ class Suspicion:
         others = [other for other in self._membership.speakers() if other.id != peer.id]
         return [other.remote for other in draw(others, self._config.rumor_fanout, self._random)]
 
+    def _pass_on(self, peer: Peer, suspect: _Suspect, remote: RemotePeer, output: Output) -> None:
+        """Tell a peer itself that it is suspected, once."""
+        if not suspect.passed_on:
+            suspect.passed_on = True
+            self._hint(peer, [remote], output)
+
     def _hint(self, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
         self._rumor(self._membership.header(hints=[(peer.id, max(0, peer.heartbeat))]), [], partners, output)
 
@@ -375,5 +387,7 @@ class Suspicion:
         self._rumor(self._membership.header(), [peer] if peer is not self._local else [], partners, output)
 
     def _rumor(self, header: Header, peers: list[Peer], partners: list[RemotePeer], output: Output) -> None:
+        if self._config.observer:
+            return
         entries = [peer.entry() for peer in [*peers, self._local]]
         send(partners, Message(self._local.remote, None, Digest(Kind.RUMOR, header, entries)), output)

@@ -26,16 +26,30 @@ class Clusters:
 
     Args:
         name: Returns the name of this node's cluster; None if it has none, which is a cluster of its own among our nodes.
+        observer: Returns whether this node is an observer.
     """
 
-    def __init__(self, name: Callable[[], str | None]) -> None:
+    def __init__(self, name: Callable[[], str | None], observer: Callable[[], bool] = lambda: False) -> None:
         self._name = name
+        self._observer = observer
         self._reported: OrderedDict[tuple[object, str | None], float] = OrderedDict()  # when, oldest first
 
     @property
     def name(self) -> str | None:
         """The name of this node's cluster; None if it has none."""
         return self._name()
+
+    @property
+    def observer(self) -> bool:
+        """Whether this node is an observer."""
+        return self._observer()
+
+    @property
+    def only_ours(self) -> str:
+        """Why this node sends nothing to what answers no `HELLO`, as a Node.js node does not; "" if it does send."""
+        if self.name is not None:
+            return "it answers no HELLO, as each node of a cluster with a name does"
+        return "it answers no HELLO, and a Node.js node would take an observer for a peer" if self.observer else ""
 
     def error(self, theirs: str | None, sender: RemotePeer | None, source: str = "") -> ClusterError:
         """Return the error for a node of another cluster.

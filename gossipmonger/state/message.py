@@ -122,6 +122,7 @@ class Header(NamedTuple):
         cluster: The name of the sender's cluster; None if it has none.
         forget: Peers that an operator has dropped, each as its id and the heartbeat up to which it is to be forgotten; None for
             none.
+        observer: Whether the sender only asks. It is no peer: what it is told is all that there is to it.
     """
 
     flow: Sequence[float] | None = None
@@ -130,6 +131,7 @@ class Header(NamedTuple):
     ask: bool = False
     cluster: str | None = None
     forget: Sequence[Sequence[Any]] | None = None
+    observer: bool = False
 
 
 class Digest(NamedTuple):
@@ -183,3 +185,8 @@ class Message(NamedTuple):
     sender: RemotePeer
     deltas: Sequence[Delta] | None = None
     digest: Digest | None = None
+
+    @property
+    def from_observer(self) -> bool:
+        """Whether its sender says that it is an observer."""
+        return self.digest is not None and self.digest.header is not None and self.digest.header.observer

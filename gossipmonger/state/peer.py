@@ -39,9 +39,9 @@ NOTHING, REFUSED = object(), object()
 class Peer:
     """One participant of the cluster as some node sees it; the local peer is one too.
 
-    A peer does not lock: its endpoint does. Times are milliseconds since the epoch and always arguments.
+    A peer does not lock: the endpoint calls it under its own lock. Times are arguments, in milliseconds since the epoch.
 
-    * State: `data`, `get`, `keys`, `max_version_seen`, `floor`
+    * State: `data`, `key_count`, `get`, `max_version_seen`, `floor`
     * Writing, the owner: `update_local`, `delete_local`, `issue`, `crowded`, `reissue`
     * Writing, a replica: `update_with_delta`, `take`, `hear_of`, `unsettled`, `settle`
     * Reconciliation: `deltas`, `deltas_after_version`, `count_after_version`, `entry`
@@ -117,7 +117,7 @@ class Peer:
         self.max_version_seen: int = max(max_version_seen, self.log.last)
 
     def __repr__(self) -> str:
-        return f"Peer({shown(self.id)}, {self.state}, {self.keys} keys to {self.max_version_seen})"
+        return f"Peer({shown(self.id)}, {self.state}, {self.key_count} keys to {self.max_version_seen})"
 
     def _check(self) -> None:
         """Assert what always holds between two calls."""
@@ -137,6 +137,11 @@ class Peer:
     def data(self) -> dict[str, tuple[Any, int]]:
         """A copy of the map, key -> (value, version), oldest version first. The values themselves are not copied."""
         return {key: (value, version) for key, value, version in self.log.after(-1) if not values.is_tombstone(value)}
+
+    @property
+    def key_count(self) -> int:
+        """How many keys it has."""
+        return len(self.log) - self._tombstones
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, not copied, or `default`."""
@@ -185,14 +190,9 @@ class Peer:
         self._write(key, value, self.max_version_seen)
 
     @property
-    def keys(self) -> int:
-        """How many keys it has."""
-        return len(self.log) - self._tombstones
-
-    @property
     def crowded(self) -> bool:
         """Whether tombstones outnumber keys, so that it is time to `reissue` the keys."""
-        return self._tombstones > self.keys
+        return self._tombstones > self.key_count
 
     def reissue(self, floor: int) -> None:
         """Give each key a new version above `floor`, at least `max_version_seen`, oldest first, and forget the tombstones.
@@ -280,12 +280,9 @@ class Peer:
         if not (self.unsettled and self._can_settle()):
             return []
         self.floor = self.noted
-        gone = []
-        for key, value in self.log.drop(self.floor):
-            if values.is_tombstone(value):
-                self._tombstones -= 1
-            else:
-                gone.append(key)
+        dropped = self.log.drop(self.floor)
+        gone = [key for key, value in dropped if not values.is_tombstone(value)]
+        self._tombstones -= len(dropped) - len(gone)
         return gone
 
     def _write(self, key: str, value: Any, version: int) -> Any:
@@ -319,7 +316,7 @@ class Peer:
     def entry(self, now: float | None = None) -> Entry:
         """Return what a digest says about this peer.
 
-        A floor that can be settled is told at once: the next round will settle it. With `now`, a peer that left has its age.
+        A floor that can be settled is told at once, as the next round settles it. With `now`, a peer that left has its age.
         """
         version = self.max_version_seen
         floor = self.noted if self.unsettled and self._can_settle() else self.floor

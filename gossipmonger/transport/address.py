@@ -14,7 +14,9 @@ from typing import Any
 
 from gossipmonger.transport.base import DEFAULT_PORT
 
-__all__ = ["Ip", "clean_host", "is_local", "is_loopback", "is_wildcard", "read_address", "read_ip", "route_to"]
+__all__ = [
+    "Ip", "check_host", "clean_host", "is_local", "is_loopback", "is_wildcard", "read_address", "read_ip", "route_to", "to_bind",
+]  # fmt: skip
 
 Ip = IPv4Address | IPv6Address
 
@@ -177,6 +179,8 @@ def _numeric(host: str, port: int) -> tuple[int, Any]:
     Raises:
         OSError, ValueError: It is a name, or an address that the system does not take.
     """
+    if read_ip(host) is None:  # a replaced resolver may not heed the flag below, and hang
+        raise ValueError(f"{host!r} is a name")
     found = socket.getaddrinfo(clean_host(host), port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
     return found[0][0], found[0][4]
 
@@ -205,3 +209,29 @@ def route_to(host: str, port: int) -> str | None:
     if isinstance(ip, IPv6Address) and ip.is_link_local and ip.scope_id and "%" not in source:
         source += f"%{ip.scope_id}"
     return None if is_wildcard(source) else source
+
+
+def check_host(host: Any) -> str:
+    """Return a host that peers can be told, checked and in one form.
+
+    Raises:
+        TypeError, ValueError: It is not one.
+    """
+    if not isinstance(host, str):
+        raise TypeError(f"host must be a string, got {host!r}")
+    wanted = "a name or an address that peers can connect to"
+    if is_wildcard(host):
+        advice = "; to bind every address of this machine, give `listen`" if host else ""
+        raise ValueError(f"host must be {wanted}, got {host!r}{advice}")
+    try:
+        return clean_host(host)
+    except ValueError as error:
+        raise ValueError(f"host must be {wanted}, got {host!r}: {error}") from None
+
+
+def to_bind(host: str, port: int, everywhere: bool) -> list[Any]:
+    """Return the addresses to try to bind, one after the other, as `getaddrinfo` does."""
+    hosts = ["::", "0.0.0.0"] if everywhere else [host or "0.0.0.0"]  # a system without IPv6 still says that it has both
+    return [
+        found for host in hosts for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    ]

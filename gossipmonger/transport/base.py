@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from gossipmonger.errors import MessageError, release, report
 from gossipmonger.process import Emitter, Latch, PatientTimer
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
+from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import DEFAULT_LIMITS, Limits, as_dicts, as_lists, message_of
 
 __all__ = ["DEFAULT_PORT", "SeedTransport", "Transport", "TransportLike"]
@@ -66,6 +67,11 @@ class Transport(Emitter, ABC):
         linger: Seconds that `close` gives what still has to leave.
         cluster: The name of the node's cluster, likewise; None if it has none.
         limits: What a part of a message may have.
+        traffic: What it counts of its messages, for each protocol that it uses. If it counts none, the endpoint counts what it
+            hands over and is handed, without bytes.
+        observer: Whether the node is an observer. The transport then does what `greets` promises.
+        greets: Whether it can send an observer's messages to none but our nodes. A Node.js node would take it for a peer, so
+            nothing goes to an address before a node of ours has shown itself there.
     """
 
     max_message_size: int | None = None
@@ -74,6 +80,9 @@ class Transport(Emitter, ABC):
     begun: bool = False
     cluster: str | None = None
     limits: Limits = DEFAULT_LIMITS
+    traffic: tuple[Traffic, ...] = ()
+    observer: bool = False
+    greets: bool = False
 
     # Messages
 
@@ -142,6 +151,10 @@ class Transport(Emitter, ABC):
             self.emit("deltas", sender, as_lists(deltas))
         if digest is not None and self.listeners("digest"):
             self.emit("digest", sender, as_dicts(digest))
+
+    def _count_with(self, traffic: Traffic) -> None:
+        """Add to `traffic` what is counted of one protocol."""
+        self.traffic = (*self.traffic, traffic)
 
     def _later(self, call: Callable[..., None], *args: Any) -> None:
         """Make a call that was deferred: nobody can catch what it raises."""

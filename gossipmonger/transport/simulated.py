@@ -15,10 +15,12 @@ from functools import partial
 from random import Random
 from typing import Any, Protocol
 
-from gossipmonger.errors import ClosedError, MessageError, SendError, shown
+from gossipmonger.errors import ClosedError, MessageError, SendError, at, shown
 from gossipmonger.process import Latch
+from gossipmonger.state import Clusters
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
+from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Packer, decode, inflate, is_address
 
 __all__ = ["Network", "Receiver", "SimulatedTransport"]
@@ -99,9 +101,17 @@ class Network:
         """Return whether a host has a link to another."""
         return source in self._links.get(host, ())
 
+    def count_links(self, source: str) -> int:
+        """Return to how many others a host has a link."""
+        return sum(source in links for links in [*self._links.values()])
+
     def refuses(self, source: str, host: str) -> bool:
         """Return whether a host's address refuses dials from another host."""
         return host in self._refusing
+
+    def greets(self, host: str) -> bool:
+        """Return whether a node of ours is at a host, which would answer a `HELLO`."""
+        return isinstance(self._hosts.get(host), SimulatedTransport)
 
     def dial(self, source: str, host: str, tell: Callable[[str], None], *, keep: bool = False) -> None:
         """Dial a host; `tell` is told "accepted" or "refused" after one latency, and nothing if the host is silent.
@@ -178,6 +188,7 @@ class SimulatedTransport(Transport):
     """
 
     max_message_size: int = MAX_MESSAGE_SIZE
+    greets: bool = True
     virtual: bool = True
 
     def __init__(
@@ -190,8 +201,11 @@ class SimulatedTransport(Transport):
         super().__init__()
         self._pass_time = pass_time
         self._network = network
+        self._traffic = Traffic("simulated", links=lambda: {"dialled": network.count_links(host)})
+        self._count_with(self._traffic)
         self._packer = Packer(self.max_message_size, compress_above)
         self._closed = False
+        self._silent: set[str] = set()  # hosts of which it has been said that they answer no `HELLO`
         self.host = host
 
     def __repr__(self) -> str:
@@ -201,7 +215,7 @@ class SimulatedTransport(Transport):
         """Send a message: see `Transport.send`."""
         if not is_address(to.transport):
             reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
-            self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to)))
+            self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to), "address"))
             return
         try:
             parts = self._packer.pack(to, message)
@@ -211,15 +225,17 @@ class SimulatedTransport(Transport):
         host = to.transport["host"]
         if self._closed or (type(to) is not _Caller and not self._may_send(to, host)):
             return
+        self._traffic.sent.note(message, sum(map(len, parts)))
         for part in parts:
             self._network.send(self.host, host, part)
 
     def _may_send(self, to: RemotePeer, host: str) -> bool:
-        """Return whether there is a link to a host, or it does not refuse the dial for one."""
+        """Return whether there is a link to a host, or it does not refuse the dial for one, nor must hear nothing."""
         if self._network.has_link(self.host, host):
             return True
-        self._network.dial(self.host, host, partial(self._told, to), keep=True)
-        return not self._network.refuses(self.host, host)
+        ours = not self.observer or self._network.greets(host)
+        self._network.dial(self.host, host, partial(self._told if ours else self._told_node_js, to), keep=ours)
+        return ours and not self._network.refuses(self.host, host)
 
     def dial(self, to: RemotePeer) -> None:
         """Dial a peer: see `Transport.dial`."""
@@ -229,6 +245,17 @@ class SimulatedTransport(Transport):
     def _told(self, to: RemotePeer, what: str) -> None:
         if not self._closed:
             self.emit("link", to, what)
+
+    def _told_node_js(self, to: RemotePeer, what: str) -> None:
+        """Take what came of the dial to a host that answers no `HELLO`: it is told nothing."""
+        self._told(to, what)
+        if what != "accepted":
+            return
+        self._told(to, "silent")
+        if to.transport["host"] not in self._silent:
+            self._silent.add(to.transport["host"])
+            reason = Clusters(lambda: None, lambda: True).only_ours
+            self._failed(SendError(f"can't send to peer {shown(to.id)} at {at(to.transport)}: {reason}", RemotePeer(*to)))
 
     def wait(self, event: Latch, seconds: float) -> bool:
         """Let virtual time pass until an event is set, at most so many seconds; return whether it is."""
@@ -241,8 +268,10 @@ class SimulatedTransport(Transport):
         try:
             message = decode(inflate(data, self.max_message_size, source), source, is_address, limits=self.limits)
         except MessageError as error:
+            self._traffic.received.note(None, len(data))
             self._failed(error)
             return
+        self._traffic.received.note(message, len(data))
         self._hand_out(message._replace(sender=_Caller(*message.sender)))
 
     def _failed(self, error: Exception) -> None:

@@ -73,7 +73,7 @@ def decode(
                 return message
         return careful.decode(data, source, reachable, speaker)
     except MemoryError:
-        raise MessageError("it takes more memory than there is", source) from None
+        raise MessageError("it takes more memory than there is", source, "memory") from None
 
 
 def message_of(

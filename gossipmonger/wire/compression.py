@@ -81,10 +81,10 @@ def inflate(data: bytes, limit: int, source: object = None) -> bytes:
     except zlib.error as error:
         raise MessageError(f"not deflated right: {error}", source) from None
     except MemoryError:
-        raise MessageError("it takes more memory than there is", source) from None
+        raise MessageError("it takes more memory than there is", source, "memory") from None
     if len(message) > most:
         dense = "" if most == limit else f", {_DENSEST} times its own"
-        raise MessageError(f"inflates to more than {most} bytes{dense}", source)
+        raise MessageError(f"inflates to more than {most} bytes{dense}", source, "oversized")
     if not inflater.eof:
         raise MessageError("deflated and cut short", source)
     if inflater.unused_data:

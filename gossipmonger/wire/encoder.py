@@ -227,6 +227,8 @@ def _header_fields(kind: Kind, header: Header) -> dict[str, Any]:
         fields["cluster"] = header.cluster
     if header.forget is not None:
         fields["forget"] = [[*order] for order in header.forget]
+    if header.observer:
+        fields["observer"] = True
     return fields
 
 

@@ -181,14 +181,14 @@ class Splitter:
                 end = buffer.find(b"\n", self._searched) + 1
                 self._searched = 0 if end else len(buffer)
                 if (end or len(buffer)) > self._limit + 2:
-                    raise MessageError(f"more than {self._limit} bytes", self.source)
+                    raise MessageError(f"more than {self._limit} bytes", self.source, "oversized")
                 if not end:
                     return
                 frame = bytes(buffer[:end])
             elif first == _DEFLATED:
                 length = int.from_bytes(buffer[1:_PREFIX], "big")
                 if len(buffer) >= _PREFIX and length > self._limit:
-                    raise MessageError(f"more than {self._limit} bytes", self.source)
+                    raise MessageError(f"more than {self._limit} bytes", self.source, "oversized")
                 end = _PREFIX + length
                 if len(buffer) < _PREFIX or len(buffer) < end:
                     return

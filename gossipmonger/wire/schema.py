@@ -241,6 +241,7 @@ def schema_of(limits: Limits) -> Schema:
                 Field("ask", "ask", Type.BOOLEAN, default=False),
                 Field("cluster", "cluster", Type.TEXT, default=None, words=CLUSTER_WORDS),
                 Field("forget", "forget", Type.LIST, default=None),
+                Field("observer", "observer", Type.BOOLEAN, default=False),
             ),
             (
                 Rule(
@@ -365,7 +366,8 @@ def digest_of(entries: Sequence[Any], own: Any, marks: Any) -> Digest:
     else:
         kind = Kind.PART if marks.part else Kind.ROUND
     compact = None if marks.compact is None else unpack(marks.compact)
-    return Digest(kind, Header(marks.flow, compact, marks.hints, marks.ask, marks.cluster, marks.forget), entries)
+    header = Header(marks.flow, compact, marks.hints, marks.ask, marks.cluster, marks.forget, marks.observer)
+    return Digest(kind, header, entries)
 
 
 def refusal(where: str, wanted: str, got: Any, source: object) -> MessageError:

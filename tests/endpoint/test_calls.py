@@ -120,7 +120,7 @@ def test_a_deferred_write_checks_its_arguments_at_once(inside: Any, call: Callab
     ("name", "args"),
     [
         ("get", ("a", "k")), ("peer", ("a",)), ("peers", ()), ("digest", ()), ("wait", (1,)), ("live", ()), ("values", ("k",)),
-        ("watch", ()), ("wait_for", (bool,)), ("wait_for_key", ("k",)), ("wait_for_peers", (1,)),
+        ("metrics", ()), ("watch", ()), ("wait_for", (bool,)), ("wait_for_key", ("k",)), ("wait_for_peers", (1,)),
     ],
 )  # fmt: skip
 def test_what_asks_is_told_why_it_gets_no_answer(inside: Any, name: str, args: tuple[Any, ...]) -> None:

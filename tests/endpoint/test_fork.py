@@ -223,7 +223,7 @@ def test_a_watch_of_a_copy_says_why_it_does_nothing(node: Gossipmonger) -> None:
 
     def ask() -> list[str]:
         said = []
-        for call in (watch.next, node.watch, lambda: node.wait_for_peers(2), node.live):
+        for call in (watch.next, node.watch, lambda: node.wait_for_peers(2), node.live, node.metrics):
             try:
                 call()
             except ForkedError as error:
@@ -231,7 +231,7 @@ def test_a_watch_of_a_copy_says_why_it_does_nothing(node: Gossipmonger) -> None:
         watch.cancel()
         return said
 
-    assert eval(in_child(ask)) == ["next", "watch", "wait_for_peers", "live"]
+    assert eval(in_child(ask)) == ["next", "watch", "wait_for_peers", "live", "metrics"]
 
 
 @pytest.mark.parametrize("given", [False, True])

@@ -1,4 +1,4 @@
-"""Histories of whole endpoints on the simulated network, Node.js nodes among them."""
+"""Histories of whole endpoints on the simulated network, Node.js nodes and observers among them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from gossipmonger import Gossipmonger, MemoryStorage
+from gossipmonger import Gossipmonger, MemoryStorage, SendError
 from gossipmonger.errors import Reporter
 from gossipmonger.simulation import Simulation
 from tests.fragments import send_in_fragments
@@ -54,6 +54,10 @@ class History:
         self.crashed: dict[str, float] = {}
         self.storages: dict[str, MemoryStorage] = {}
         self.plain: dict[str, NodeJsNode] = {}
+        self.sights = Random(f"sights {seed}")
+        self.observed = self.sights.choice([0, 0, 0.1, 0.3])  # how often an observer comes or goes
+        self.observers: list[str] = []  # those that are there
+        self.came = 0
         for id in self.ids:
             self.truth[id] = {}
             self.storages[id] = MemoryStorage()
@@ -65,10 +69,14 @@ class History:
 
     def watch(self, node: Gossipmonger) -> None:
         id = node.local_peer.id
-        for event in ("update", "delete", "error", "peer forgotten"):
+        for event in ("update", "delete", "error", "peer forgotten", "new peer"):
             node.on(event, lambda *args, event=event: self.saw(id, event, args))
 
     def saw(self, replica: str, event: str, args: tuple[Any, ...]) -> None:
+        if event == "error" and isinstance(args[0], SendError) and replica not in self.truth:
+            return  # it says of a plain node that it asks none
+        if event == "new peer" and args[0].id not in self.truth:
+            self.broken.append(Wrong(self.at(f"{replica} knows an observer")))
         try:
             self.judge.saw(replica, event, args)
         except Wrong as wrong:  # what a handler raises would go to the endpoint
@@ -142,6 +150,25 @@ class History:
         elif what < 0.97 and id not in self.plain:
             self.sim.pause(id, chance.choice([500, 5_000, 40_000]))
 
+    def observe(self) -> None:
+        """Let an observer come, or one go, in whatever way."""
+        chance = self.sights
+        if chance.random() >= self.observed:
+            return
+        if self.observers and chance.random() < 0.5:
+            id = self.observers.pop(chance.randrange(len(self.observers)))
+            how = chance.choice(["crash", "vanish", "close"])
+            if how == "close":
+                self.sim.node(id).close()
+            else:
+                getattr(self.sim, how)(id)
+            return
+        id = f"o{self.came}"
+        self.came += 1
+        self.observers.append(id)
+        interval = chance.choice([200, 1_000, 1_000, 4_000])
+        self.watch(self.sim.add(id, seeds=["n0"], observer=True, gossip_interval=interval, **self.options))
+
     # All of it
 
     def run(self) -> None:
@@ -154,6 +181,7 @@ class History:
     def _run(self) -> None:
         for _ in range(self.random.randint(10, 50)):
             self.act()
+            self.observe()
             self.let_pass(self.random.choice([0, 10, 300, 1_000, 3_000]))
         self.sim.heal()
         self.sim.network.loss = 0
@@ -177,7 +205,10 @@ class History:
     def differences(self, level: bool = True) -> list[str]:
         different = []
         owners = [id for id in self.truth if id not in self.crashed]
-        for replica in owners:
+        for id, plain in self.plain.items():
+            if not plain.versions.keys() <= self.truth.keys():
+                self.fail(f"{id} knows an observer")
+        for replica in owners + self.observers:
             for owner in owners:
                 truth: dict[str, Any] = self.truth[owner]
                 if replica in self.plain:

@@ -170,6 +170,6 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(12_000):
         step(protocol, ExtendedPeer(f"p{number}", "at p"), entries=[], header=OTHER)
         step(protocol, ExtendedPeer(f"q{number}", "at q"), deltas=[])
-    border = protocol._border
+    border = protocol.border
     assert (len(border._named), len(border._early)) == (10_000, 64)
     assert len(border._clusters._reported) == 1_000

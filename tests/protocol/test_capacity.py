@@ -340,8 +340,8 @@ def test_a_hundred_thousand_invented_peers_stay_within_the_limit_and_are_gone_wi
 
 def test_a_peer_knows_how_many_keys_it_has() -> None:
     peer = Peer("a")
-    assert peer.keys == 0
+    assert peer.key_count == 0
     peer.update_local("k", 1)
     peer.update_local("l", 1)
     peer.delete_local("k")
-    assert peer.keys == 1
+    assert peer.key_count == 1

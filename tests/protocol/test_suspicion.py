@@ -198,6 +198,7 @@ def test_a_node_to_which_nobody_speaks_but_a_node_js_node_gives_no_verdict() -> 
     node = Node()
     node.suspect()
     node.hear("o5", at=1_400, kind=Kind.ROUND)  # a whole digest, which may be an answer
+    node.hear("o5", at=1_450, hints=[["a", LIFE]])  # so may a hint about oneself
     step(node.protocol, RemotePeer("js", "at js"), now=NOW + 1_500, entries=[], header=None)  # which tells no heartbeats
     assert node.verdict(at=WAIT) == []
     assert node.protocol.due == NOW + WAIT + 5 + WAIT
@@ -373,6 +374,16 @@ def test_an_accepted_dial_passes_the_hint_on_to_the_peer() -> None:
     node.hear("o1", at=0, hints=[["p", LIFE + 100]])
     assert hints(node.link("accepted", at=5)) == [("p", [["p", LIFE + 100]])]
     assert node.link("accepted", at=10) == []
+
+
+def test_a_suspected_peer_that_speaks_is_told_so_once_where_it_spoke() -> None:
+    """Its address may refuse every dial for as long as its listener is closed."""
+    node = Node()
+    node.suspect()
+    assert hints(node.hear("p", at=300)) == []  # a rumour is no round: it may be one about this very hint
+    assert hints(node.hear("p", at=310, kind=Kind.ROUND)) == [("p", [["p", LIFE + 100]])]
+    assert hints(node.hear("p", at=320, kind=Kind.ROUND)) == []
+    assert hints(node.hear("o1", at=330, kind=Kind.ROUND)) == []
 
 
 def test_who_hears_a_hint_about_itself_raises_its_heartbeat_and_tells_it_at_once() -> None:

@@ -47,9 +47,12 @@ def test_a_mapping_may_say_other_things_too() -> None:
     assert read_address("x", "a", port=None) == {"host": "a"}
 
 
-def test_a_route_leads_from_an_address_of_this_machine() -> None:
+def test_a_route_leads_from_an_address_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert route_to("127.0.0.1", 1) == "127.0.0.1"
-    assert route_to("a.example", 1) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", lambda *args, **options: pytest.fail("it looks the name up"))
+        assert route_to("a.example", 1) is None
+        assert not is_local("a.example")
     assert route_to("fe80::1%no.such.interface", 1) is None
     assert is_local("127.0.0.1")
     assert not any(map(is_local, ("a.example", "192.0.2.1", "fe80::1%no.such.interface")))

@@ -17,6 +17,7 @@ from typing import Any
 from gossipmonger.errors import MessageError
 from gossipmonger.state import Clusters, RemotePeer
 from gossipmonger.transport.loop import READ, Handle, Loop
+from gossipmonger.transport.tcp.keepalive import keep_alive
 from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Link, Links, source_of
 from gossipmonger.transport.tcp.server import Server
 from gossipmonger.wire import Limits, begins_link, hello, read_hello
@@ -57,7 +58,7 @@ class Acceptor:
         clusters: Says which cluster this node is of.
         limits: Returns what a part of a message may have.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
-            recently used link is asked to be.
+            recently used link is asked to be, an observer's before any other.
         max_message_size: Bytes.
         receive_timeout: Seconds from the accept to a `HELLO` or a FIN.
     """
@@ -125,13 +126,13 @@ class Acceptor:
         incoming = _Incoming(connected, source)
         if len(self._incoming) + self._accepted_links() >= self._max_connections and not self._make_room():
             connected.close()
-            self._failed(MessageError(f"{self._max_connections} connections are busy", source))
+            self._failed(MessageError(f"{self._max_connections} connections are busy", source, "busy"))
             return
         self._incoming[incoming] = None
         try:
             self._loop.watch(connected, READ, partial(self._read, incoming))
         except OSError as error:  # the system's limit on watched sockets
-            self._refuse(incoming, str(error))
+            self._refuse(incoming, str(error), "busy")
             return
         incoming.timer = self._loop.after(self._receive_timeout, partial(self._be_late, incoming))
         incoming.timer.start()
@@ -143,12 +144,12 @@ class Acceptor:
     def _make_room(self) -> bool:
         """Close the slowest connection, or ask for a link to be closed; return False if all are being closed already."""
         for incoming in self._incoming:
-            self._refuse(incoming, f"the slowest of more than {self._max_connections} connections")
+            self._refuse(incoming, f"the slowest of more than {self._max_connections} connections", "busy")
             return True
         links = [link for link in self._links.open_links if not link.dialled]
         staying = [link for link in links if not link.retired]
-        if staying:  # first those on which nothing was said, then the least recently used
-            self._links.retire(min(staying, key=lambda link: (link.written > 1, link.used)))
+        if staying:  # first those on which nothing was said, then observers', then the least recently used
+            self._links.retire(min(staying, key=lambda link: (link.written > 1, link.peer is not None, link.used)))
         if len(links) >= self._max_connections + _LEAVING:
             self._links.end(min([link for link in links if link.retired], key=lambda link: link.used))
         return bool(staying)
@@ -161,17 +162,18 @@ class Acceptor:
                 return
             except OSError as error:
                 if incoming.data:
-                    self._failed(MessageError(f"cut off: {error}", incoming.source))
+                    self._failed(MessageError(f"cut off: {error}", incoming.source, "truncated"))
                 self._close(incoming)
                 return
             if not data:
                 self._close(incoming)
                 if incoming.data:  # a connection without a byte, as a port scan makes, is not an error
+                    self._links.traffic.received.note(None, len(incoming.data))
                     self._received(bytes(incoming.data), incoming.source)
                 return
             incoming.data += data
             if len(incoming.data) > self._max_message_size:
-                self._refuse(incoming, f"more than {self._max_message_size} bytes")
+                self._refuse(incoming, f"more than {self._max_message_size} bytes", "oversized")
                 return
             if not incoming.alone:
                 begun = begins_link(incoming.data)
@@ -190,13 +192,17 @@ class Acceptor:
             self._failed(error)
             return
         named, life = self._named(), self._life()
+        answer = hello(named, life, self._clusters.name)
+        self._links.traffic.received.greet(len(line) + 1)
+        self._links.traffic.sent.greet()
         foreign = greeting.cluster != self._clusters.name
         if foreign or greeting.life == life:  # or it is the dialling half of this node, which is about to close
             with suppress(OSError):
-                incoming.socket.send(hello(named, life, self._clusters.name))
+                incoming.socket.send(answer)
             self._close(incoming)
             if foreign:
-                refusal = self._clusters.error(greeting.cluster, greeting.sender, "" if greeting.sender else incoming.source)
+                source = "" if greeting.sender else incoming.source.rpartition(":")[0]  # the port is another each time
+                refusal = self._clusters.error(greeting.cluster, greeting.sender, source)
                 for each in self._clusters.report(monotonic() * 1000, refusal):
                     self._failed(each)
             return
@@ -207,8 +213,10 @@ class Acceptor:
         )  # fmt: skip
         with suppress(OSError):
             incoming.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if greeting.sender is None:  # no later link of its will replace this one, if its host has vanished
+                keep_alive(incoming.socket)
         try:
-            link.write(hello(named, life, self._clusters.name))
+            link.write(answer)
             if greeting.sender is not None:
                 self._replace(greeting.sender.id, link)
             self._links.open(link)
@@ -239,11 +247,11 @@ class Acceptor:
             del self._by_id[link.peer.id]
 
     def _be_late(self, incoming: _Incoming) -> None:
-        self._refuse(incoming, f"incomplete after {self._receive_timeout:g} s")
+        self._refuse(incoming, f"incomplete after {self._receive_timeout:g} s", "late")
 
-    def _refuse(self, incoming: _Incoming, reason: str) -> None:
+    def _refuse(self, incoming: _Incoming, reason: str, kind: str) -> None:
         self._close(incoming)
-        self._failed(MessageError(reason, incoming.source))
+        self._failed(MessageError(reason, incoming.source, kind))
 
     def _close(self, incoming: _Incoming) -> None:
         self._release(incoming)

@@ -20,6 +20,7 @@ from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Handle, Loop
 from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.tcp.links import Link, source_of
+from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import Limits, begins_link, hello, read_hello
 
 __all__ = ["Dial", "Greeting", "ReachedItself", "SingleMessage"]
@@ -191,6 +192,7 @@ class Greeting:
         silent: Called with "silent" if no `HELLO` comes in time, or with "foreign" if something else does.
         late: Called if one comes after all.
         failed: Called with the error of a `HELLO` that is malformed.
+        traffic: Counts what is said.
     """
 
     def __init__(
@@ -206,6 +208,7 @@ class Greeting:
         silent: Callable[[str], None],
         late: Callable[[], None],
         failed: Callable[[Exception], None],
+        traffic: Traffic,
     ) -> None:
         self._dial = dial
         self._named = named
@@ -217,9 +220,12 @@ class Greeting:
         self._silent = silent
         self._late = late
         self._failed = failed
+        self._traffic = traffic
         self._heard = bytearray()
         try:
-            dial.socket.send(hello(named, life, clusters.name))
+            said = hello(named, life, clusters.name)
+            dial.socket.send(said)
+            traffic.sent.greet(len(said))
         except Exception as error:  # it is gone already, or JSON has no form for the name
             dial.fail(error)
             return
@@ -243,6 +249,8 @@ class Greeting:
         except MessageError as error:
             self._failed(error)
             answer = None
+        if answer is not None:
+            self._traffic.received.greet(len(line) + 1)
         if answer is None:
             self._dial.close()
             self._silent("foreign" if self._heard else "silent")

@@ -9,6 +9,8 @@ with:
 | one of our nodes | on the link to it, which is dialled when there is none and kept while it is used |
 | a Node.js node, or anything that answers no `HELLO` | on a connection of its own, ended by FIN |
 
+In a cluster with a name, and from an observer, nothing goes to the last kind.
+
 An address can pass from one kind to the other. A link that ends makes its address unknown. One of our nodes at an address that
 counts as a Node.js node's shows itself by its own `HELLO`, or by the header of its digests; and now and then the address is
 asked again.
@@ -134,7 +136,8 @@ class Dialler:
                 dropped = self._put(place, to, message)
                 begins, place.dialling = not place.dialling, True
             if dropped:
-                self._failed(SendError(f"{place} takes messages slower than they come: one dropped", RemotePeer(*place.peer)))
+                reason = f"{place} takes messages slower than they come: one dropped"
+                self._failed(SendError(reason, RemotePeer(*place.peer), "slow"))
         finally:  # whatever a signal handler raises: nobody else would begin
             if begins:
                 self._call(partial(self._begin, place), place)
@@ -245,8 +248,8 @@ class Dialler:
         if again:
             self._begin(place)
 
-    def _fail(self, place: Place, error: Exception) -> None:
-        """Drop what waits for a place that cannot be reached. That it is this node itself is no error."""
+    def _fail(self, place: Place, error: Exception, known: bool = False) -> None:
+        """Drop what waits for a place that cannot be reached. That it is this node itself is no error, nor is what is known."""
         with marked(), self._places_lock:
             place.waiting.clear()
             place.parts = iter(())
@@ -256,7 +259,7 @@ class Dialler:
             self._told(RemotePeer(*place.peer), "cluster")
             for each in self._clusters.report(monotonic() * 1000, error):
                 self._failed(each)
-        if isinstance(error, (ClusterError, ReachedItself)):
+        if known or isinstance(error, (ClusterError, ReachedItself)):
             return
         failure = SendError(f"can't send to {place}: {error}", RemotePeer(*place.peer))
         failure.__cause__ = error
@@ -299,23 +302,23 @@ class Dialler:
         def silent(what: str) -> None:
             self._told(RemotePeer(*place.peer), what)
             place.shown &= place.node_js  # if it was one of ours that lived there, that is over
-            place.node_js = self._clusters.name is None  # a cluster with a name has none
+            place.node_js = not self._clusters.only_ours
             if place.node_js and not aside:
                 self._send_next(place)
             elif not aside:
-                self._fail(place, ConnectionError("it answers no HELLO, as each node of a cluster with a name does"))
+                known, place.silent = place.silent, self._clusters.observer
+                self._fail(place, ConnectionError(self._clusters.only_ours), known)
 
-        def late() -> None:
-            place.node_js, place.shown = False, True
-
+        named = None if self._clusters.observer else self._named() or sender  # to whom others send only answers
         Greeting(
-            dial, self._named() or sender, self._life(), self._clusters, self._limits(), self._max_message_size,
-            linked=partial(self._link, place, aside), silent=silent, late=late, failed=self._failed,
+            dial, named, self._life(), self._clusters, self._limits(), self._max_message_size,
+            linked=partial(self._link, place, aside), silent=silent, late=place.answer,
+            failed=self._failed, traffic=self._links.traffic,
         )  # fmt: skip
 
     def _link(self, place: Place, aside: bool, link: Link, rest: bytes) -> None:
         """Keep a link, and send on it what waits."""
-        place.node_js, place.shown = False, True
+        place.answer()
         with marked(), self._places_lock:
             former, place.link = place.link, None
             if former is not None:
@@ -358,24 +361,25 @@ class Dialler:
         """Send the next message, or the next part of one, that waits for a Node.js node."""
         while True:
             try:
-                data = next(place.parts, None)
+                part = next(place.parts, None)
             except Exception as error:  # JSON has no form for something in the message
                 self._failed(error)
-                data = None
-            if data is not None:
+                part = None
+            if part is not None:
                 break
             with marked(), self._places_lock:
                 message = place.waiting.popleft()[1] if place.waiting else None
             if message is None:
                 self._done(place)
                 return
-            place.parts = split(message, self._max_message_size, encode)
+            place.parts = ((message, data) for data in split(message, self._max_message_size, encode))
 
-        if not self._may_send(place, len(data)):
+        if not self._may_send(place, len(part[1])):
             return
 
         def connected(dial: Dial) -> None:
-            SingleMessage(dial, data, self._send_timeout, partial(self._send_next, place))
+            self._links.traffic.sent.note(part[0], len(part[1]))
+            SingleMessage(dial, part[1], self._send_timeout, partial(self._send_next, place))
 
         self._dial(place, connected)
 

@@ -16,29 +16,18 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from gossipmonger.errors import MessageError, SendError, shown
+from gossipmonger.errors import MessageError, SendError
 from gossipmonger.process import marked
-from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
+from gossipmonger.state.message import Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Loop
+from gossipmonger.transport.tcp.caller import Caller, name_of, remote_of, source_of
+from gossipmonger.transport.traffic import Count, Traffic
 from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits, Splitter, decode, is_address
 
 __all__ = ["CHUNK", "READS_PER_TURN", "Caller", "Link", "Links", "source_of"]
 
 #: Bytes that may wait for a link whose peer is slow to read, beyond which messages are dropped.
 _MAX_WAITING = 1 << 20
-
-
-class Caller(ExtendedPeer):
-    """The sender of a message that came on a link. What is sent to this very object goes back on the same link."""
-
-    link: Link
-
-    @classmethod
-    def on(cls, link: Link, peer: RemotePeer) -> Caller:
-        """Return a peer, with the link to it."""
-        caller = cls(peer.id, peer.transport)
-        caller.link, caller.vouched = link, link.cluster
-        return caller
 
 
 class Link:
@@ -62,12 +51,13 @@ class Link:
         unanswered: Rounds that were sent since the last frame came.
         used: When something came or went on it last; seconds of the monotonic clock.
         written: Frames that were written.
+        sent: What they were.
         late, stuck: What closes it if the rest of a frame does not come, or leave, in time.
     """
 
     __slots__ = (
-        "_link_lock", "_outgoing", "closed", "cluster", "dialled", "late", "named", "peer", "retired", "socket", "source",
-        "splitter", "stuck", "unanswered", "used", "written",
+        "_link_lock", "_outgoing", "closed", "cluster", "dialled", "late", "named", "peer", "retired", "sent", "socket",
+        "source", "splitter", "stuck", "unanswered", "used", "written",
     )  # fmt: skip
 
     def __init__(
@@ -93,18 +83,19 @@ class Link:
         self.unanswered: int = 0
         self.used: float = monotonic()
         self.written: int = 0
+        self.sent: Count = Count()
         self.late: Any = None
         self.stuck: Any = None
         self._outgoing = bytearray()
-        self._link_lock = threading.Lock()  # guards the socket's writing side and its end, _outgoing, closed and written
+        self._link_lock = threading.Lock()  # guards the socket's writing side and its end, _outgoing, closed, written and sent
 
     @property
     def waiting(self) -> int:
         """Bytes that are still to be written."""
         return len(self._outgoing)
 
-    def write(self, data: bytes) -> bool | None:
-        """Write what the system takes at once, and keep the rest.
+    def write(self, data: bytes, message: Message | None = None) -> bool | None:
+        """Write what the system takes at once, and keep the rest. `message` is the one in it, if there is one.
 
         Returns:
             Whether the socket has to be watched from now on until it can be written; None if the frame is lost, because too
@@ -121,6 +112,7 @@ class Link:
                     return None
                 self._outgoing += data
                 self.written += 1
+                self.sent.note(message, len(data))
                 return False
             try:
                 sent = self.socket.send(data)
@@ -131,6 +123,7 @@ class Link:
                     self.socket.shutdown(socket.SHUT_RDWR)
                 raise
             self.written += 1
+            self.sent.note(message, len(data))
             if sent == len(data):
                 return False
             self._outgoing += memoryview(data)[sent:]
@@ -158,12 +151,6 @@ class Link:
         for timer in (self.late, self.stuck):
             if timer is not None:
                 timer.cancel()
-
-
-def source_of(address: Any) -> str:
-    """Return an address as errors show it. An IPv4 address is shown as one, even on a socket for both versions of IP."""
-    host, port = address[0].removeprefix("::ffff:"), address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 #: Bytes per read. Python reuses memory of this size; more is requested from the system and returned each time.
@@ -195,6 +182,10 @@ class Links:
         limits: Returns what a part of a message may have.
         receive_timeout: Seconds for a frame to arrive, from its first byte that came to its last.
         send_timeout: Seconds for what is written to leave.
+
+    Attributes:
+        traffic: Counts what goes over links and other connections.
+        open_links: The links, which change on the loop's thread only.
     """
 
     def __init__(
@@ -219,7 +210,8 @@ class Links:
         self._limits = limits
         self._receive_timeout = receive_timeout
         self._send_timeout = send_timeout
-        self.open_links: set[Link] = set()  # changed on the loop's thread only
+        self.traffic: Traffic = Traffic("tcp", True, self._count, lambda: [link.sent for link in [*self.open_links]])
+        self.open_links: set[Link] = set()
 
     def send(self, link: Link, message: Message) -> bool:
         """Write a message on the calling thread, as far as the socket takes it; return False if the link cannot carry it.
@@ -235,19 +227,24 @@ class Links:
                 return False
             link.unanswered += 1
         link.used = monotonic()
-        return self._write(link, self._framer.frames(message, link.named))
+        return self._write(link, self._framer.frames(message, link.named), message)
 
-    def _write(self, link: Link, data: bytes) -> bool:
+    def _write(self, link: Link, data: bytes, message: Message | None = None) -> bool:
         try:
-            left = link.write(data)
+            left = link.write(data, message)
         except OSError:
             return False  # the loop finds out by itself, and ends it
         if left is None:
-            reason = f"peer {_name(link)} at {link.source} takes messages slower than they come: one dropped"
-            self._failed(SendError(reason, _remote(link)))
+            reason = f"peer {name_of(link)} at {link.source} takes messages slower than they come: one dropped"
+            self._failed(SendError(reason, remote_of(link), "slow"))
         elif left:
             self._loop.call(partial(self._watch_writing, link))
         return True
+
+    def _count(self) -> dict[str, int]:
+        links = list(self.open_links)  # at once, so the loop's thread changes nothing meanwhile
+        dialled = sum(link.dialled for link in links)
+        return {"dialled": dialled, "accepted": len(links) - dialled}
 
     # On the loop's thread
 
@@ -297,7 +294,7 @@ class Links:
                 data = b""
             if not data:
                 if len(link.splitter) and not link.retired:
-                    self._failed(MessageError("cut off", link.source))
+                    self._failed(MessageError("cut off", link.source, "truncated"))
                 self.end(link)
                 return
             self.take(link, data)
@@ -308,6 +305,7 @@ class Links:
         """Take what came on a link."""
         link.unanswered = 0
         link.used = monotonic()
+        self.traffic.received.bytes += len(data)
         try:
             for frame in link.splitter.frames(data):
                 if frame == CLOSING:
@@ -338,17 +336,18 @@ class Links:
             known = link.peer if message.sender == link.peer else None
             message = message._replace(sender=known or Caller.on(link, message.sender))
         written, digest = link.written, message.digest
+        self.traffic.received.note(message)
         self._received(message)
         if digest is not None and digest.kind is Kind.ROUND and not link.dialled and link.written == written:
             self._write(link, EMPTY)
 
     def _be_late(self, link: Link) -> None:
-        self._failed(MessageError(f"incomplete after {self._receive_timeout:g} s", link.source))
+        self._failed(MessageError(f"incomplete after {self._receive_timeout:g} s", link.source, "late"))
         self.end(link)
 
     def _be_stuck(self, link: Link) -> None:
-        reason = f"can't send to peer {_name(link)} at {link.source}: not read within {self._send_timeout:g} s"
-        self._failed(SendError(reason, _remote(link)))
+        reason = f"can't send to peer {name_of(link)} at {link.source}: not read within {self._send_timeout:g} s"
+        self._failed(SendError(reason, remote_of(link), "slow"))
         self._give_up(link)
 
     def _give_up(self, link: Link) -> None:
@@ -381,7 +380,7 @@ class Links:
             return
         self._loop.unwatch(link.socket)
         link.close()
-        self.open_links.discard(link)
+        self.traffic.end(link.sent, partial(self.open_links.discard, link))
         self._ended(link)
 
     def close(self) -> None:
@@ -390,13 +389,4 @@ class Links:
             with suppress(OSError):
                 link.write(CLOSING)
             link.close()
-        self.open_links.clear()
-
-
-def _remote(link: Link) -> RemotePeer | None:
-    """Return who is at the other end, without the link itself."""
-    return None if link.peer is None else RemotePeer(*link.peer)
-
-
-def _name(link: Link) -> str:
-    return shown(link.peer.id) if isinstance(link.peer, RemotePeer) else "unknown"
+            self.traffic.end(link.sent, partial(self.open_links.discard, link))

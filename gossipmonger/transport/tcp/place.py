@@ -35,8 +35,8 @@ ALLOWANCE = 400
 #: Seconds until it is renewed for the first time.
 RENEWED_AFTER = 600.0
 
-#: Bytes that may be sent to such an address for each byte that came in its name, as many as QUIC allows (RFC 9000, section 8.1).
-#: An answer is mostly about as long as what it answers; where it is longer, the address shows itself first.
+#: Bytes that may be sent to such an address for each byte that came in its name, as in QUIC (RFC 9000, section 8.1). An answer
+#: is mostly about as long as what it answers; where it is longer, the address shows itself first.
 RETURN = 3
 
 
@@ -52,18 +52,19 @@ class Place:
     Attributes:
         peer: Whom the last message was for, for errors.
         node_js: Whether it counts as a Node.js node's.
+        silent: Whether it has been reported that it answers no `HELLO`, which an observer must have.
         asked: When it was sent a `HELLO` last.
         dialling: Whether it is being dialled.
         link: The link to it.
         waiting: Messages that wait for it.
-        parts: Those of the message that is on its way to a Node.js node.
+        parts: The rest of the message that is on its way to a Node.js node.
         trusted: As above.
         shown: Whether it has shown that a node is there.
     """
 
     __slots__ = (
         "_left", "_renewals", "_renewed", "_returns", "asked", "dialling", "host", "link", "node_js", "parts", "peer", "port",
-        "shown", "trusted", "waiting",
+        "shown", "silent", "trusted", "waiting",
     )  # fmt: skip
 
     def __init__(self, host: str, port: int, peer: RemotePeer, trusted: bool = False) -> None:
@@ -71,11 +72,12 @@ class Place:
         self.port: int = port
         self.peer: RemotePeer = peer
         self.node_js: bool = False
+        self.silent: bool = False
         self.asked: float = 0.0
         self.dialling: bool = False
         self.link: Link | None = None
         self.waiting: deque[tuple[RemotePeer, Message]] = deque()
-        self.parts: Iterator[bytes] = iter(())
+        self.parts: Iterator[tuple[Message, bytes]] = iter(())
         self.trusted: bool = trusted
         self.shown: bool = False
         self._left: int = ALLOWANCE
@@ -87,6 +89,11 @@ class Place:
     def busy(self) -> bool:
         """Whether something waits for it or is on its way."""
         return self.dialling or bool(self.waiting)
+
+    def answer(self) -> None:
+        """Note that it has answered a `HELLO`."""
+        self.node_js = self.silent = False
+        self.shown = True
 
     def came(self, size: int) -> None:
         """Note that so many bytes came in its name."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from gossipmonger.errors import report
 from gossipmonger.process import Latch, here, join, own
+from gossipmonger.transport.address import to_bind
 
 __all__ = ["Server"]
 
@@ -59,7 +60,7 @@ class Server(socketserver.TCPServer):
         # A daemon: a program that ends need not wait for gossip.
         self._thread = threading.Thread(target=self._serve, name="gossipmonger-tcp-accept", daemon=True)
         everywhere = host in ("", "::") and socket.has_dualstack_ipv6()
-        found = _to_bind(host, port, everywhere)
+        found = to_bind(host, port, everywhere)
         for index, (family, _, _, _, address) in enumerate(found):
             self.address_family = family
             try:
@@ -149,11 +150,3 @@ class Server(socketserver.TCPServer):
         host, port = self.server_address[:2]
         with suppress(OSError):
             socket.create_connection((str(host or "localhost"), port), _CLOSE_TIMEOUT).close()
-
-
-def _to_bind(host: str, port: int, everywhere: bool) -> list[Any]:
-    """Return the addresses to try to bind, one after the other, as `getaddrinfo` does."""
-    hosts = ["::", "0.0.0.0"] if everywhere else [host or "0.0.0.0"]  # a system without IPv6 still says that it has both
-    return [
-        found for host in hosts for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    ]

@@ -28,7 +28,7 @@ from gossipmonger.errors import ClosedError, ForkedError, SendError, at, shown
 from gossipmonger.process import finish, fresh, here, marked
 from gossipmonger.state import Clusters, ExtendedPeer, Message, RemotePeer
 from gossipmonger.state.arguments import check_number, seconds, unknown_option
-from gossipmonger.transport.address import clean_host, is_local, is_wildcard, read_address
+from gossipmonger.transport.address import check_host, is_local, is_wildcard, read_address
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
 from gossipmonger.transport.loop import Handle, Loop
 from gossipmonger.transport.resolver import Resolver, host_of
@@ -72,6 +72,8 @@ class TcpTransport(Transport):
         TypeError, ValueError: An option is unknown or out of range; the error names it.
     """
 
+    greets: bool = True
+
     def __init__(
         self,
         options: Mapping[str, Any] | None = None,
@@ -101,7 +103,7 @@ class TcpTransport(Transport):
         if given["binding"] is not None:
             self.binding = read_address("binding", given["binding"], binding=True, port=None)
         self.named: bool = given["host"] is not None
-        self.host: str = _check_host(given["host"]) if self.named else "localhost"
+        self.host: str = check_host(given["host"]) if self.named else "localhost"
         self.port: int = DEFAULT_PORT if given["port"] is None else given["port"]
         check_number("port", self.port, int, 0, 65535)
         self._port_is_open = given["port"] in (None, 0)  # so it is told as it is bound
@@ -115,12 +117,13 @@ class TcpTransport(Transport):
         self.compress_above: int | None = given["compress_above"]
         self.loop: Loop = Loop("gossipmonger-tcp")
         self.resolver: Resolver = Resolver()
-        clusters = Clusters(lambda: self.cluster)
+        clusters = Clusters(lambda: self.cluster, lambda: self.observer)
         self._links = Links(
             self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
             lambda: self._dialler.settle(), lambda: self.limits,
             receive_timeout=given["receive_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
+        self._count_with(self._links.traffic)
         self._dialler = Dialler(
             self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local, lambda: self.life,
             clusters, lambda: self.limits, max_message_size=self.max_message_size, max_links=given["max_links"],
@@ -154,8 +157,8 @@ class TcpTransport(Transport):
         if thread.marked and thread.defer(object(), partial(self.send, to, message)):
             return
         try:
-            if isinstance(to, Caller) and self._links.send(to.link, message):
-                return
+            if isinstance(to, Caller) and (self._links.send(to.link, message) or to.link.peer is None):
+                return  # who dialled without a name, as observers do, is not dialled
             if is_address(to.transport):
                 self._dialler.send(to, message)
                 return
@@ -166,7 +169,7 @@ class TcpTransport(Transport):
             if thread.deferred:
                 thread.settle()
         reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
-        self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to)))
+        self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to), "address"))
 
     def trust(self, transports: Iterable[Any]) -> None:
         """Take it that nodes live at these addresses: see `Transport.trust`."""
@@ -275,7 +278,8 @@ class TcpTransport(Transport):
             bound = self.bound
             if bound is not None:
                 raise RuntimeError(f"listen: this transport listens already, at {bound}")
-            self._bind(host, port)
+            if not self.observer:  # which nobody dials
+                self._bind(host, port)
             if self._port_is_open and self.bound is not None:
                 self.port = self.bound[1]
 
@@ -286,7 +290,7 @@ class TcpTransport(Transport):
             TypeError, ValueError: The host or the port is of the wrong type or out of range.
         """
         if not self.named and host is not None:
-            self.host, self.named = _check_host(host), True
+            self.host, self.named = check_host(host), True
         if self._port_is_open and self.port and port is not None:
             check_number("port", port, int, 0, 65535)
             self.port, self._port_is_open = port, port == 0
@@ -334,6 +338,7 @@ class TcpTransport(Transport):
             self._dialler.learn(message.sender, node_js=not extended and self.cluster is None, shown=shown, size=len(data))
             if extended:
                 message = message._replace(sender=ExtendedPeer(*message.sender))
+        self._links.traffic.received.note(message)
         self._received(message)
 
     def _greeted(self, peer: RemotePeer) -> None:
@@ -384,16 +389,3 @@ class TcpTransport(Transport):
         """Close all sockets. The loop has ended, or this is its thread."""
         for part in (self._dialler, self._acceptor, self._links):
             part.close()
-
-
-def _check_host(host: Any) -> str:
-    if not isinstance(host, str):
-        raise TypeError(f"host must be a string, got {host!r}")
-    wanted = "a name or an address that peers can connect to"
-    if is_wildcard(host):
-        advice = "; to bind every address of this machine, give `listen`" if host else ""
-        raise ValueError(f"host must be {wanted}, got {host!r}{advice}")
-    try:
-        return clean_host(host)
-    except ValueError as error:
-        raise ValueError(f"host must be {wanted}, got {host!r}: {error}") from None

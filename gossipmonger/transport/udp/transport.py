@@ -2,8 +2,8 @@
 
 A node that takes datagrams says so in its address, `{"host", "port", "udp": true}`, which TCP transports and Node.js nodes pass
 on and ignore. Messages to such a node that fit into a few datagrams go as datagrams: see `gossipmonger.wire.datagrams`. Over
-TCP go longer messages, messages to all other nodes, answers to messages that came over TCP, and messages to a host whose name
-has not been resolved yet.
+TCP go longer messages, messages to all other nodes, answers to messages that came over TCP, messages to a host whose name has
+not been resolved yet, and all that an observer sends.
 
 Anybody can send a datagram in somebody else's name. So until an address has answered a `HELLO` over TCP, whose handshake shows
 who is there, it is sent no more than a few times the bytes that came in its name: see `gossipmonger.transport.tcp.place`. What
@@ -32,6 +32,7 @@ from gossipmonger.transport.loop import READ
 from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.tcp.links import Caller, source_of
 from gossipmonger.transport.tcp.transport import TcpTransport
+from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import Encoder, decode, divide, inflate, is_address
 
 __all__ = ["UdpTransport"]
@@ -79,10 +80,13 @@ class UdpTransport(TcpTransport):
         check_number("max_datagram_size", given["max_datagram_size"], int, 512, _LARGEST)
         self.max_datagram_size: int = given.pop("max_datagram_size")
         super().__init__(given)
+        self._datagrams = Traffic("udp")
+        self._count_with(self._datagrams)
         self._encoder = Encoder()
         self._sockets: dict[int, socket.socket] = {}  # by family, to send with; those that `listen` binds receive too
         self._opened: list[socket.socket] = []  # all, to be closed
-        self._sockets_lock = threading.Lock()  # guards the two above, and that nobody sends with a socket that is closed
+        # Guards the two above, what was sent, and that nobody sends with a socket that is closed.
+        self._sockets_lock = threading.Lock()
 
     # Sending
 
@@ -99,8 +103,8 @@ class UdpTransport(TcpTransport):
     def _send_datagrams(self, to: RemotePeer, message: Message) -> bool:
         """Send a message as datagrams, or emit why that failed; return False if it has to go over TCP."""
         at = to.transport
-        if isinstance(to, Caller) or not is_address(at) or at.get("udp") is not True or self.loop.forked:
-            return False  # a caller waits for its answer on a link that is open
+        if isinstance(to, Caller) or not is_address(at) or at.get("udp") is not True or self.loop.forked or self.observer:
+            return False  # a caller waits for its answer on a link that is open, and an observer asks only who has said `HELLO`
         try:
             addresses = self.resolver.known(at["host"], int(at["port"]))
             if addresses is None:
@@ -109,7 +113,7 @@ class UdpTransport(TcpTransport):
             datagrams = divide(message, min(self.max_datagram_size, largest), largest, self._encoder.encode)
             if datagrams is None or not self._dialler.may_return(to, sum(map(len, datagrams))):
                 return False
-            return self._transmit(addresses, datagrams)
+            return self._transmit(addresses, datagrams, message)
         except OSError as error:
             refusal = SendError(f"can't send to peer {shown(to.id)} at {address_of(at)}: {error}", RemotePeer(to.id, at))
             refusal.__cause__ = error
@@ -118,11 +122,11 @@ class UdpTransport(TcpTransport):
             self._failed(error)
         return True
 
-    def _transmit(self, addresses: list[Address], datagrams: list[bytes]) -> bool:
+    def _transmit(self, addresses: list[Address], datagrams: list[bytes], message: Message) -> bool:
         """Send to the first address that there is a way to; return False if the system finds a datagram too long."""
         for index, (family, at) in enumerate(addresses):
             try:
-                self._send_to(family, at, datagrams)
+                self._send_to(family, at, datagrams, message)
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
                     return False
@@ -132,7 +136,7 @@ class UdpTransport(TcpTransport):
                 break
         return True
 
-    def _send_to(self, family: int, at: Any, datagrams: list[bytes]) -> None:
+    def _send_to(self, family: int, at: Any, datagrams: list[bytes], message: Message) -> None:
         with marked(), self._sockets_lock:
             if self._closed:
                 return
@@ -142,6 +146,7 @@ class UdpTransport(TcpTransport):
                 self._opened.append(sender)
             for datagram in datagrams:
                 sender.sendto(datagram, at)  # which never waits
+            self._datagrams.sent.note(message, sum(map(len, datagrams)))
 
     # Receiving
 
@@ -149,7 +154,7 @@ class UdpTransport(TcpTransport):
     def address(self) -> Mapping[str, Any] | None:
         """`host`, `port` and `udp` that peers are to be told, None while a port of 0 is not bound."""
         address = super().address
-        return None if address is None else {**address, "udp": True}
+        return address if address is None or self.observer else {**address, "udp": True}
 
     def _bind(self, host: str, port: int) -> None:
         """Bind UDP and then TCP to the same port: if the second fails, the first can be undone."""
@@ -197,6 +202,7 @@ class UdpTransport(TcpTransport):
 
     def _take(self, data: bytes, source: str, parts: dict[str, Message]) -> None:
         """Take a datagram. Parts of one digest are kept until all that came are there, and answered together."""
+        self._datagrams.received.note(None, len(data))
         try:
             text = inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source)
             message = decode(text, source, is_address, limits=self.limits)
@@ -204,6 +210,7 @@ class UdpTransport(TcpTransport):
             self._failed(error)
             return
         sender, deltas, digest = message
+        self._datagrams.received.note(message)
         self._dialler.learn(sender, node_js=False, shown=False, size=len(data))
         message = message._replace(sender=ExtendedPeer(*sender))
         if deltas is not None or digest is None or digest.kind is not Kind.PART:

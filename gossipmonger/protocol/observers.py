@@ -1,0 +1,178 @@
+"""Observers: nodes that ask and own nothing.
+
+An observer's digests say so in their header. It does rounds as all others do, and learns from what its digests are answered
+with. It sends nothing else: replies that ask for what is still missing, no deltas, no rumours, no hints, no farewell. A node
+answers it out of what it knows itself and takes nothing from it, neither who it is nor what it tells of others. So nothing of
+an observer is left anywhere once the answer has gone, and it does not matter which id it says, or whether it was killed.
+
+There is one exception. If an observer knows of a later life of the node that it asks than that node itself, the node goes above
+that, as it does whoever says so: see `Identity`. Otherwise an observer that alone remembers the former lives of a cluster,
+whose clocks have been set back since, would take all that it hears for old news.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from gossipmonger.protocol.answers import FEW
+from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.identity import Identity
+from gossipmonger.protocol.lives import departed
+from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.output import Event, Output, send
+from gossipmonger.protocol.reconcile import choose_deltas
+from gossipmonger.state import Compact, CompactDigest, Digest, Entry, Header, Kind, Message, Peer, RemotePeer
+
+__all__ = ["ObserverMembership", "Observers"]
+
+#: Rounds with somebody live in which it asks for those that have left, too. Some messages may be lost.
+_INTRODUCING = 3
+
+
+class ObserverMembership(Membership):
+    """The peers of an observer, which is none itself: it is in no storage and no fingerprint, and tells nobody anything."""
+
+    def __init__(self, local: Peer, storage: Any, config: Config, now: float) -> None:
+        super().__init__(local, storage, config, now)
+        self._introduced = 0
+        self._asks = True  # whether it asks for those that have left, too
+        self._doubted: dict[str, Any] = {}  # peers that were forgotten, and are told of as live by old news -> where they are
+
+    def change(self, peer: Peer) -> None:
+        """Have a peer put at the end of the step, if it is one."""
+        if peer is not self._local:
+            super().change(peer)
+
+    def put(self, peer: Peer) -> None:
+        """Put a peer into the storage, if it is one."""
+        if peer is not self._local:
+            super().put(peer)
+
+    def speakers(self) -> list[Peer]:
+        """Return those who are told what is new: nobody."""
+        return []
+
+    def header(self, flow: Any = None, compact: Compact | None = None, hints: Any = None) -> Header:
+        """Return the header of a digest."""
+        return Header(None, compact, ask=self._asks, cluster=self._config.cluster, observer=True)
+
+    def compact(self, told: list[Peer]) -> CompactDigest:
+        """Return the compact digest of these peers: the same object as long as it covers the same."""
+        if not self._compact.covers(told):
+            self._compact = CompactDigest(told)
+            self.at_rest = False
+        return self._compact
+
+    def phi(self, now: float, peer: Peer) -> float:
+        """Return how far a peer's silence is from what is usual. An observer hears of anybody in its own rounds alone."""
+        return peer.phi(now, max(peer.interval, self._local.interval) / self._config.gossip_fanout)
+
+    def hear_of(self, now: float, entry: Entry, peer: Peer | None, by_owner: bool, output: Output) -> Peer | None:
+        """Take what an entry tells about a peer."""
+        heard = super().hear_of(now, entry, peer, by_owner, output)
+        if heard is None and not entry.left:
+            self._doubted[entry.id] = entry.transport
+        return heard
+
+    def choose_partners(self, *args: Any) -> list[RemotePeer]:
+        """Return whom to send a digest to in this round: one that is doubted, too.
+
+        If it lives, it says so itself. It would never come by itself, as it does to a node.
+        """
+        partners = super().choose_partners(*args)
+        doubted, self._doubted = [RemotePeer(*each) for each in self._doubted.items()], {}
+        return partners + draw(doubted, 1, args[4])
+
+    def begin_round(self, now: float, output: Output) -> None:
+        """Note that a round begins."""
+        self._introduced += not self.alone
+        self._asks = self._introduced <= _INTRODUCING
+        super().begin_round(now, output)
+        self.at_rest: bool = self.at_rest and not self._asks  # to say who is known already takes entries
+
+
+class Observers:
+    """Answers observers.
+
+    Args:
+        local: The node's own peer.
+        storage: Where all peers are kept.
+        membership: Who is there.
+        identity: Answers what is known of a former life of this node.
+        config: The numbers to go by.
+    """
+
+    def __init__(self, local: Peer, storage: Any, membership: Membership, identity: Identity, config: Config) -> None:
+        self._local = local
+        self._storage = storage
+        self._membership = membership
+        self._identity = identity
+        self._config = config
+        self._random = Random(local.id)  # its own, so that the node goes on as if nobody had asked
+
+    def answer(self, now: float, message: Message, output: Output) -> None:
+        """Answer a message of an observer: with what it lacks, and with what there is to ask for."""
+        sender, _, digest = message
+        if digest is None or digest.header is None or digest.kind in (Kind.RUMOR, Kind.FAREWELL):
+            return
+        output.append(Event("digest receive", (sender, digest)))
+        membership = self._membership
+        others = membership.told_of(now, *membership.others())
+        compact = None if digest.header.compact is None else membership.compact_aside(others)
+        known = self._read(sender.id, digest, compact)
+        if known is None:  # it has heard of other peers than this node
+            whole = Digest(Kind.ROUND, membership.header(), membership.digest(others, now))
+            send([sender], Message(self._local.remote, None, whole), output)
+            return
+        for _, version, heartbeat in [told for told in known if told[0] is self._local]:
+            limit = membership.bound.limit(now)
+            if max(version, heartbeat) <= limit and self._identity.hear(now, version, heartbeat, 0, limit, output):
+                membership.put(self._local)
+        lacking = [(peer, version) for peer, version, _ in known if version < peer.max_version_seen]
+        deltas, cut = choose_deltas(lacking, self._config.max_deltas_per_gossip, self._config.delta_order, self._random)
+        begun = {delta.peer_id for delta in deltas}
+        partly = cut + [peer for peer, _ in lacking if peer.behind and peer.id in begun and peer not in cut]
+        news = []
+        if digest.kind is not Kind.REPLY:  # which asks for versions alone
+            news += [peer for peer, _, heartbeat in known if heartbeat < peer.heartbeat]
+        if digest.kind is Kind.ROUND and compact is None:
+            ids = {peer.id for peer, _, _ in known}
+            news += [peer for peer in [*others, self._local] if peer.id not in ids]
+            news += departed(self._storage.dead_peers(), ids) if digest.header.ask else []
+        header = membership.header()
+        if compact is not None and len(partly) + len(news) > len(compact) * FEW:
+            header = membership.header(None, compact.encode())
+            partly += [peer for peer in compact.peers if peer.behind and peer not in partly]
+            news = []
+        reply = None
+        if header.compact is not None or partly or news:
+            named = {peer.id: peer for peer in partly + news if peer is not self._local}
+            reply = Digest(Kind.REPLY, header, membership.digest([*named.values()], now))
+        if deltas or reply is not None:
+            send([sender], Message(self._local.remote, deltas or None, reply), output)
+
+    def _read(self, id: str, digest: Digest, compact: CompactDigest | None) -> list[tuple[Peer, int, int]] | None:
+        """Return each peer that is known here, with the version and the heartbeat that a digest tells of it.
+
+        Args:
+            id: The observer's. Its own entry is about nobody.
+            digest: The digest.
+            compact: Who is known here, if the digest is compact.
+
+        Returns:
+            None if its numbers are about others.
+        """
+        assert digest.header is not None
+        own = next((entry for entry in reversed(digest.entries) if entry.id == id), None)
+        membership = self._membership
+        membership.look_up([entry.id for entry in digest.entries])
+        found = [(membership.found[entry.id], entry) for entry in digest.entries if entry is not own]
+        known = [(peer, entry.version, entry.heartbeat) for peer, entry in found if peer is not None]
+        if digest.header.compact is None or compact is None:
+            return known
+        numbers = compact.decode(digest.header.compact)
+        if numbers is None:
+            return None
+        named = {peer.id for peer, _, _ in known}
+        return known + [(peer, version, heartbeat) for peer, heartbeat, version in numbers if peer.id not in named]
