@@ -163,7 +163,7 @@ class Expiry:
         """Note that a peer gave a sign of life so many milliseconds ago; whoever tells it knew of this version."""
         life = self._lives.get(id)
         if life is None:
-            if not age:
+            if not age or id == self._local.id:
                 return  # nobody will ask
             life = self._lives[id] = _Life()
         elif age >= _UNKNOWN and life.alive > -math.inf:

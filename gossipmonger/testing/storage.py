@@ -127,6 +127,18 @@ class RequiredStorageContract:
             storage.put("a", peer)
         assert_equal(storage.get("a"), expected)
 
+    def test_ttls_come_back(self) -> None:
+        """A key keeps its ttl as long as its value, and a later write of it takes both away."""
+        storage = self._storage()
+        peer = Peer("a", data={"k": (1, 2), "l": (2, 3), "m": (3, 4)}, ttls={"k": 0.001, "l": 315_360_000, "m": 2.5})
+        storage.put("a", peer)
+        kept = storage.get("a")
+        assert_equal(kept, Peer("a", data=peer.data, ttls=dict(peer.ttls)))
+        kept.update_with_delta("k", 1, 5)
+        kept.update_with_delta("l", 2, 6, ttl=60)
+        storage.put("a", kept)
+        assert storage.get("a").ttls == {"l": 60, "m": 2.5}
+
     def test_a_peer_of_ten_thousand_keys_comes_back(self) -> None:
         """No limit on the length of a row or the number of parameters cuts it."""
         storage = self._storage()
@@ -230,6 +242,23 @@ class RequiredStorageContract:
         assert node.peers()["b"].state == "live"
         assert seen == ["new peer b", "peer dead b", "peer live b"]
         assert errors == []
+
+    def test_an_endpoint_hides_a_key_whose_owner_was_not_heard_of(self) -> None:
+        """When its ttl has passed; and after a restart until the owner is heard of."""
+        node, transport, round_after, errors = self._endpoint()
+        b = {"id": "b", "maxVersionSeen": 5, "transport": "there", "heartbeat": 7}
+        transport.emit("digest", _B, [b])
+        transport.emit("deltas", _B, [["b", "k", "v", 5, 0, 0, 2.5]])
+        round_after(2_000)
+        assert node.get("b", "k") == "v"
+        round_after(1_000)
+        assert node.get("b", "k") is None
+        assert self._storage().get("b").ttls == {"k": 2.5}
+        restarted, transport, _, more = self._endpoint()
+        assert restarted.get("b", "k") is None
+        transport.emit("digest", _B, [{**b, "heartbeat": 8}])
+        assert restarted.get("b", "k") == "v"
+        assert errors + more == []
 
     def test_an_endpoint_goes_on_where_the_stored_one_stopped(self) -> None:
         """Its own peer is in the storage too, so a restart loses neither data nor version."""

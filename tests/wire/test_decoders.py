@@ -83,7 +83,13 @@ def test_a_message_of_a_node_js_node() -> None:
 
 
 def test_deltas() -> None:
-    deltas = [DELTA, [*DELTA, 1731], [*DELTA, 1000, 5], [*DELTA, 1731, 0, 2.5], ["b", "é", {"a": [1, 2.5, None, True, 2**100]}, MAX_VERSION]]
+    deltas = [
+        DELTA,
+        [*DELTA, 1731],
+        [*DELTA, 1000, 5],
+        [*DELTA, 1731, 0, 2.5],
+        ["b", "é", {"a": [1, 2.5, None, True, 2**100]}, MAX_VERSION],
+    ]
     data = encoded(deltas=deltas)
     assert decoded(data)[1] == [Delta(*delta) for delta in deltas]
     for decode in (by_json, by_msgspec):
