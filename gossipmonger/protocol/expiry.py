@@ -166,7 +166,7 @@ class Expiry:
             if not age or id == self._local.id:
                 return  # nobody will ask
             life = self._lives[id] = _Life()
-        elif age >= _UNKNOWN and life.alive > -math.inf:
+        elif age >= _UNKNOWN and max(life.alive, life.fresh) > -math.inf:
             return  # its teller has not heard of it yet
         life.alive = max(life.alive, now - age)
         life.dated = max(life.dated, version)
