@@ -98,18 +98,18 @@ class Peer(Liveness):
     ) -> None:
         self.id: str = id
         self.transport: Any = transport
-        self.live = live
-        self.left = left
+        self.live: bool = live
+        self.left: bool = left
         self.speaks_extensions: bool | None = None
         self.floor: int = floor
-        self.heartbeat = heartbeat
-        self.interval = interval
+        self.heartbeat: int = heartbeat
+        self.interval: int = interval
         self.noted: int = 0
-        self.silent_since = None
+        self.silent_since: float | None = None
         self.heard: int = whole
         self.whole: int = whole
         first = (FIRST_SHARE * interval,) if intervals is None else intervals
-        self.arrivals = PhiAccrual(first, last_time, max_intervals)
+        self.arrivals: PhiAccrual = PhiAccrual(first, last_time, max_intervals)
         self.log: Log = Log()
         self.ttls: dict[str, float] = {}
         self._tombstones = 0

@@ -11,11 +11,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pyee.base import EventEmitter
-
 from gossipmonger.endpoint import Gossipmonger
 from gossipmonger.state import MAX_VERSION, Peer, RemotePeer
 from gossipmonger.state.values import MAX_NESTING
+from gossipmonger.testing.parts import Deaf, Inline, Never
 from gossipmonger.testing.peers import NOW, a_peer, assert_equal, ids
 from gossipmonger.testing.samples import TEXTS, VALUES
 
@@ -270,17 +269,17 @@ class RequiredStorageContract:
         assert self._storage().get("a").data == {"k": ("new", 8)}
         assert errors == []
 
-    def _endpoint(self) -> tuple[Gossipmonger, _Deaf, Callable[[float], None], list[Any]]:
+    def _endpoint(self) -> tuple[Gossipmonger, Deaf, Callable[[float], None], list[Any]]:
         """An endpoint on virtual time over the test's storage, its transport, what does a round some ms later, its errors."""
         now = NOW
-        transport = _Deaf()
+        transport = Deaf()
         node = Gossipmonger(
             {"id": "a", "transport": "here"},
             storage=self._storage(),
             transport=transport,
             clock=lambda: now,
-            timer=_Never,
-            executor=_Inline(),
+            timer=Never,
+            executor=Inline(),
         )
         errors: list[Any] = []
         node.on("error", errors.append)
@@ -376,34 +375,3 @@ class StorageContract(RequiredStorageContract):
 
 
 _B = RemotePeer("b", "there")
-
-
-class _Deaf(EventEmitter):
-    """A transport that reaches nobody; the test emits what it hears."""
-
-    def digest(self, remote_peer: Any, local_peer: Any, digest_to_send: Any) -> None:
-        """Drop it."""
-
-    def deltas(self, remote_peer: Any, local_peer: Any, deltas_to_send: Any) -> None:
-        """Drop them."""
-
-
-class _Never:
-    """A timer that never fires: the test does the rounds."""
-
-    def __init__(self, seconds: float, function: Callable[[], None]) -> None:
-        pass
-
-    def start(self) -> None:
-        """Do nothing."""
-
-    def cancel(self) -> None:
-        """Do nothing."""
-
-
-class _Inline:
-    """An executor that runs what it is given right here."""
-
-    def submit(self, function: Callable[[], None]) -> None:
-        """Run it."""
-        function()
