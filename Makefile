@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all histories histories-simulated histories-dense watches short-programs false-deaths figures
-.PHONY: paper bench generated overload lossy fuzz hostile signals forks lint types structure docs dist release clean
+.PHONY: help install demo test test-all histories histories-simulated histories-dense watches ttls short-programs false-deaths
+.PHONY: figures paper bench generated overload lossy fuzz hostile signals forks lint types structure docs dist release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ histories-dense: install ## The same for bare protocols, whose messages arrive i
 watches: install ## Search 5,000 histories for watches that tell something wrong, then real nodes for a minute; COUNT, SEEDS
 	@$(BIN)/python -m tests.watches simulated $(SEARCH); simulated=$$?; \
 	$(BIN)/python -m tests.watches sockets && exit $$simulated
+
+ttls: install ## 10,000 keys with a ttl of 30 nodes, of which 25 are killed: when each key goes; a quarter of a minute
+	$(BIN)/python -m tests.ttls
 
 short-programs: install ## 1,000 programs that end within 0.3 s beside three nodes, some killed; COUNT; three minutes
 	$(BIN)/python -m tests.short_programs $(COUNT)

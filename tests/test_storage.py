@@ -187,6 +187,8 @@ def without(*attributes: str) -> type[Closable]:
         (KeepsFirst, "test_an_endpoint_keeps_itself_and_others_in_it"),
         (KeepsFirst, "test_an_endpoint_sees_death_and_life_through_it"),
         (without("data"), "test_an_endpoint_goes_on_where_the_stored_one_stopped"),
+        (without("ttls"), "test_ttls_come_back"),
+        (without("ttls"), "test_an_endpoint_hides_a_key_whose_owner_was_not_heard_of"),
         (Cuts, "test_a_peer_of_ten_thousand_keys_comes_back"),
         (AsOfNow, "test_live_and_dead_peers_follow_live_at_the_last_put"),
         (Shared, "test_lists_are_the_callers_own"),

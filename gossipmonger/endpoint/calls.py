@@ -13,6 +13,7 @@ raises, so that becomes an `error` event.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -41,6 +42,8 @@ def asks(method: Callable[Concatenate[Node, P], R]) -> Callable[Concatenate[Node
         if thread.mark._is_owned():
             raise ReentrantError(name)
         try:
+            if self._engine.lapses < math.inf:  # type: ignore[attr-defined]
+                self._engine.lapse()  # type: ignore[attr-defined]
             return method(self, *args, **keywords)
         finally:
             if thread.deferred:

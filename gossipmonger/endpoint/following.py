@@ -232,7 +232,8 @@ class Following:
         with marked(), self._engine.lock:
             peer = self._engine.known.find(peer_id)
             value = self._engine.known.value(peer, key)
-            state, keys = ("", []) if peer is None else (peer.state, [*peer.data])
+            state = "" if peer is None else peer.state
+            keys = [] if peer is None else [each for each in peer.data if each not in self._engine.known.hidden(peer_id)]
         if not state:
             return f"{shown(peer_id)} is not known; {self._who()}"
         has = f"has {shown(value)}" if value is not NOTHING else f"has {_named(keys)}" if keys else "has no keys"

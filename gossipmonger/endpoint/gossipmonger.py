@@ -29,7 +29,7 @@ from gossipmonger.errors import ClosedError, ForkedError, GossipmongerError, at,
 from gossipmonger.process import Latch, finish, here, marked
 from gossipmonger.state import values
 from gossipmonger.state.arguments import seconds
-from gossipmonger.state.message import Digest, Kind, RemotePeer
+from gossipmonger.state.message import MAX_TTL, MIN_TTL, Digest, Kind, RemotePeer
 from gossipmonger.state.peer import NOTHING, Peer
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.transport import TcpTransport
@@ -260,19 +260,24 @@ class Gossipmonger(Following, Measured, Events):
 
     # Own state
 
-    def update(self, key: str, value: Any) -> bool:
+    def update(self, key: str, value: Any, ttl: float | timedelta | None = None) -> bool:
         """Set a key of the local peer; gossip carries it to all other nodes.
+
+        With a ttl, this node deletes the key after that time, and emits `delete`, unless it is set again before. If this node
+        dies, all others hide the key once the ttl has passed since they heard of this node last, and emit `delete`.
 
         Args:
             key: Any string of at most MAX_KEY_SIZE bytes but "__proto__", which a Node.js node cannot store.
             value: A JSON value, nested at most MAX_NESTING deep; it is copied.
+            ttl: Seconds, or a `timedelta`; from a millisecond to ten years. None for a key that stays.
 
         Returns:
-            Whether anything changed, which is not so if the key has this very value already.
+            Whether anything changed, which is not so if the key has this very value and ttl already. The time begins anew even
+            then.
 
         Raises:
-            TypeError, ValueError: The key is not such a string, JSON has no form for the value, no message of the transport has
-                room for it, or there are MAX_KEYS_PER_PEER keys already.
+            TypeError, ValueError: The key is not such a string, JSON has no form for the value, no message of the transport
+                has room for it, there are MAX_KEYS_PER_PEER keys already, or the ttl is neither or out of range.
             ClosedError: The endpoint has been closed.
             ObserverError: This node is an observer.
         """
@@ -283,7 +288,8 @@ class Gossipmonger(Following, Measured, Events):
         limit = getattr(self.transport, "max_message_size", None)
         if limit is not None and not fits({key: value} if len(key) > 128 else value, limit):
             raise ValueError(f"value must fit in a message of {limit} bytes")
-        return self._engine.write("update", self._protocol.update, key, value)
+        lasting = 0.0 if ttl is None else seconds("ttl", ttl, MIN_TTL, MAX_TTL)
+        return self._engine.write("update", self._protocol.update, key, value, lasting)
 
     def delete(self, key: str) -> bool:
         """Delete a key of the local peer; gossip carries that to all other nodes, however long they were away.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from gossipmonger.endpoint.views import Snapshot
@@ -53,13 +54,19 @@ class Known:
         self._look()
         if peer is self._engine.local_peer:
             return self._engine.protocol.newest(key, NOTHING)
-        return NOTHING if peer is None else peer.get(key, NOTHING)
+        return NOTHING if peer is None or key in self.hidden(peer.id) else peer.get(key, NOTHING)
+
+    def hidden(self, id: str) -> Collection[str]:
+        """Return the keys of a peer that are not there any more, because their ttl has passed."""
+        return self._engine.protocol.membership.expiry.hidden.get(id, ())
 
     def values(self, key: str, live: bool) -> list[tuple[str, Any]]:
         """Return the id and the value of `key` of each peer, or of the live ones: `NOTHING` or a tombstone for no value."""
         local, newest = self._engine.local_peer, self._engine.protocol.newest
         peers = self.peers(live)
-        return [(each.id, newest(key, NOTHING) if each is local else each.log.get(key, NOTHING)) for each in peers]
+        found = [(each.id, newest(key, NOTHING) if each is local else each.log.get(key, NOTHING)) for each in peers]
+        hidden = self._engine.protocol.membership.expiry.hidden
+        return [pair for pair in found if key not in hidden.get(pair[0], ())] if hidden else found
 
     def snapshot(self, peer: Peer, now: float) -> Snapshot:
         """Return what a view of a peer is made from."""
@@ -67,4 +74,4 @@ class Known:
         protocol = self._engine.protocol
         if peer is self._engine.local_peer:
             return Snapshot(peer, 0.0, now, protocol.waiting)
-        return Snapshot(peer, protocol.membership.phi(now, peer), now)
+        return Snapshot(peer, protocol.membership.phi(now, peer), now, hidden=self.hidden(peer.id))

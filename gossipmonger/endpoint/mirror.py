@@ -9,19 +9,20 @@ that is, its keys and their values if it is live, and nothing otherwise. Whateve
 whatever notes say and however many there are, and a value that nobody was told of yet gives way to a newer one.
 
 A comparison costs what has changed. A peer's log is in the order of its versions, so what is new is what lies above the version
-that was told last, deletions included. Three things are not in the log, and are compared by themselves:
+that was told last, deletions included. Four things are not in the log, and are compared by themselves:
 
 * keys that fell to a floor, when the floor has changed. An owner drops what it has deleted only when that is more than half of
   all, so this costs a little for each deletion;
 * the life of a peer that was forgotten and met again, whose log may begin anew below what was told;
-* own updates that flow control holds back.
+* own updates that flow control holds back;
+* keys that are hidden when their ttl has passed, or shown again.
 
 Everything here requires holding the engine's lock. Values are not copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -117,7 +118,7 @@ class Mirror:
         self._told: dict[str, _Told] = {}
         self._noted: dict[str, Note] = {}
         self._stale = False  # whether any peer may have changed
-        self._own: dict[str, None] = {}  # own keys that waited when they were written, and are to be compared
+        self._keys: dict[str, dict[str, None]] = {}  # id -> keys to be compared, whatever the log says
         self._own_waiting()
         there = {peer.id: peer.log.last for peer in engine.known.peers(live=True) if peer_id in (None, peer.id)}
         self._existing = there  # peers of which is yet to be told what there was at first, with the last version of that
@@ -144,16 +145,31 @@ class Mirror:
         if self._peer_id not in (None, local.id) or not key.startswith(self._prefix):
             return
         note = Note.WRITES
-        if key in self._engine.protocol.waiting:
-            self._own.pop(key, None)  # the order is that of the last updates
-            self._own[key] = None
-            if len(self._own) > len(local.log) + _FEW:  # many were deleted before anybody was told of them
-                self._own = {}
-                note = Note.ALL
+        if key in self._engine.protocol.waiting and not self._add(local, key):
+            note = Note.ALL
         self.note({local.id: note})
 
+    def note_keys(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Note that these keys, each with its peer's id, are hidden or shown, which no log says."""
+        for id, key in keys:
+            peer = self._engine.known.find(id)
+            if peer is not None and self._peer_id in (None, id) and key.startswith(self._prefix):
+                self.note({id: Note.WRITES if self._add(peer, key) else Note.ALL})
+
+    def _add(self, peer: Peer, key: str) -> bool:
+        """Have a key compared; return False if these are so many that it costs less to compare all."""
+        keys = self._keys.setdefault(peer.id, {})
+        keys.pop(key, None)  # the order is that of the last updates
+        keys[key] = None
+        if len(keys) > len(peer.log) + _FEW:  # many were deleted before anybody was told of them
+            del self._keys[peer.id]
+            return False
+        return True
+
     def _own_waiting(self) -> None:
-        self._own |= dict.fromkeys(key for key in self._engine.protocol.waiting if key.startswith(self._prefix))
+        waiting = dict.fromkeys(key for key in self._engine.protocol.waiting if key.startswith(self._prefix))
+        if waiting:
+            self._keys[self._engine.local_peer.id] = self._keys.get(self._engine.local_peer.id, {}) | waiting
 
     def note_all(self) -> None:
         """Note that anything may have changed."""
@@ -194,6 +210,7 @@ class Mirror:
         peer = self._engine.known.find(id)
         if peer is None or not self._is_there(peer):
             gone = self._told.pop(id, None)
+            self._keys.pop(id, None)
             return [] if gone is None else [Change(id, key, None, "gone") for key in gone.keys], True
         told = self._told.get(id)
         if told is None:
@@ -208,10 +225,9 @@ class Mirror:
         if is_own and note is not Note.WRITES:
             self._own_waiting()
         done = self._compare_writes(peer, told, up_to, self._engine.protocol.waiting if is_own else {}, changes)
-        if is_own and done and up_to is None:  # what waits is later than all of its log
-            for key in self._own:
-                self._tell(id, told, key, self._engine.protocol.newest(key, NOTHING), changes)
-            self._own = {}
+        if done and up_to is None:  # what waits is later than all of its log
+            for key in self._keys.pop(id, ()):
+                self._tell(id, told, key, self._engine.known.value(peer, key), changes)
         return changes, done
 
     def _is_there(self, peer: Peer) -> bool:
@@ -219,9 +235,9 @@ class Mirror:
 
     def _compare_keys(self, peer: Peer, told: _Told, kind: Literal["delete", "gone"], changes: list[Change]) -> None:
         """Tell which keys are not there any more."""
-        is_own = peer is self._engine.local_peer
-        get = self._engine.protocol.newest if is_own else peer.get
-        for key in [key for key in told.keys if get(key, NOTHING) is NOTHING]:
+        get = self._engine.protocol.newest if peer is self._engine.local_peer else peer.get
+        hidden = self._engine.known.hidden(peer.id)
+        for key in [key for key in told.keys if key in hidden or get(key, NOTHING) is NOTHING]:
             del told.keys[key]
             changes.append(Change(peer.id, key, None, kind))
 
@@ -229,13 +245,13 @@ class Mirror:
         self, peer: Peer, told: _Told, up_to: int | None, waiting: Mapping[str, Any], changes: list[Change]
     ) -> bool:
         """Tell what was written since, except for keys that a later update waits for; return whether that is all."""
-        writes = peer.log.first_after(told.version, _AT_ONCE)
+        writes, hidden = peer.log.first_after(told.version, _AT_ONCE), self._engine.known.hidden(peer.id)
         for key, value, version in writes:
             if up_to is not None and version > up_to:
                 return True
             told.version = version
             if key.startswith(self._prefix) and key not in waiting:
-                self._tell(peer.id, told, key, value, changes)
+                self._tell(peer.id, told, key, NOTHING if key in hidden else value, changes)
         return len(writes) < _AT_ONCE
 
     def _tell(self, id: str, told: _Told, key: str, value: Any, changes: list[Change]) -> None:

@@ -12,6 +12,7 @@ A signal handler may raise an exception in the midst of a step. The next one fin
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class Steps:
 
     * Own state: `write`
     * Other peers: `forget`
+    * Keys whose ttl has passed: `lapse`
     * Peers, without waiting for a lock: `count_live`
     * Forks: `fork_lock`, `after_fork`
 
@@ -63,6 +65,7 @@ class Steps:
         fail: Delivers an error as an `error` event.
         counters: What it counts.
         lock: Guards the storage, every peer in it, and the protocol.
+        lapses: When to `lapse`, in milliseconds since the epoch; infinite for never.
         started: Whether the node's life has begun.
         forked: Whether this is a forked child's copy of a node whose life has begun in the parent.
     """
@@ -83,6 +86,7 @@ class Steps:
         self._is_new = is_new
         self._observer = options.observer
         self._torn = False  # whether a step has begun and not come to its end
+        self.lapses: float = math.inf
         self.started: bool = False
         self.forked: bool = False
         self._round_timer = Timer(options.timer, options.gossip_interval, partial(self.round, self.fail))
@@ -198,6 +202,26 @@ class Steps:
         self._carry_out(output, due, self.fail)
         return known
 
+    # Time
+
+    def lapse(self) -> None:
+        """Delete and hide keys whose ttl has passed, as timers do where they run, before somebody reads what there is.
+
+        Raises:
+            Exception: What the storage raised.
+        """
+        if self.closed or self.lapses > self._clock():
+            return
+        output: Output = []
+        with marked(), self.lock:
+            self.mend()
+            now = self._clock()
+            self._torn = True
+            output += self.protocol.lapse(now)
+            due = self._spread(now, output)
+            self._torn = False
+        self._carry_out(output, due, self.fail)
+
     # In and out
 
     def _receive(self, step: Callable[..., Output], *args: Any) -> None:
@@ -241,8 +265,12 @@ class Steps:
             self.flush.look(now)
         self._dispatcher.post(output)
         self.counters.count(output)
+        expiry = self.protocol.membership.expiry
+        self.lapses = expiry.due
         if self.watches.followers:
             self.watches.note(output)
+            self.watches.note_keys(expiry.changed)
+        expiry.changed.clear()
         return None if due is None else (now, due)
 
     def _carry_out(self, output: Output, due: _Due, failed: Failed, failures: list[Exception] | None = None) -> None:

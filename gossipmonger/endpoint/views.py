@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -56,11 +56,14 @@ class Snapshot:
         now: Milliseconds since the epoch.
         waiting: key -> value, updates that flow control holds back, of the local peer; None for any other. They take precedence
             over what the peer has; a tombstone stands for a deleted key.
+        hidden: Keys that are not there any more.
     """
 
     __slots__ = ("_data", "_last_heard", "_now", "_phi", "_state", "_transport", "_waiting", "id")
 
-    def __init__(self, peer: Peer, phi: float, now: float, waiting: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, peer: Peer, phi: float, now: float, waiting: Mapping[str, Any] | None = None, hidden: Collection[str] = ()
+    ) -> None:
         self.id: str = peer.id
         self._transport = peer.transport
         self._state = peer.state
@@ -68,6 +71,8 @@ class Snapshot:
         self._now = now
         self._last_heard = peer.last_time if waiting is None else now
         self._data = peer.data
+        for key in hidden:
+            self._data.pop(key, None)
         self._waiting = dict(waiting or {})
 
     def view(self) -> PeerView:

@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
@@ -39,7 +39,7 @@ _EXIT_TIMEOUT = 5.0
 class Watches:
     """The watches of one endpoint.
 
-    * In, with the engine's lock held: `note`, `note_own`, `note_failure`; and then, without it: `wake`
+    * In, with the engine's lock held: `note`, `note_own`, `note_keys`, `note_failure`; and then, without it: `wake`
     * Out: `take`, `in_handler`
     * Life: `add`, `begin`, `forget`, `end`, `wait_for_handlers`
 
@@ -159,6 +159,13 @@ class Watches:
         self.news = True
         for watch in self._watches():
             watch._mirror.note_own(key)
+
+    def note_keys(self, keys: Collection[tuple[str, str]]) -> None:
+        """Note that these keys, each with its peer's id, are hidden or shown. This requires holding the engine's lock."""
+        if keys:
+            self.news = True
+            for watch in self._watches():
+                watch._mirror.note_keys(keys)
 
     def note_failure(self) -> None:
         """Note that anything may have happened, since a step has failed. This requires holding the engine's lock."""

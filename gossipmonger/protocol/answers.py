@@ -138,7 +138,10 @@ class Answers:
         id = message.sender.id
         begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
         # A node that settles a floor has to know of which peers it was told only a part of what is current.
-        partial = [peer for peer, _ in found.they_lack if peer.id in begun and (peer.behind or peer.id in unfinished)]
+        # And one that is told keys with a ttl has to know how old they are.
+        silent = self._membership.expiry.silent(now)
+        told_of = [peer for peer, _ in found.they_lack if peer.id in begun]
+        partial = [peer for peer in told_of if peer.behind or peer.id in unfinished or peer.id in silent]
         asked, later = self._catch_up.choose(now, id, found.we_lack, self._storage.get, kind is Kind.REPLY, news)
         if kind is Kind.REPLY and compact is not None:
             cut = []  # it was sent everybody's numbers before, so it knows who has more
@@ -158,7 +161,7 @@ class Answers:
         flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
         short = goes_on and compact is not None and kind is not Kind.REPLY and len(partial) + len(wanted) > len(compact) * FEW
         if short and compact is not None:
-            told = partial + asker + [peer for peer in compact.peers if peer.heard > peer.max_version_seen]
+            told = partial + asker + [p for p in compact.peers if p.heard > p.max_version_seen or p.id in silent]
             header = self._membership.header(flow, compact.encode())
         else:
             told = partial + asker + wanted if goes_on else partial

@@ -50,7 +50,7 @@ _REPLICA = 4
 class Capacity:
     """Counts the peers of one node.
 
-    * Peers: `admit`, `replace`, `meet`, `hear`, `strangers`, `silent`, `begin_round`
+    * Peers: `admit`, `admit_sender`, `meet`, `hear`, `strangers`, `silent`, `begin_round`
     * Keys: `check_own`, `overflows`, `is_full`, `report_full`
 
     Args:
@@ -85,8 +85,14 @@ class Capacity:
         self.report(now, f"peer {shown(id)} is ignored: max_peers, {self._most}, are known already", "max_peers", output)
         return False
 
-    def replace(self, output: Output) -> list[str]:
-        """Make room if that is needed: forget the stranger that was met first and has not been heard since; return its id."""
+    def admit_sender(self, now: float, id: str, found: dict[str, Peer | None], output: Output) -> bool:
+        """Do the same for a peer that speaks for itself, in place of a stranger, which is taken out of those that are found."""
+        for replaced in self._make_room(output):
+            found[replaced] = None
+        return self.admit(now, id, output)
+
+    def _make_room(self, output: Output) -> list[str]:
+        """Forget the stranger that was met first and has not been heard since, if there is no room; return its id."""
         for _ in range(min(_TRIES, len(self._strangers)) if self.count >= self._most else 0):
             id, since = self._strangers.popitem(last=False)
             peer = self._storage.get(id)

@@ -14,13 +14,15 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Sequence
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 from gossipmonger.protocol.capacity import Capacity
 from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.expiry import Expiry
 from gossipmonger.protocol.forgetting import TELLING, Forgetting
 from gossipmonger.protocol.lives import departed, is_silent
 from gossipmonger.protocol.output import Event, Output
+from gossipmonger.protocol.partners import draw, is_at
 from gossipmonger.protocol.seeds import Seeds
 from gossipmonger.state import Bound, Compact, CompactDigest, Entry, Header, Message, Peer, RemotePeer
 
@@ -28,26 +30,6 @@ __all__ = ["TELLING", "Membership", "draw", "is_at"]
 
 #: Intervals for which a peer that is new is told of those that left: it gets that even if some messages are lost.
 _INTRODUCING = 3
-
-T = TypeVar("T")
-
-
-def draw(items: Sequence[T], count: int, random: Random) -> list[T]:
-    """Return `count` of the items, or all if there are fewer, each as likely as any, in an order that is drawn too."""
-    left = list(items)
-    drawn = []
-    for _ in range(min(count, len(left))):
-        index = int(random.random() * len(left))
-        left[index], left[-1] = left[-1], left[index]
-        drawn.append(left.pop())
-    return drawn
-
-
-def is_at(seed: RemotePeer, transport: Any) -> bool:
-    """Whether a peer's transport is the seed's, which may leave out what the peer itself adds."""
-    if isinstance(seed.transport, dict) and isinstance(transport, dict):
-        return seed.transport.items() <= transport.items()
-    return bool(seed.transport == transport)
 
 
 class Membership:
@@ -62,13 +44,14 @@ class Membership:
     Attributes:
         bound: Which numbers are believed.
         found: The peers that were looked up for this step, or met in it, by their ids; None for one that is not known.
-        at_rest: Whether the compact digest has covered the same for a round, so that others may well have the same.
+        at_rest: Whether the compact digest has covered the same for a round, so others may well have the same.
         late: Whether the last round was late by more than an interval.
         seeds: Where to find the cluster.
         alone: Whether nobody else was live in the last round.
         rounds: How many rounds there were.
         forgetting: What has been forgotten.
         capacity: How many peers there may be.
+        expiry: Which keys are gone because their ttl has passed.
         refused: Peers that are dead by refusal, id -> the heartbeat up to which it may be old news: see `Suspicion`.
     """
 
@@ -93,7 +76,10 @@ class Membership:
         self._fresh: dict[str, float] = {}  # peers that are new, restarted or moved -> since when
         self.forgetting: Forgetting = Forgetting(storage, self.refused, config)
         self.capacity: Capacity = Capacity(local, storage, self.forgetting, config)
-        for peer in self.others()[0]:
+        self.expiry: Expiry = Expiry(local, storage, config.gossip_interval)
+        live, dead = self.others()
+        self.expiry.begin(now, live + dead)
+        for peer in live:
             peer.last_time = now
             self.put(peer)
 
@@ -110,8 +96,12 @@ class Membership:
         self._changes[peer.id] = peer
         self._compact.note(peer)
 
-    def hear_risen(self, now: float, peers: list[Peer]) -> None:
-        """Have peers put of which nothing has changed but their heartbeats and versions, which a fingerprint does not cover."""
+    def hear_risen(self, now: float, peers: list[Peer], aged: Sequence[Entry] = ()) -> None:
+        """Have peers put of which nothing has changed but their heartbeats and versions, which a fingerprint does not cover.
+
+        `aged` are entries that say when they have risen, or other peers.
+        """
+        self.expiry.hear_all(now, peers, aged)
         if peers:
             self._changes.update([(peer.id, peer) for peer in peers])
             self.bound.hear(now, max([peer.heartbeat for peer in peers]))
@@ -173,8 +163,8 @@ class Membership:
         return departed(self._storage.dead_peers(), named)
 
     def digest(self, peers: Sequence[Peer], now: float | None = None) -> list[Entry]:
-        """Return an entry for each of these peers, then the local one's. Without `now`, none says when a peer left."""
-        return [peer.entry(now) for peer in (*peers, self._local)]
+        """Return an entry for each of these peers, then the local one's. Without `now`, none has an age."""
+        return self.expiry.tell_ages(now, [peer.entry(now) for peer in (*peers, self._local)])
 
     def phi(self, now: float, peer: Peer) -> float:
         """Return how far a peer's silence is from what is usual.
@@ -233,8 +223,8 @@ class Membership:
             partners += self.seeds.draw(lost or self.seeds.others(now), random, 1)
         elif lost and random.random() < len(lost) / (len(live) + 1):
             partners += self.seeds.draw(lost, random, 1)
-        gone = [peer for peer in dead if not peer.left and peer.id not in self.capacity.strangers]
-        gone = gone or [peer for peer in dead if not peer.left]
+        gone = [peer for peer in dead if not peer.left]
+        gone = [peer for peer in gone if peer.id not in self.capacity.strangers] or gone
         if gone and (not live or random.random() < len(gone) / (len(live) + 1)):
             gone.sort(key=lambda peer: -(peer.last_time or 0.0))
             # The place in this order is drawn by its logarithm: who died lately has a good chance, however many did before.
@@ -248,8 +238,7 @@ class Membership:
     def begin_round(self, now: float, output: Output) -> None:
         """Note that a round begins.
 
-        If it is late by more than an interval, because this process was stopped or its machine asleep, the lateness is ours and
-        nobody's silence. What came in meanwhile may not have been read yet, so nobody is judged dead in this round.
+        If this process was stopped and it is late, that is nobody's silence, and news may wait to be read: there is no verdict.
         """
         self.rounds += 1
         self._counted.clear()
@@ -285,8 +274,7 @@ class Membership:
             return None
         peer = self.found.get(sender.id)
         if peer is None:
-            self.found |= dict.fromkeys(self.capacity.replace(output))
-            if not self.capacity.admit(now, sender.id, output):
+            if not self.capacity.admit_sender(now, sender.id, self.found, output):
                 return None
             peer = self._meet(now, RemotePeer(sender.id, sender.transport), output)
         self.capacity.hear(now, sender.id)
@@ -302,6 +290,7 @@ class Membership:
         if (peer.speaks_extensions is False or not believed) and sender.id not in self._counted:
             self._counted.add(sender.id)
             peer.hear(max(0, peer.heartbeat) + 1, now)
+            self.expiry.hear(now, sender.id)
         self.change(peer)
         return peer
 
@@ -315,13 +304,14 @@ class Membership:
         """
         id, heartbeat = entry.id, entry.heartbeat
         self.bound.hear(now, heartbeat)
-        later = False
+        later = met = False
         if peer is None:
             too_old = entry.left and entry.age > self._config.forget_dead_peers_after
             if too_old or not self.forgetting.is_news(now, id, heartbeat) or not self.capacity.admit(now, id, output):
                 return None
             peer = self._meet(now, RemotePeer(id, entry.transport), output, entry.interval if heartbeat >= 0 else None)
             peer.heartbeat = heartbeat
+            met = True
             self._take_leave(now, entry, peer, output)
         elif heartbeat > peer.heartbeat:
             restarted = heartbeat - peer.heartbeat > now - (peer.last_time or 0)  # no life's heartbeat is so fast
@@ -335,6 +325,8 @@ class Membership:
                 peer.transport = entry.transport
                 self._fresh[id] = now
             self._take_leave(now, entry, peer, output)
+        if later or met or entry.age:
+            self.expiry.hear(now, id, entry.age, entry.version)
         if peer.speaks_extensions is None and entry.floor:
             peer.speaks_extensions = True  # a Node.js node has no floors
         if is_silent(entry, peer, peer.interval):
@@ -363,7 +355,7 @@ class Membership:
         output += [Event("error", (error,)) for error in self.bound.report(now, id, number)]
 
     def _settle(self, peer: Peer, output: Output) -> None:
-        output += [Event("delete", (peer.id, key)) for key in peer.settle()]
+        output += [Event("delete", (peer.id, key)) for key in peer.settle() if not self.expiry.drop(peer.id, key)]
         if peer.unsettled:
             self._unsettled.add(peer.id)
         else:
@@ -372,6 +364,7 @@ class Membership:
     def _meet(self, now: float, remote: RemotePeer, output: Output, interval: int | None = None) -> Peer:
         if not self.forgetting.returned(remote.id):
             self.capacity.meet(now, remote.id)
+        self.expiry.forget(remote.id)
         interval = self._local.interval if interval is None else interval  # a Node.js node's is taken to be like one's own
         peer = Peer(remote.id, last_time=now, transport=remote.transport, interval=interval)
         peer.arrivals.restart(interval)

@@ -30,7 +30,8 @@ each call; the same calls with the same arguments give the same output. The call
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -41,23 +42,27 @@ from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.conversations import Conversations
 from gossipmonger.protocol.holders import Holders
 from gossipmonger.protocol.identity import Identity
-from gossipmonger.protocol.membership import TELLING, Membership, draw
+from gossipmonger.protocol.membership import Membership, draw
 from gossipmonger.protocol.observers import ObserverMembership, Observers
 from gossipmonger.protocol.orders import Orders
 from gossipmonger.protocol.output import Event, Output, send
 from gossipmonger.protocol.reconcile import Reconciliation
 from gossipmonger.protocol.rumors import Rumors
 from gossipmonger.protocol.suspicion import Suspicion
+from gossipmonger.protocol.writes import Writes
 from gossipmonger.state import Delta, Digest, Kind, Message, Peer, RemotePeer, values
 from gossipmonger.state.peer import NOTHING, REFUSED
 
 __all__ = ["Protocol"]
 
+#: Intervals that a round looks ahead for keys that expire.
+_AHEAD = 2
+
 #: Live peers that a node tells about its leaving; they tell the others.
 _FAREWELLS = 5
 
 
-class Protocol:
+class Protocol(Writes):
     """The state machine of one node.
 
     Args:
@@ -81,6 +86,7 @@ class Protocol:
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         local.interval = max(1, round(config.gossip_interval))
         self.membership: Membership = (ObserverMembership if config.observer else Membership)(local, storage, config, now)
+        self._expiry = self.membership.expiry
         self.border: Border = Border(config.cluster, storage)
         self._identity = Identity(local, random)
         self.orders: Orders = Orders(local, storage, self.membership, self._identity, config, random)
@@ -115,86 +121,19 @@ class Protocol:
     def mend(self) -> None:
         """Make whole what an exception has cut in two that came out of a signal handler, or of a lack of memory."""
         self._local.mend()
+        self._expiry.mend()
         if self._rumors is not None:
             self._rumors.mend()
         self.membership.put_changes()
         self.membership.put(self._local)
 
-    # Own state
-
-    def update(self, now: float, key: str, value: Any) -> bool:
-        """Set a key of the local peer; return whether that changed anything."""
-        old = self.newest(key, NOTHING)
-        if old is NOTHING:
-            self.membership.capacity.check_own(key, self.waiting)
-        elif values.same(old, value):
-            return False
-        self._offer(now, key, value)
-        return True
-
-    def delete(self, now: float, key: str) -> bool:
-        """Delete a key of the local peer; return whether it was there."""
-        if self.newest(key, NOTHING) is NOTHING:
-            return False
-        self._offer(now, key, values.TOMBSTONE)
-        return True
-
-    def newest(self, key: str, default: Any = None) -> Any:
-        """Return what a key of the local peer was set to last, whether gossip tells it yet or not."""
-        value = self._flow.waiting.get(key, NOTHING) if self._flow is not None else NOTHING
-        value = self._local.log.get(key, NOTHING) if value is NOTHING else value
-        return default if value is NOTHING or (type(value) is dict and values.is_tombstone(value)) else value
-
-    @property
-    def waiting(self) -> Mapping[str, Any]:
-        """What flow control has not admitted yet, key -> value, with a tombstone for a key that is deleted."""
-        return {} if self._flow is None else self._flow.waiting
-
-    def _offer(self, now: float, key: str, value: Any) -> None:
-        if self._flow is not None and not self._flow.offer(now, key, value):
-            return
-        old = self._local.log.get(key, values.TOMBSTONE)
-        try:
-            self._issue(now, key, value)
-        except Exception:  # the storage refuses: what is raised to the caller has not taken effect
-            self._local.mend()
-            if values.is_tombstone(old):
-                self._local.delete_local(key)
-            else:
-                self._local.issue(key, old)
-            raise
-
-    def _issue(self, now: float, key: str, value: Any) -> None:
-        local = self._local
-        if self._rumors is not None:
-            self._rumors.note(local.id, local.max_version_seen)
-        if type(value) is not dict or not values.is_tombstone(value):
-            local.issue(key, value)
-        elif local.delete_local(key) is not None:
-            self._deleted = now
-            self._compact(now)
-        self.membership.put(local)
-
-    def _admit(self, now: float, everything: bool = False) -> None:
-        """Issue what flow control admits of what waits, or everything."""
-        for key, value in () if self._flow is None else self._flow.admit(now, everything):
-            if not values.same(self._local.log.get(key, NOTHING), value):  # if so, it was set back while it waited
-                self._issue(now, key, value)
-
-    def _compact(self, now: float) -> None:
-        """Forget tombstones once they outnumber keys. A Node.js node reads no floors and must see the tombstones first."""
-        if not self._local.crowded:
-            return
-        is_seen = not self.membership.has_node_js() or now - self._deleted >= TELLING * self._config.gossip_interval
-        if is_seen or self.membership.capacity.overflows:
-            self._local.reissue(self._local.max_version_seen)
-
     # Rounds
 
     def round(self, now: float) -> Output:
         """One round: send a digest to partners drawn at random, then judge who is dead and who is live again."""
-        output: Output = []
+        output = self.lapse(now, _AHEAD * self._config.gossip_interval)
         membership = self.membership
+        self._expiry.tidy()
         self.border.begin_round(now, self._config.gossip_interval, output)
         membership.begin_round(now, output)
         self._catch_up.tidy(now, self._config.gossip_interval)
@@ -226,7 +165,9 @@ class Protocol:
         for partner in partners:
             short = at_rest and partner.speaks_extensions
             if short not in messages:
-                named = [peer for peer in told if peer.heard > peer.max_version_seen] if short else unasked
+                silent = self._expiry.silent(now)
+                wordy = [peer for peer in told if peer.heard > peer.max_version_seen or peer.id in silent]
+                named = wordy if short else unasked
                 header = self.membership.header(flow, compact.encode() if short else None)
                 messages[short] = Message(self._local.remote, None, Digest(kind, header, self.membership.digest(named, now)))
             send([partner], messages[short], output)
@@ -272,7 +213,8 @@ class Protocol:
     def due(self) -> float | None:
         """When `spread` has something to do, in milliseconds since the epoch; it may be past. None for nothing."""
         rumors = None if self._rumors is None else self._rumors.wake
-        return min([due for due in (rumors, self._suspicion.due) if due is not None], default=None)
+        due = min([due for due in (rumors, self._suspicion.due, self._expiry.due) if due is not None])
+        return due if due < math.inf else None
 
     def link(self, now: float, peer: RemotePeer, what: str) -> Output:
         """Take what the kernel said of a peer's address: "accepted", "refused" or "ended", as in a transport's event `link`."""
@@ -283,7 +225,7 @@ class Protocol:
 
     def spread(self, now: float, hurry: bool = False) -> Output:
         """Tell a few peers what is new, and dial again who has refused, as far as it is time for that, or the last time."""
-        output: Output = []
+        output = self.lapse(now)
         self._suspicion.dial_again(now, output)
         due = None if self._rumors is None else self._rumors.due
         if self._rumors is not None and due is not None and (hurry or due <= now):
@@ -299,7 +241,7 @@ class Protocol:
     def step(self, now: float, message: Message) -> Output:
         """Take one message: first its deltas, then its digest."""
         membership, (sender, deltas, digest) = self.membership, message
-        output: Output = []
+        output = self.lapse(now)
         if not self.border.admits(now, message, output):
             return output
         if message.from_observer:
@@ -325,6 +267,8 @@ class Protocol:
         found = Reconciliation(now, self._local, membership, self._identity, output)
         if rumor and deltas and digest is not None:
             found.meet(digest.entries)
+        if deltas and digest is not None and any(delta.ttl for delta in deltas):
+            self._expiry.read_ages(now, digest.entries, membership.bound.limit(now))
         news, refused = self._take_deltas(now, deltas or (), rumor, output)
         if digest is None:
             if news:
@@ -344,6 +288,7 @@ class Protocol:
         if peer is not None:
             self._suspicion.hear(now, sender, digest, peer.heartbeat > before, output)
             self.orders.take(now, digest, output)
+        self._expiry.reveal(now, output)
         return output
 
     def _take_deltas(self, now: float, deltas: Sequence[Delta], rumor: bool, output: Output) -> tuple[bool, list[Peer]]:
@@ -356,7 +301,7 @@ class Protocol:
         find, limit, beyond = membership.found.get, membership.bound.limit(now), set()
         changed: dict[str, Peer] = {}
         refused: dict[str, Peer] = {}
-        for id, key, value, version, after, more in deltas:
+        for id, key, value, version, after, more, ttl in deltas:
             if id == local:
                 continue  # nobody but the owner writes its state
             peer = find(id)
@@ -376,7 +321,8 @@ class Protocol:
                 membership.capacity.report_full(now, peer, output)
                 continue
             before = peer.max_version_seen
-            old = peer.take(key, value, version, after, more)
+            had_ttl = key in peer.ttls
+            old = peer.take(key, value, version, after, more, ttl)
             if old is REFUSED:
                 refused[id] = peer
                 peer.hear_of(version + more, 0, False)
@@ -384,7 +330,11 @@ class Protocol:
             changed[id] = peer
             if rumor and self._rumors is not None:
                 self._rumors.note(id, before)
-            if type(value) is dict and values.is_tombstone(value):
+            gone = type(value) is dict and values.is_tombstone(value)
+            if ttl or had_ttl:
+                was_hidden, is_hidden = self._expiry.take(now, peer, key, version)
+                old, gone = NOTHING if was_hidden else old, gone or is_hidden
+            if gone:
                 if old is not NOTHING:
                     output.append(Event("delete", (id, key)))
             elif old is NOTHING or not values.same(old, value):

@@ -65,6 +65,7 @@ class Reconciliation:
         """Read a digest's entries."""
         find, limit, now = self._membership.found.get, self._limit, self._now
         risen: list[Peer] = []
+        aged: list[Entry] = []
         for entry in entries:
             id, version, heartbeat = entry.id, entry.version, entry.heartbeat
             peer = find(id)
@@ -96,11 +97,13 @@ class Reconciliation:
                     continue
             elif peer.hear(heartbeat, now):  # as most: nothing but a later heartbeat
                 risen.append(peer)
+            if entry.age and peer is not self._local:
+                aged.append(entry)
             if heartbeat < peer.heartbeat and peer is not self._local:
                 self.fresher_heartbeats.append(peer)
             if version != peer.max_version_seen:
                 self._compare(peer, version)
-        self._membership.hear_risen(now, risen)
+        self._membership.hear_risen(now, risen, aged)
 
     def read_compact(self, told: Iterable[tuple[Peer, int, int]], named: set[str]) -> None:
         """Read what a compact digest tells, except about peers that have an entry of their own, which says more."""

@@ -34,7 +34,7 @@ from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.contacts import Contacts
 from gossipmonger.protocol.membership import Membership, draw
 from gossipmonger.protocol.output import Dial, Event, Output, send
-from gossipmonger.state import Digest, Header, Kind, Message, Peer, RemotePeer
+from gossipmonger.state import Digest, Entry, Header, Kind, Message, Peer, RemotePeer
 
 __all__ = ["Suspicion"]
 
@@ -333,7 +333,7 @@ class Suspicion:
         if len(suspect.askers) < _ASKERS:
             suspect.askers[sender.id] = None
         if heartbeat < peer.heartbeat <= suspect.heartbeat:  # everybody else has been told
-            self._tell(peer, [sender], output)
+            self._tell(now, peer, [sender], output)
 
     def _watch(self, now: float, peer: Peer, heartbeat: int) -> _Suspect | None:
         """Return the suspicion of a peer. Begin one if there is none, but None if too many have begun lately."""
@@ -367,7 +367,7 @@ class Suspicion:
             suspect.tellings += 1
             askers = [asker for asker in map(self._storage.get, suspect.askers) if asker is not None and asker is not peer]
             told = {partner.id: partner for partner in [asker.remote for asker in askers] + self._few(peer)}
-            self._tell(peer, [*told.values()], output)
+            self._tell(now, peer, [*told.values()], output)
 
     def _few(self, peer: Peer) -> list[RemotePeer]:
         """Return whom a rumour about a peer goes to."""
@@ -381,13 +381,14 @@ class Suspicion:
             self._hint(peer, [remote], output)
 
     def _hint(self, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
-        self._rumor(self._membership.header(hints=[(peer.id, max(0, peer.heartbeat))]), [], partners, output)
+        header = self._membership.header(hints=[(peer.id, max(0, peer.heartbeat))])
+        self._rumor(header, self._membership.digest([]), partners, output)
 
-    def _tell(self, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
-        self._rumor(self._membership.header(), [peer] if peer is not self._local else [], partners, output)
+    def _tell(self, now: float, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
+        entries = self._membership.digest([peer] if peer is not self._local else [], now)
+        self._rumor(self._membership.header(), entries, partners, output)
 
-    def _rumor(self, header: Header, peers: list[Peer], partners: list[RemotePeer], output: Output) -> None:
+    def _rumor(self, header: Header, entries: list[Entry], partners: list[RemotePeer], output: Output) -> None:
         if self._config.observer:
             return
-        entries = [peer.entry() for peer in [*peers, self._local]]
         send(partners, Message(self._local.remote, None, Digest(Kind.RUMOR, header, entries)), output)

@@ -62,6 +62,11 @@ class Log:
         slot = self._slots.get(key)
         return default if slot is None else self._values[slot]
 
+    def version_of(self, key: str) -> int:
+        """Return the version of `key`, -1 if it is not there."""
+        slot = self._slots.get(key)
+        return -1 if slot is None else self._versions[slot]
+
     def write(self, key: str, value: Any, version: int, default: Any = None) -> Any:
         """Write `key`, in place of its earlier write, whose value it returns, or `default`; `version` must be above `last`."""
         values, slots = self._values, self._slots

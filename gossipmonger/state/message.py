@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 from gossipmonger.errors import shown
 
 __all__ = [
-    "INTERVAL", "MAX_INTERVAL", "Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind", "Message",
-    "RemotePeer", "State",
+    "INTERVAL", "MAX_INTERVAL", "MAX_TTL", "MIN_TTL", "Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind",
+    "Message", "RemotePeer", "State",
 ]  # fmt: skip
 
 #: What is thought of a peer.
@@ -21,6 +21,9 @@ INTERVAL = 1000
 
 #: The longest interval between two rounds, in milliseconds: a day.
 MAX_INTERVAL = 86_400_000
+
+#: The shortest and the longest ttl of a key, in seconds: a millisecond, less than any clock here tells; and ten years.
+MIN_TTL, MAX_TTL = 0.001, 315_360_000
 
 #: Bytes of a delta in a message beside its id, key and value.
 _FRAME = 43
@@ -83,7 +86,8 @@ class Entry(NamedTuple):
         floor: A version at or below which nothing of it exists.
         heard: A version above `version` that the sender has heard of and does not have yet; 0 for none.
         left: Whether it has said goodbye.
-        age: Milliseconds since the sender heard of it last, where that matters; 0 if the sender does not say.
+        age: Milliseconds since the sender heard of it last, by way of all that passed it on, if it has left or has keys with a
+            ttl; 0 if the sender does not say.
         interval: Milliseconds between two rounds of it.
     """
 
@@ -158,6 +162,7 @@ class Delta(NamedTuple):
         version: Its version.
         after: The version after which it comes; None if the sender does not say.
         more: How far above `version` the sender's own knowledge of the peer reached, where the delta leaps over versions.
+        ttl: Seconds for which the key is there, unless its owner lives and sets it again; 0 for no limit.
     """
 
     peer_id: str
@@ -166,6 +171,7 @@ class Delta(NamedTuple):
     version: int
     after: int | None = None
     more: int = 0
+    ttl: float = 0.0
 
     @property
     def size(self) -> int:

@@ -25,9 +25,10 @@ from typing import Any
 
 from gossipmonger.errors import shown
 from gossipmonger.state import values
+from gossipmonger.state.liveness import Liveness
 from gossipmonger.state.log import Log
-from gossipmonger.state.message import INTERVAL, Delta, Entry, ExtendedPeer, RemotePeer, State
-from gossipmonger.state.phi import ANOTHER_LIFE, FIRST_INTERVAL, FIRST_SHARE, PhiAccrual
+from gossipmonger.state.message import INTERVAL, Delta, Entry, ExtendedPeer, RemotePeer
+from gossipmonger.state.phi import FIRST_SHARE, PhiAccrual
 from gossipmonger.state.versions import MAX_VERSION
 
 __all__ = ["NOTHING", "REFUSED", "Peer"]
@@ -36,7 +37,7 @@ __all__ = ["NOTHING", "REFUSED", "Peer"]
 NOTHING, REFUSED = object(), object()
 
 
-class Peer:
+class Peer(Liveness):
     """One participant of the cluster as some node sees it; the local peer is one too.
 
     A peer does not lock: the endpoint calls it under its own lock. Times are arguments, in milliseconds since the epoch.
@@ -62,19 +63,19 @@ class Peer:
         left: Whether it has said goodbye.
         whole: The version up to which a replica must know everything before it misses nothing. A storage keeps it.
         interval: Milliseconds between two of its rounds. A storage keeps it.
+        ttls: key -> seconds, for keys in `data` that have a ttl.
 
     Attributes:
-        arrivals: The window of intervals between its signs of life.
         speaks_extensions: Whether it speaks what this package adds to the Node.js package's protocol; None before it has shown.
         log: What it has written, keys and tombstones.
         heard: The highest version of it that anybody was heard to know.
         noted: A floor that was told of; while it is above `floor`, it is not settled yet.
-        silent_since: When this life of it was heard of first, as long as it has said nothing; None once it has.
+        ttls: key -> seconds, of those of its keys that have a ttl. A storage keeps it.
     """
 
     __slots__ = (
-        "_tombstones", "arrivals", "floor", "heard", "heartbeat", "id", "interval", "left", "live", "log", "max_version_seen",
-        "noted", "silent_since", "speaks_extensions", "transport", "whole",
+        "_tombstones", "floor", "heard", "id", "log", "max_version_seen", "noted", "speaks_extensions", "transport", "ttls",
+        "whole",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +94,7 @@ class Peer:
         left: bool = False,
         whole: int = 0,
         interval: int = INTERVAL,
+        ttls: Mapping[str, float] | None = None,
     ) -> None:
         self.id: str = id
         self.transport: Any = transport
@@ -109,11 +111,12 @@ class Peer:
         first = (FIRST_SHARE * interval,) if intervals is None else intervals
         self.arrivals: PhiAccrual = PhiAccrual(first, last_time, max_intervals)
         self.log: Log = Log()
+        self.ttls: dict[str, float] = {}
         self._tombstones = 0
         if data:
             writes = [(key, *pair) for key, pair in data.items()]
             for key, value, version in sorted(writes, key=lambda write: write[2]):
-                self._write(key, value, version)
+                self._write(key, value, version, ttls.get(key, 0.0) if ttls else 0.0)
         self.max_version_seen: int = max(max_version_seen, self.log.last)
 
     def __repr__(self) -> str:
@@ -125,6 +128,7 @@ class Peer:
         assert self.log.last <= self.max_version_seen <= MAX_VERSION
         assert self.heard >= self.whole
         assert self._tombstones == sum(values.is_tombstone(value) for _, value, _ in self.log.after(-1))
+        assert all(ttl > 0 and self.get(key, NOTHING) is not NOTHING for key, ttl in self.ttls.items())
 
     # State
 
@@ -178,8 +182,8 @@ class Peer:
         self.issue(key, values.TOMBSTONE)
         return key
 
-    def issue(self, key: str, value: Any) -> None:
-        """Write as the owner, whatever the key has now.
+    def issue(self, key: str, value: Any, ttl: float = 0.0) -> None:
+        """Write as the owner, whatever the key has now; with a ttl in seconds, if it is to have one.
 
         Raises:
             OverflowError: The versions are used up.
@@ -187,7 +191,7 @@ class Peer:
         if self.max_version_seen >= MAX_VERSION:
             raise OverflowError(f"peer {self.id!r} is at version {self.max_version_seen}, the last one there is")
         self.max_version_seen += 1
-        self._write(key, value, self.max_version_seen)
+        self._write(key, value, self.max_version_seen, ttl)
 
     @property
     def crowded(self) -> bool:
@@ -213,10 +217,13 @@ class Peer:
         """Undo or complete what an exception out of a signal handler has cut short."""
         self.log.mend()
         self._tombstones = sum(values.is_tombstone(value) for _, value, _ in self.log.after(-1))
+        self.ttls = {key: ttl for key, ttl in self.ttls.items() if self.get(key, NOTHING) is not NOTHING}
 
     # Writing, as a replica
 
-    def update_with_delta(self, key: str, value: Any, version: int, after: int | None = None, more: int = 0) -> str | None:
+    def update_with_delta(
+        self, key: str, value: Any, version: int, after: int | None = None, more: int = 0, ttl: float = 0.0
+    ) -> str | None:
         """Write as a replica: take the delta if its version is above all known ones and leaves no gap.
 
         The arguments are those of a `Delta`; nobody else may change the value.
@@ -224,9 +231,9 @@ class Peer:
         Returns:
             The key if it was written, otherwise None.
         """
-        return None if self.take(key, value, version, after, more) is REFUSED else key
+        return None if self.take(key, value, version, after, more, ttl) is REFUSED else key
 
-    def take(self, key: str, value: Any, version: int, after: int | None = None, more: int = 0) -> Any:
+    def take(self, key: str, value: Any, version: int, after: int | None = None, more: int = 0, ttl: float = 0.0) -> Any:
         """Do the same; return the value that was there, `NOTHING` for none, `REFUSED` if the delta is not written."""
         gap = after is not None and after > self.max_version_seen and not (after == self.noted and self.awaited)
         if gap or version <= self.max_version_seen:
@@ -235,7 +242,7 @@ class Peer:
         if more and version + more > self.whole:
             self.whole = version + more
             self.heard = max(self.heard, self.whole)
-        return self._write(key, value, version)
+        return self._write(key, value, version, ttl)
 
     def hear_of(self, version: int, floor: int, by_owner: bool) -> None:
         """Note what somebody told: that it knows, or has heard of, `version` of this peer, and nothing of it up to `floor`.
@@ -283,10 +290,16 @@ class Peer:
         dropped = self.log.drop(self.floor)
         gone = [key for key, value in dropped if not values.is_tombstone(value)]
         self._tombstones -= len(dropped) - len(gone)
+        for key in gone if self.ttls else ():
+            self.ttls.pop(key, None)
         return gone
 
-    def _write(self, key: str, value: Any, version: int) -> Any:
+    def _write(self, key: str, value: Any, version: int, ttl: float = 0.0) -> Any:
         old = self.log.write(key, value, version, NOTHING)
+        if ttl and not values.is_tombstone(value):
+            self.ttls[key] = ttl
+        elif self.ttls:
+            self.ttls.pop(key, None)
         if type(value) is dict:
             self._tombstones += values.is_tombstone(value)
         if type(old) is dict and values.is_tombstone(old):
@@ -298,10 +311,11 @@ class Peer:
 
     def deltas(self, after: int, limit: int | None = None) -> list[Delta]:
         """Return the writes above `after` as deltas, at most `limit` of them, in ascending version."""
-        known = max(self.max_version_seen, self.whole)
+        known, ttls = max(self.max_version_seen, self.whole), self.ttls
         deltas = []
         for key, value, version in self.log.first_after(after, limit):
-            deltas.append(Delta(self.id, key, value, version, after, known - version if version - after > 1 else 0))
+            more = known - version if version - after > 1 else 0
+            deltas.append(Delta(self.id, key, value, version, after, more, ttls.get(key, 0.0) if ttls else 0.0))
             after = version
         return deltas
 
@@ -323,75 +337,3 @@ class Peer:
         heard = self.heard if self.heard > version else 0
         age = 0 if now is None or not self.left else max(0, int(now - (self.last_time or now)))
         return Entry(self.id, version, self.transport, self.heartbeat, floor, heard, self.left, age, self.interval)
-
-    # Liveness
-
-    @property
-    def state(self) -> State:
-        """What is thought of it."""
-        return "left" if self.left else "live" if self.live else "dead"
-
-    def mark_live(self) -> None:
-        """Consider it alive."""
-        self.live = True
-
-    def mark_dead(self) -> None:
-        """Consider it dead."""
-        self.live = False
-
-    def mark_contact(self, now: float) -> None:
-        """Note a sign of life at `now`; the time since the one before becomes a sample."""
-        self.arrivals.contact(now)
-
-    def hear(self, heartbeat: int, now: float) -> bool:
-        """Note what somebody told of its heartbeat; return whether that has risen, which is the only sign of life.
-
-        A rise by k after t milliseconds counts as k samples of t / k, so the mean is the time between the peer's digests
-        however irregularly news of them arrive. A rise is not a sample if the peer was thought dead in between, or if it is
-        faster than one a millisecond. If it is a leap, it means another life of the peer, and the window begins afresh.
-        """
-        arrivals, rise = self.arrivals, heartbeat - self.heartbeat
-        if rise <= 0:
-            return False
-        silence = FIRST_INTERVAL if arrivals.last_time is None else now - arrivals.last_time
-        if rise <= silence and self.live and self.heartbeat >= 0:
-            arrivals.add(silence / rise, rise)
-        elif rise > silence + ANOTHER_LIFE:
-            self.silent_since = now
-            arrivals.restart(self.interval)
-        self.heartbeat = heartbeat
-        arrivals.last_time = now
-        return True
-
-    def phi(self, now: float, least: float = 0.0) -> float:
-        """Return how far its silence at `now` is from what is usual: see `PhiAccrual.phi`."""
-        return self.arrivals.phi(now, least)
-
-    @property
-    def intervals(self) -> list[float]:
-        """A copy of the last intervals between signs of life, in milliseconds, oldest first."""
-        return self.arrivals.intervals
-
-    @property
-    def intervals_mean(self) -> float:
-        """The mean of `intervals`, in milliseconds."""
-        return self.arrivals.mean
-
-    @property
-    def sum(self) -> float:
-        """All `intervals` together, in milliseconds."""
-        return self.arrivals.sum
-
-    @property
-    def max_intervals(self) -> int:
-        """How many intervals are kept."""
-        return self.arrivals.max_intervals
-
-    @property
-    def last_time(self) -> float | None:
-        """When it was last heard of, in milliseconds since the epoch; None if never."""
-        return self.arrivals.last_time
-
-    @last_time.setter
-    def last_time(self, time: float | None) -> None:
-        self.arrivals.last_time = time

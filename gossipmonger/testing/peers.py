@@ -29,6 +29,7 @@ def a_peer(id: str, live: bool = True) -> Peer:
         interval=30_000,
         heartbeat=1_700_000_000_000_000,
         left=not live,
+        ttls={"k": 2.5, "": 60},
         transport={"host": "a.example", "port": 9742, "more": [1, {"two": None}]},
     )
 
@@ -45,6 +46,7 @@ def _facts(peer: Peer) -> dict[str, Any]:
         "interval": peer.interval,
         "heartbeat": peer.heartbeat,
         "left": peer.left,
+        "ttls": dict(sorted(peer.ttls.items())),
         "last_time": peer.last_time,
         "intervals": peer.intervals,
     }

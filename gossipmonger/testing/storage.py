@@ -11,11 +11,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pyee.base import EventEmitter
-
 from gossipmonger.endpoint import Gossipmonger
 from gossipmonger.state import MAX_VERSION, Peer, RemotePeer
 from gossipmonger.state.values import MAX_NESTING
+from gossipmonger.testing.parts import Deaf, Inline, Never
 from gossipmonger.testing.peers import NOW, a_peer, assert_equal, ids
 from gossipmonger.testing.samples import TEXTS, VALUES
 
@@ -127,6 +126,18 @@ class RequiredStorageContract:
             storage.put("a", peer)
         assert_equal(storage.get("a"), expected)
 
+    def test_ttls_come_back(self) -> None:
+        """A key keeps its ttl as long as its value, and a later write of it takes both away."""
+        storage = self._storage()
+        peer = Peer("a", data={"k": (1, 2), "l": (2, 3), "m": (3, 4)}, ttls={"k": 0.001, "l": 315_360_000, "m": 2.5})
+        storage.put("a", peer)
+        kept = storage.get("a")
+        assert_equal(kept, Peer("a", data=peer.data, ttls=dict(peer.ttls)))
+        kept.update_with_delta("k", 1, 5)
+        kept.update_with_delta("l", 2, 6, ttl=60)
+        storage.put("a", kept)
+        assert storage.get("a").ttls == {"l": 60, "m": 2.5}
+
     def test_a_peer_of_ten_thousand_keys_comes_back(self) -> None:
         """No limit on the length of a row or the number of parameters cuts it."""
         storage = self._storage()
@@ -231,6 +242,23 @@ class RequiredStorageContract:
         assert seen == ["new peer b", "peer dead b", "peer live b"]
         assert errors == []
 
+    def test_an_endpoint_hides_a_key_whose_owner_was_not_heard_of(self) -> None:
+        """When its ttl has passed; and after a restart until the owner is heard of."""
+        node, transport, round_after, errors = self._endpoint()
+        b = {"id": "b", "maxVersionSeen": 5, "transport": "there", "heartbeat": 7}
+        transport.emit("digest", _B, [b])
+        transport.emit("deltas", _B, [["b", "k", "v", 5, 0, 0, 2.5]])
+        round_after(2_000)
+        assert node.get("b", "k") == "v"
+        round_after(1_000)
+        assert node.get("b", "k") is None
+        assert self._storage().get("b").ttls == {"k": 2.5}
+        restarted, transport, _, more = self._endpoint()
+        assert restarted.get("b", "k") is None
+        transport.emit("digest", _B, [{**b, "heartbeat": 8}])
+        assert restarted.get("b", "k") == "v"
+        assert errors + more == []
+
     def test_an_endpoint_goes_on_where_the_stored_one_stopped(self) -> None:
         """Its own peer is in the storage too, so a restart loses neither data nor version."""
         self._storage().put("a", Peer("a", data={"k": ("kept", 3)}, max_version_seen=7, transport="here"))
@@ -241,17 +269,17 @@ class RequiredStorageContract:
         assert self._storage().get("a").data == {"k": ("new", 8)}
         assert errors == []
 
-    def _endpoint(self) -> tuple[Gossipmonger, _Deaf, Callable[[float], None], list[Any]]:
+    def _endpoint(self) -> tuple[Gossipmonger, Deaf, Callable[[float], None], list[Any]]:
         """An endpoint on virtual time over the test's storage, its transport, what does a round some ms later, its errors."""
         now = NOW
-        transport = _Deaf()
+        transport = Deaf()
         node = Gossipmonger(
             {"id": "a", "transport": "here"},
             storage=self._storage(),
             transport=transport,
             clock=lambda: now,
-            timer=_Never,
-            executor=_Inline(),
+            timer=Never,
+            executor=Inline(),
         )
         errors: list[Any] = []
         node.on("error", errors.append)
@@ -347,34 +375,3 @@ class StorageContract(RequiredStorageContract):
 
 
 _B = RemotePeer("b", "there")
-
-
-class _Deaf(EventEmitter):
-    """A transport that reaches nobody; the test emits what it hears."""
-
-    def digest(self, remote_peer: Any, local_peer: Any, digest_to_send: Any) -> None:
-        """Drop it."""
-
-    def deltas(self, remote_peer: Any, local_peer: Any, deltas_to_send: Any) -> None:
-        """Drop them."""
-
-
-class _Never:
-    """A timer that never fires: the test does the rounds."""
-
-    def __init__(self, seconds: float, function: Callable[[], None]) -> None:
-        pass
-
-    def start(self) -> None:
-        """Do nothing."""
-
-    def cancel(self) -> None:
-        """Do nothing."""
-
-
-class _Inline:
-    """An executor that runs what it is given right here."""
-
-    def submit(self, function: Callable[[], None]) -> None:
-        """Run it."""
-        function()

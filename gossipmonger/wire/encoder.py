@@ -146,10 +146,16 @@ def as_dicts(digest: Digest) -> list[dict[str, Any]]:
 
 
 def as_lists(deltas: Iterable[Delta]) -> list[list[Any]]:
-    """Return deltas as they stand on the wire, new lists: `[peer id, key, value, version]` and, if any, `after` and `more`."""
+    """Return deltas as they stand on the wire, new lists: `[peer id, key, value, version]` and, if any, `after`, `more`, `ttl`.
+
+    Each needs those before it. So there is no `more` and no `ttl` without `after`, and before a `ttl`, `more` is 0 if there is
+    none.
+    """
     return [
         [delta.peer_id, delta.key, delta.value, delta.version]
         if delta.after is None
+        else [*delta]
+        if delta.ttl
         else [delta.peer_id, delta.key, delta.value, delta.version, delta.after]
         if not delta.more
         else [delta.peer_id, delta.key, delta.value, delta.version, delta.after, delta.more]

@@ -236,6 +236,8 @@ def _check_of(field: Field) -> Callable[[Any], bool] | None:
             return lambda value: type(value) is str and least <= len(value) <= most
         case Type.INTEGER:
             return lambda value: type(value) is int and least <= value <= most
+        case Type.NUMBER:
+            return lambda value: type(value) in (int, float) and least <= value <= most
         case Type.BOOLEAN:
             return lambda value: type(value) is bool
         case Type.LIST:

@@ -125,6 +125,8 @@ def _type(field: Field, address: Any = Any) -> Any:
             return Annotated[str, msgspec.Meta(min_length=field.least, max_length=field.most)]
         case Type.INTEGER:
             return Annotated[int, msgspec.Meta(ge=field.least, le=field.most)]
+        case Type.NUMBER:
+            return Annotated[float, msgspec.Meta(ge=field.least, le=field.most)]
         case Type.BOOLEAN:
             return bool
         case Type.LIST:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from gossipmonger.errors import MessageError, shown
 from gossipmonger.state import MAX_VERSION, Digest, Header, Kind, values
-from gossipmonger.state.message import INTERVAL, MAX_INTERVAL
+from gossipmonger.state.message import INTERVAL, MAX_INTERVAL, MAX_TTL, MIN_TTL
 from gossipmonger.wire.limits import DEFAULT_LIMITS, MAX_ADDRESS, MAX_HOST, Limits, is_longer
 from gossipmonger.wire.payload import unpack
 
@@ -62,6 +62,7 @@ class Type(Enum):
 
     TEXT = "a string"
     INTEGER = "an integer"
+    NUMBER = "a number"
     BOOLEAN = "true or false"
     LIST = "a list"
     TRANSPORT = "an address that can be reached"
@@ -75,8 +76,8 @@ class Field(NamedTuple):
         name: What it is called on the wire; in a delta, where fields have places in place of names, its attribute.
         attribute: What it is called in `gossipmonger.state.message`.
         type: What it holds.
-        least: The least integer, or the least number of characters; None for no limit.
-        most: The greatest integer, or the greatest number of characters; None for no limit.
+        least: The least integer or number, or the least number of characters; None for no limit.
+        most: The greatest integer or number, or the greatest number of characters; None for no limit.
         default: What it counts as where it is absent; `REQUIRED` if it may not be.
         words: What it must be, for the error; by default, its type and limits.
     """
@@ -172,6 +173,7 @@ def is_cluster(name: str) -> bool:
 
 #: What a cluster's name has to be.
 CLUSTER_WORDS = f"a string of 1 to {MAX_CLUSTER} characters"
+_TTL_WORDS = f"0 or a number of seconds from {MIN_TTL} to {MAX_TTL}"
 _FATAL_WORDS = "an id that a Node.js node can hold"
 
 
@@ -284,6 +286,7 @@ def schema_of(limits: Limits) -> Schema:
                 Field("version", "version", Type.INTEGER, 0, MAX_VERSION),
                 Field("after", "after", Type.INTEGER, 0, None, None),
                 Field("more", "more", Type.INTEGER, 0, None, 0),
+                Field("ttl", "ttl", Type.NUMBER, 0, MAX_TTL, 0.0, _TTL_WORDS),
             ),
             (
                 Rule("id", "peer_id", lambda deltas: [delta for delta in deltas if delta.peer_id in FATAL_IDS], _FATAL_WORDS),
@@ -312,6 +315,12 @@ def schema_of(limits: Limits) -> Schema:
                     "more",
                     lambda deltas: [delta for delta in deltas if delta.more and delta.version + delta.more > MAX_VERSION],
                     f"an integer that does not take the version {{version}} beyond {MAX_VERSION}",
+                ),
+                Rule(
+                    "ttl == 0 or ttl >= MIN_TTL",
+                    "ttl",
+                    lambda deltas: [delta for delta in deltas if 0 < delta.ttl < MIN_TTL],
+                    _TTL_WORDS,
                 ),
             ),
         ),

@@ -8,6 +8,7 @@ a long while. At the end everybody talks until all have the same, and that has t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -19,6 +20,9 @@ from .judge import Judge, Wrong
 from .nodes import NOW, Node, Sent, copied, views
 
 KEYS = ["k", "l", "m"]
+
+#: Seconds; None for no ttl.
+TTLS = [None, None, 0.1, 3, 20]
 
 #: What happens rarely; the last of these only in histories in which peers are forgotten.
 RARE = ["restart", "restart", "go away", "leave", "write a file", "be alone"]
@@ -69,9 +73,11 @@ class History:
         self.leaver = chance.choice(self.ids)  # nobody else leaves: two halves that left each other stay apart for long
         self.turns_back = chance.random() < 0.2  # whether clocks may
         self.steps = chance.choice([200, 400])
+        self.lasting = Random(f"lasting {seed}")
+        self.ttls = TTLS if self.lasting.random() < 0.3 else [None]
         self.now = NOW
         self.pool: list[Sent] = []
-        self.judge = Judge()
+        self.judge = Judge(lambda: self.now)
         self.truth = self.judge.truth
         self.nodes: dict[str, Node] = {}  # those that are there
         self.storages: dict[str, MemoryStorage] = {}
@@ -173,7 +179,13 @@ class History:
                 self.arrive()
         elif what < 0.1:
             key = chance.choice(KEYS)
-            node.update(self.clock(id), key, self.judge.set(id, key))
+            ttl = self.lasting.choice(self.ttls)
+            value = self.judge.set(id, key, ttl)
+            node.update(self.clock(id), key, value, ttl)
+            if ttl is not None and self.lasting.random() < 0.3:
+                other = self.lasting.choice(self.ttls)
+                self.judge.lasts(value, math.inf if other is None else other)
+                node.update(self.clock(id), key, value, other)
             self.judged(node)
         elif what < 0.2 and self.truth[id]:
             key = chance.choice(sorted(self.truth[id]))
@@ -185,6 +197,7 @@ class History:
             self.judged(node)
         elif what < 0.38:
             self.send(node.spread(self.clock(id)))
+            self.judged(node)
         elif what < 0.38 + self.restarts:
             self.rarely(
                 node, chance.choice(["restart", "restart", "away", "leave", "write", "alone" if self.forgets else "write"])
@@ -219,6 +232,7 @@ class History:
         else:
             if what == "leave" and self.leaver == id:
                 self.send(node.leave(self.clock(id)))
+                self.judged(node)
             self.end(id)
             if what == "restart":
                 self.restart(id)
@@ -243,7 +257,7 @@ class History:
                 self.restart(id)
         for _ in range(ROUNDS):
             self.talk()
-            if not self.differences():
+            if not self.differences() and not any(node.local.ttls for node in self.nodes.values()):
                 break
         else:
             raise Wrong("; ".join(self.differences()))

@@ -69,9 +69,9 @@ class Node:
 
     # What it does
 
-    def update(self, now: float, key: str, value: Any) -> None:
+    def update(self, now: float, key: str, value: Any, ttl: float | None = None) -> None:
         """Set a key."""
-        self._protocol.update(now, key, value)
+        self._protocol.update(now, key, value, ttl or 0.0)
 
     def delete(self, now: float, *keys: str) -> None:
         """Delete keys, which have to be there."""
@@ -142,7 +142,8 @@ class Node:
     def view(self, owner: str) -> dict[str, Any]:
         """Return its view of an owner's data."""
         peer = self.storage.get(owner)
-        return {} if peer is None else _values(peer)
+        hidden = self._protocol.membership.expiry.hidden.get(owner, ())
+        return {} if peer is None else {key: value for key, value in _values(peer).items() if key not in hidden}
 
     def is_level(self, owner: Node) -> bool:
         """Whether it knows all that there is to know of an owner, which waits with nothing."""
@@ -154,6 +155,7 @@ class Node:
 
         That one says: whoever holds version n of an owner holds all that is still current at or below n.
         """
+        self._protocol.membership.expiry._check()
         current: dict[str, Peer] | None = None
         for peer in self.storage.live_peers() + self.storage.dead_peers():
             state = (peer, peer.max_version_seen, peer.floor, peer.noted)
@@ -208,6 +210,7 @@ def copied(storage: MemoryStorage, now: float, without: str | None = None) -> Me
                 whole=peer.whole,
                 heartbeat=peer.heartbeat,
                 interval=peer.interval,
+                ttls=peer.ttls,
                 last_time=now,
             )
             copy.put(peer.id, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import Any
 from unittest import mock
@@ -15,6 +16,9 @@ from tests.node_protocol import NodeJsNode
 from .judge import Judge, Wrong
 
 KEYS = ["k1", "k2", "k3", "k4", "k5", "k6"]
+
+#: Seconds; None for no ttl.
+TTLS = [None, None, 0.5, 3, 20]
 
 
 class History:
@@ -42,13 +46,15 @@ class History:
         if plain:
             self.options["forget_dead_peers_after"] = 86_400_000
         self.ends = Random(f"ends {seed}")
+        self.lasting = Random(f"lasting {seed}")
+        self.ttls = TTLS if self.lasting.random() < 0.3 else [None]
         pieces = Random(f"pieces {seed}")
         if pieces.random() < 0.3:
             send_in_fragments(self.sim.network, pieces, whole=lambda host: host.startswith("plain"))
         count = chance.randint(2, 5)
         self.ids = [f"n{n}" for n in range(count)]
         self.patience = 2 * most  # a restart takes so long where an answer of a plain node might still be on its way
-        self.judge = Judge()
+        self.judge = Judge(lambda: self.sim.now)
         self.truth = self.judge.truth
         self.broken: list[Wrong] = []
         self.crashed: dict[str, float] = {}
@@ -92,8 +98,16 @@ class History:
 
     def update(self, id: str) -> None:
         key = self.random.choice(KEYS)
-        node = self.plain.get(id) or self.sim.node(id)
-        node.update(key, self.judge.set(id, key))
+        if id in self.plain:
+            self.plain[id].update(key, self.judge.set(id, key))
+            return
+        ttl = self.lasting.choice(self.ttls)
+        value = self.judge.set(id, key, ttl)
+        self.sim.node(id).update(key, value, ttl)
+        if ttl is not None and self.lasting.random() < 0.3:
+            other = self.lasting.choice(self.ttls)
+            self.judge.lasts(value, math.inf if other is None else other)
+            self.sim.node(id).update(key, value, other)
 
     def delete(self, id: str) -> None:
         if not self.truth[id] or id in self.plain:
@@ -189,6 +203,8 @@ class History:
         for id in sorted(self.crashed):
             if id == "n0" or self.random.random() < 0.5:  # without the seed, some might never find each other
                 self.restart(id)
+        if len(self.ttls) > 1:  # until none is left
+            self.let_pass(60_000)
         try:
             self.sim.run_until(lambda: self.broken or not self.differences(), 300_000, every=500)
         except TimeoutError:

@@ -30,6 +30,7 @@ def test_the_first_writes_above_a_version_are_told_in_their_order(keys: list[str
     assert log.first_after(version, limit) == above[:limit]
     assert list(log.after(version)) == above
     assert log.count_after(version) == len(above)
+    assert {key: log.version_of(key) for key in "abcdefgh"} == {key: model.get(key, (0, -1))[1] for key in "abcdefgh"}
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=100), st.integers(-1, 110))

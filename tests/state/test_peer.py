@@ -345,3 +345,43 @@ def test_another_life_begins_the_window_afresh() -> None:
     assert peer.intervals == [600] * 9
     assert peer.hear(2 * 10**9, 1_200)
     assert peer.intervals == [1_500] * 5
+
+
+@given(st.lists(st.tuples(KEYS, st.integers(0, 3), st.sampled_from([0.0, 0.0, 1.5, 60]), st.integers(0, 9)), max_size=60))
+def test_ttls_go_with_the_writes_at_the_owner_and_at_a_replica(
+    writes: list[tuple[str, int, float, int]],
+) -> None:
+    owner, replica, model = Peer("a"), Peer("a"), dict[str, float]()
+    for key, value, ttl, what in writes:
+        model.pop(key, None)
+        if what == 0:
+            owner.delete_local(key)
+        else:
+            owner.issue(key, value, ttl)
+            model |= {key: ttl} if ttl else {}
+        if what == 1:
+            owner.reissue(owner.max_version_seen + 5)
+        if what == 2:
+            owner.mend()
+        owner._check()
+        assert owner.ttls == model
+        if what >= 3:
+            for delta in owner.deltas(replica.max_version_seen, what):
+                assert delta.ttl == model.get(delta.key, 0.0)
+                replica.update_with_delta(*delta[1:])
+            replica.hear_of(owner.max_version_seen, owner.floor, by_owner=True)
+            replica.settle()
+            replica._check()
+    for delta in owner.deltas(replica.max_version_seen):
+        replica.update_with_delta(*delta[1:])
+    replica.hear_of(owner.max_version_seen, owner.floor, by_owner=True)
+    replica.settle()
+    replica._check()
+    assert (replica.data, replica.ttls) == (owner.data, owner.ttls)
+
+
+def test_a_peer_out_of_a_storage_has_its_ttls() -> None:
+    peer = Peer("a", data={"k": (1, 3), "gone": (TOMBSTONE, 4), "l": (2, 5)}, ttls={"k": 2.5, "gone": 2.5, "other": 1})
+    peer._check()
+    assert peer.ttls == {"k": 2.5}
+    assert peer.deltas(2) == [Delta("a", "k", 1, 3, 2, 0, 2.5), Delta("a", "gone", TOMBSTONE, 4, 3), Delta("a", "l", 2, 5, 4)]

@@ -33,8 +33,8 @@ class Watched(simulated.History):
             self.iterators[id].append((follower, node.watch(**follower.arguments)))
 
     def version(self, node: Gossipmonger, id: str, key: str, _: int) -> int | None:
-        """The version of what a handler is told; None of own keys, and if the owner's clock was set back."""
-        unknown = id == node.local_peer.id or id in self.judge.exempt
+        """The version of what a handler is told; None of own keys, those with a ttl, and if the owner's clock was set back."""
+        unknown = id == node.local_peer.id or id in self.judge.exempt or key in node.storage.get(id).ttls
         return None if unknown else node.storage.get(id).data[key][1]
 
     def follower(self, node: Gossipmonger) -> Follower:

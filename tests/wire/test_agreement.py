@@ -27,7 +27,11 @@ SEEDS: list[dict[str, Any]] = [
         "sender": SENDER,
     },
     {"digest": [{**OWN, "reply": True, "rumor": False, "flow": [1.5, 2, 3], "roll": ROLL, "ask": True}], "sender": SENDER},
-    {"deltas": [DELTA, ["b", "é", {"x": [1, 2.5, None]}, 9, 8, 1]], "digest": [], "sender": SENDER},
+    {
+        "deltas": [DELTA, ["b", "é", {"x": [1, 2.5, None]}, 9, 8, 1], ["b", "k", 1, 10, 9, 0, 2.5]],
+        "digest": [],
+        "sender": SENDER,
+    },
     {"digest": [{**OWN, "hints": [["b", 1]], "cluster": "c", "forget": [["b", 1], ["é", 0]]}], "sender": SENDER},
     {"deltas": [], "digest": [{**OWN, "transport": {**ADDRESS, "udp": True}, "later": [{}]}], "sender": SENDER},
 ]

@@ -83,7 +83,13 @@ def test_a_message_of_a_node_js_node() -> None:
 
 
 def test_deltas() -> None:
-    deltas = [DELTA, [*DELTA, 1731], [*DELTA, 1000, 5], ["b", "é", {"a": [1, 2.5, None, True, 2**100]}, MAX_VERSION]]
+    deltas = [
+        DELTA,
+        [*DELTA, 1731],
+        [*DELTA, 1000, 5],
+        [*DELTA, 1731, 0, 2.5],
+        ["b", "é", {"a": [1, 2.5, None, True, 2**100]}, MAX_VERSION],
+    ]
     data = encoded(deltas=deltas)
     assert decoded(data)[1] == [Delta(*delta) for delta in deltas]
     for decode in (by_json, by_msgspec):
@@ -116,7 +122,7 @@ def test_space_around_a_message_is_ignored(bytes_of: Any) -> None:
 
 def test_what_a_later_version_adds_is_ignored() -> None:
     later = {"later": {"x": [1, "é"]}}
-    data = encoded(deltas=[[*DELTA, 1731, 0, later]], digest=[{**ENTRY, **later}], sender={**SENDER, **later}, **later)
+    data = encoded(deltas=[[*DELTA, 1731, 0, 0, later]], digest=[{**ENTRY, **later}], sender={**SENDER, **later}, **later)
     assert decoded(data) == decoded(encoded(deltas=[[*DELTA, 1731]], digest=[ENTRY]))
 
 
@@ -130,7 +136,7 @@ def test_an_integer_of_thousands_of_digits_matters_only_where_somebody_reads_it(
 
 def test_half_of_a_surrogate_pair_is_text() -> None:
     data = encoded(deltas=[["b", "k", "\ud800 é", 5]])
-    assert decoded(data)[1] == [("b", "k", "\ud800 é", 5, None, 0)]
+    assert decoded(data)[1] == [Delta("b", "k", "\ud800 é", 5)]
 
 
 # Headers

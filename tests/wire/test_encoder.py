@@ -32,7 +32,8 @@ SCALARS = (
 VALUES = st.recursive(
     SCALARS, lambda items: st.lists(items, max_size=4) | st.dictionaries(TEXTS, items, max_size=4), max_leaves=12
 )
-MORE = st.tuples() | st.tuples(VERSIONS) | st.tuples(VERSIONS, st.integers(1, 9))
+TTLS = st.floats(0.001, 315_360_000) | st.integers(1, 315_360_000)
+MORE = st.tuples() | st.tuples(VERSIONS) | st.tuples(VERSIONS, st.integers(1, 9)) | st.tuples(VERSIONS, st.integers(0, 9), TTLS)
 STARTS = st.tuples(TEXTS, TEXTS, VALUES, VERSIONS)
 DELTAS = st.lists(st.builds(lambda start, more: Delta(*start, *more), STARTS, MORE), max_size=5)
 ADDRESSES = st.fixed_dictionaries(
@@ -92,6 +93,8 @@ def test_deltas_are_these_bytes() -> None:
 def test_the_places_of_a_delta_that_have_their_defaults_are_left_out() -> None:
     deltas = [Delta("b", "k", 1, 9), Delta("b", "k", 1, 9, 0), Delta("b", "k", 1, 9, 8, 3), Delta("b", "k", 1, 9, None, 3)]
     lists: list[list[Any]] = [["b", "k", 1, 9], ["b", "k", 1, 9, 0], ["b", "k", 1, 9, 8, 3], ["b", "k", 1, 9]]
+    deltas += [Delta("b", "k", 1, 9, 8, 0, 2.5), Delta("b", "k", 1, 9, 8, 3, 60), Delta("b", "k", 1, 9, None, 0, 60)]
+    lists += [["b", "k", 1, 9, 8, 0, 2.5], ["b", "k", 1, 9, 8, 3, 60], ["b", "k", 1, 9]]
     assert as_lists(deltas) == lists
     assert text(Message(A, deltas)) == f'{{"deltas":{json.dumps(lists, separators=(",", ":"))},{SENDER}'
 
@@ -275,7 +278,7 @@ def test_threads_that_share_an_encoder_get_each_their_own() -> None:
 # Sizes
 
 
-SHORT = st.builds(Delta, TEXTS, TEXTS, st.text(max_size=200), VERSIONS)
+SHORT = st.builds(Delta, TEXTS, TEXTS, st.text(max_size=200), VERSIONS, ttl=st.just(0.0) | TTLS)
 
 
 @given(st.lists(SHORT, min_size=1, max_size=12), st.integers(1, 1_500))

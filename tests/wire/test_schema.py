@@ -22,7 +22,7 @@ SENDER = {"id": "a", "transport": ADDRESS}
 #: Without a heartbeat, its header is checked and not used. So a decoder without the check has nothing to stumble over.
 OWN = {"id": "a", "maxVersionSeen": 3, "transport": ADDRESS}
 ENTRY = {"id": "b", "maxVersionSeen": 7, "transport": {"host": "10.0.0.2", "port": 9743}}
-DELTA = ["b", "foo", "bar", 1732, 1731, 2]
+DELTA = ["b", "foo", "bar", 1732, 1731, 2, 2.5]
 
 #: Where an object of each table is called what in errors.
 PLACES = {"sender": "sender", "entry": "digest[1]", "header": "digest[2]", "delta": "deltas[1]"}
@@ -98,6 +98,7 @@ def without(table: str, *, rule: Rule | None = None, field: Field | None = None,
 WRONG_TYPES: dict[Type, list[Any]] = {
     Type.TEXT: [None, 5, True, 1.5, ["b"], {"id": "b"}],
     Type.INTEGER: [None, "5", 5.0, 5.5, True, [5], {}],
+    Type.NUMBER: [None, "5", True, [5], {}],
     Type.BOOLEAN: [None, 0, 1, "true", []],
     Type.LIST: [None, 0, "", {}, "[1, 2]", True],
     Type.TRANSPORT: [None, "moon", {}, {"host": "", "port": 1}, {"host": "h"}, {"port": 1}, {"host": "h", "port": 0}],
@@ -281,6 +282,7 @@ BREAKS: dict[tuple[str, str], list[Any]] = {
     ("delta", "value can be passed on"): [deep(values.MAX_NESTING + 1), {"k": deep(values.MAX_NESTING)}, 2**2048, [-(2**2048)]],
     ("delta", "after < version"): [1732, 1733, MAX_VERSION + 1],
     ("delta", "version + more <= MAX_VERSION"): [MAX_VERSION - 1731, MAX_VERSION + 1, 2**70],
+    ("delta", "ttl == 0 or ttl >= MIN_TTL"): [0.000999, 5e-324],
 }
 
 
@@ -324,6 +326,7 @@ def test_the_numbers_that_just_keep_the_rules_are_taken() -> None:
         ("delta", "value", [deep(values.MAX_NESTING), 2**2047, None, 1e308]),
         ("delta", "after", [0, 1731]),
         ("delta", "more", [0, MAX_VERSION - 1732]),
+        ("delta", "ttl", [0, 0.0, -0.0, 0.001, 1, 2.5, 315_360_000, 315_360_000.0]),
     ]
     for table, attribute, good in kept:
         for value in good:
@@ -333,6 +336,9 @@ def test_the_numbers_that_just_keep_the_rules_are_taken() -> None:
 def test_words_are_in_plain_english() -> None:
     assert refused(message("entry", "floor", 9)) == "digest[1].floor must be an integer from 0 to 7, got 9"
     assert refused(message("delta", "after", -1)) == "deltas[1][4] must be an integer of at least 0, got -1"
+    wanted = "deltas[1][6] must be 0 or a number of seconds from 0.001 to 315360000"
+    for bad in (-1, 0.0001, 315_360_000.5, 2**70, "5"):
+        assert refused(message("delta", "ttl", bad)) == f"{wanted}, got {bad!r}"
     assert refused(message("entry", "heard", MAX_VERSION + 1)).startswith("digest[1].heard must be an integer of at most 9007")
     assert refused(message("sender", "id", "")) == "sender.id must be a non-empty string of at most 255 bytes, got ''"
 
