@@ -236,10 +236,7 @@ class Membership:
     # Signs of life
 
     def begin_round(self, now: float, output: Output) -> None:
-        """Note that a round begins.
-
-        If this process was stopped and it is late, that is nobody's silence, and news may wait to be read: there is no verdict.
-        """
+        """Note that a round begins. If it is late, that is nobody's silence, and news may wait to be read: no verdict then."""
         self.rounds += 1
         self._counted.clear()
         self._fresh = {id: since for id, since in self._fresh.items() if self.is_fresh(now, id)}

@@ -222,11 +222,15 @@ class Dialler:
             self._dial(place, partial(self._greet, place, True), aside=True)
         self._send_next(place)
 
-    def _hello_size(self, place: Place) -> int:
+    def _name_for(self, place: Place) -> RemotePeer | None:
+        """Return how this node names itself at a place: an observer not at all, so that others send it only answers."""
         with marked(), self._places_lock:
             sender = place.waiting[0][1].sender if place.waiting else None
+        return None if self._clusters.observer else self._named() or sender
+
+    def _hello_size(self, place: Place) -> int:
         try:
-            return len(hello(self._named() or sender, self._life(), self._clusters.name))
+            return len(hello(self._name_for(place), self._life(), self._clusters.name))
         except (TypeError, ValueError):  # JSON has no form for the name, so none will be sent
             return 0
 
@@ -295,8 +299,6 @@ class Dialler:
             dial.fail(error)
 
     def _greet(self, place: Place, aside: bool, dial: Dial) -> None:
-        with marked(), self._places_lock:
-            sender = place.waiting[0][1].sender if place.waiting else None
         place.asked = monotonic()
 
         def silent(what: str) -> None:
@@ -309,9 +311,8 @@ class Dialler:
                 known, place.silent = place.silent, self._clusters.observer
                 self._fail(place, ConnectionError(self._clusters.only_ours), known)
 
-        named = None if self._clusters.observer else self._named() or sender  # to whom others send only answers
         Greeting(
-            dial, named, self._life(), self._clusters, self._limits(), self._max_message_size,
+            dial, self._name_for(place), self._life(), self._clusters, self._limits(), self._max_message_size,
             linked=partial(self._link, place, aside), silent=silent, late=place.answer,
             failed=self._failed, traffic=self._links.traffic,
         )  # fmt: skip

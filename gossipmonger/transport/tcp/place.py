@@ -133,6 +133,9 @@ class Places:
         self._places: OrderedDict[tuple[str, int], Place] = OrderedDict()  # least recently used first
         self._trusted: frozenset[tuple[str, int]] = frozenset()
 
+    def __len__(self) -> int:
+        return len(self._places)
+
     def __iter__(self) -> Iterator[tuple[str, int]]:
         return iter(self._places)
 
