@@ -15,7 +15,8 @@ from typing import Any
 from gossipmonger.transport.base import DEFAULT_PORT
 
 __all__ = [
-    "Ip", "check_host", "clean_host", "is_local", "is_loopback", "is_wildcard", "read_address", "read_ip", "route_to", "to_bind",
+    "Ip", "check_host", "clean_host", "is_local", "is_loopback", "is_wildcard", "read_address", "read_ip", "route_to",
+    "to_bind",
 ]  # fmt: skip
 
 Ip = IPv4Address | IPv6Address
