@@ -7,7 +7,7 @@ NODE := tests/node
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all histories histories-simulated histories-dense watches ttls short-programs false-deaths
-.PHONY: figures paper bench generated overload lossy signals forks lint types structure docs dist release clean
+.PHONY: figures paper bench generated overload lossy fuzz hostile signals forks lint types structure docs dist release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,12 @@ short-programs: install ## 1,000 programs that end within 0.3 s beside three nod
 false-deaths: install ## Search 1,000 clusters of 50 nodes for wrong verdicts; COUNT, SEEDS; an hour on one core, all are used
 	$(BIN)/python -m tests.false_deaths $(SEARCH)
 
+hostile: install ## Two nodes among 2,000 peers that are slow, idle, half-open or never read; three minutes
+	$(BIN)/python -m tests.hostile 2000
+
+fuzz: install ## Say nearly right messages to a node for a minute, led by coverage; SECONDS. Needs the package atheris
+	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
+
 signals: install ## Interrupt a busy program by 10,000 signals whose handlers write, read, close and raise; COUNT
 	$(BIN)/python -m tests.signals $(COUNT)
 
@@ -132,4 +138,4 @@ release: ## Check, test, build and tag the version that the package names; says 
 
 clean: ## Remove all that is made
 	rm -rf .venv .venv-* build dist docs/_build benchmarks/build $(NODE)/node_modules $(NODE)/.stamp-npm .coverage *.egg-info
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf crash-* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -16,6 +16,9 @@ from gossipmonger.state import MAX_VERSION
 SECOND = 1_000_000
 YEARS = 10 * 365 * 86_400 * SECOND
 
+#: Milliseconds.
+TEN_ROUNDS = 10_000
+
 IDS = [f"n{n}" for n in range(4)]
 
 
@@ -87,7 +90,7 @@ def test_a_forged_number_bars_no_id(attack: str, top: str) -> None:
         ATTACKS[attack](sim, TOPS[top](sim))
         sim.run(1_000)
         nodes[3].update("after", "attack")
-        sim.run_until(lambda: all(knows(node, "n3", {"k": 1, "after": "attack"}) for node in nodes), 60_000)
+        sim.run_until(lambda: all(knows(node, "n3", {"k": 1, "after": "attack"}) for node in nodes), TEN_ROUNDS)
 
 
 @pytest.mark.untraced
@@ -101,7 +104,7 @@ def test_an_id_that_has_not_started_yet_is_not_barred_either(top: str) -> None:
         late = sim.add("late", seeds=["n1"])
         late.on("error", lambda error: None)
         late.update("k", "new")
-        sim.run_until(lambda: all(knows(node, "late", {"k": "new"}) for node in nodes), 60_000)
+        sim.run_until(lambda: all(knows(node, "late", {"k": "new"}) for node in nodes), TEN_ROUNDS)
 
 
 @pytest.mark.untraced

@@ -78,6 +78,7 @@ class Engine(Steps):
         # What a storage says of the address is of a former life, so it counts only for a transport that does not know its own.
         self._given = {} if info.transport is None and isinstance(transport, TcpTransport) else info.transport
         self._carrier.cluster, self._carrier.observer = options.cluster, options.observer
+        self._carrier.limits = options.limits()
         self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
         self._complete_address()
         if hasattr(storage, "on"):
@@ -154,6 +155,7 @@ class Engine(Steps):
     def _find(self) -> None:
         """Tell the protocol where the seeds are now."""
         places = self._finder.look(self.protocol.membership.alone)
+        self._carrier.trust(seed.transport for place in places for seed in (place.at, place.given))
         with marked(), self.lock:
             self.protocol.membership.seeds.place(places)
 

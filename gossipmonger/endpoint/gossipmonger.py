@@ -89,7 +89,7 @@ class Gossipmonger(Following, Measured, Events):
         super().__init__()
         self.options: Options = Options.parse(options, keywords)
         chosen = self.options
-        info = observer_info(peer_info, chosen) if chosen.observer else PeerInfo.parse(peer_info)
+        info = observer_info(peer_info, chosen) if chosen.observer else PeerInfo.parse(peer_info, limits=chosen)
         self.seeds: tuple[RemotePeer, ...] = chosen.seeds
         self.storage: Any = MemoryStorage() if chosen.storage is None else chosen.storage
         self.transport: Any = chosen.transport
@@ -267,8 +267,8 @@ class Gossipmonger(Following, Measured, Events):
         dies, all others hide the key once the ttl has passed since they heard of this node last, and emit `delete`.
 
         Args:
-            key: Any string but "__proto__", which a Node.js node cannot store.
-            value: A JSON value; it is copied.
+            key: Any string of at most MAX_KEY_SIZE bytes but "__proto__", which a Node.js node cannot store.
+            value: A JSON value, nested at most MAX_NESTING deep; it is copied.
             ttl: Seconds, or a `timedelta`; from a millisecond to ten years. None for a key that stays.
 
         Returns:
@@ -277,11 +277,12 @@ class Gossipmonger(Following, Measured, Events):
 
         Raises:
             TypeError, ValueError: The key is not such a string, JSON has no form for the value, no message of the transport
-                has room for it, or the ttl is neither or out of range.
+                has room for it, there are MAX_KEYS_PER_PEER keys already, or the ttl is neither or out of range.
             ClosedError: The endpoint has been closed.
             ObserverError: This node is an observer.
         """
-        key, value = values.copied_key(key), values.copied(value)
+        limits = self.options
+        key, value = values.copied_key(key, limits.max_key_size), values.copied(value, "value", limits.max_nesting)
         if type(value) is dict and values.is_tombstone(value):
             raise ValueError(f"value must not be {value!r}, which stands for a deleted key; use delete()")
         limit = getattr(self.transport, "max_message_size", None)

@@ -14,12 +14,13 @@ from gossipmonger.endpoint.seeds import parse_seeds
 from gossipmonger.endpoint.timer import MakeTimer
 from gossipmonger.errors import shown
 from gossipmonger.protocol import Config
+from gossipmonger.state import values
 from gossipmonger.state.arguments import check_number, unknown_option
 from gossipmonger.state.message import INTERVAL, MAX_INTERVAL, RemotePeer
 from gossipmonger.storage import StorageLike
 from gossipmonger.transport import TcpTransport, TransportLike
 from gossipmonger.transport.address import read_address
-from gossipmonger.wire import COMPRESS_ABOVE, MAX_CLUSTER, is_cluster
+from gossipmonger.wire import COMPRESS_ABOVE, DEFAULT_LIMITS, MAX_CLUSTER, MAX_SIZE, Limits, is_cluster
 
 __all__ = ["DELTA_ORDERS", "Options", "OptionsDict"]
 
@@ -50,6 +51,12 @@ _NUMBERS: Mapping[str, _Range] = {
     "forget_dead_peers_after": _Range(float, 1, _ANY, "ms"),
     "compress_above": _Range(int, 0, _ANY, "bytes"),
     "minimum_live_peers": _Range(int, 0, _ANY, "peers"),
+    "max_peers": _Range(int, 1, _ANY, "peers"),
+    "max_keys_per_peer": _Range(int, 1, _ANY, "keys"),
+    "max_id_size": _Range(int, 1, MAX_SIZE, "bytes"),
+    "max_key_size": _Range(int, 1, MAX_SIZE, "bytes"),
+    "max_nesting": _Range(int, 0, values.MAX_NESTING),
+    "max_years_ahead": _Range(float, 0.01, 200, "years"),
 }
 
 _METHODS: Mapping[str, tuple[str, ...]] = {
@@ -100,6 +107,12 @@ class OptionsDict(TypedDict, total=False):
     minimum_live_peers: int
     cluster: str | None
     observer: bool
+    max_peers: int
+    max_keys_per_peer: int
+    max_id_size: int
+    max_key_size: int
+    max_nesting: int
+    max_years_ahead: float
     seeds: Iterable[RemotePeer | Mapping[str, Any] | str | tuple[str, int]]
     storage: StorageLike | None
     listen: Mapping[str, Any] | str | tuple[str, int] | None
@@ -148,6 +161,19 @@ class Options:
     cluster: str | None = None
     #: Whether this node only reads. The others answer it and never know it, so it leaves nothing behind, however it ends.
     observer: bool = False
+    #: Other peers that are known at a time, dead ones among them; those beyond are refused. The largest cluster that was
+    #: measured is half of that, and an invented peer takes some 2.5 KB.
+    max_peers: int = 20_000
+    #: Keys of one peer. Everybody keeps them all, at some 200 bytes and what they hold.
+    max_keys_per_peer: int = 100_000
+    #: Bytes of an id in UTF-8. Every digest names all ids; a host's name has at most 253.
+    max_id_size: int = DEFAULT_LIMITS.max_id_size
+    #: Bytes of a key in UTF-8. Each write carries its key, so a longer text is better put into the value.
+    max_key_size: int = DEFAULT_LIMITS.max_key_size
+    #: Lists and objects inside each other in a value. It is the deepest that every peer's JSON parser takes.
+    max_nesting: int = DEFAULT_LIMITS.max_nesting
+    #: Years that versions and heartbeats may be ahead of the clock. Wrong clocks are mostly wrong by less, or by decades.
+    max_years_ahead: float = 10
     #: Where to find the cluster at first, and peers of last resort. Each is "host:port", "host", (host, port), or a mapping
     #: with `transport` and maybe `id`; each address that a name has is a seed.
     seeds: tuple[RemotePeer, ...] = ()
@@ -201,6 +227,11 @@ class Options:
     def config(self) -> Config:
         """Return what the protocol needs to know of these."""
         return Config(**{option.name: getattr(self, option.name) for option in fields(Config)})
+
+    def limits(self) -> Limits:
+        """Return what decoders need to know of these."""
+        limits = Limits(**{option.name: getattr(self, option.name) for option in fields(Limits)})
+        return DEFAULT_LIMITS if limits == DEFAULT_LIMITS else limits
 
 
 def _check(name: str, typed: str, value: Any) -> None:

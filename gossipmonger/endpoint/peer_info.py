@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gossipmonger.endpoint.options import Options
 from gossipmonger.errors import shown
 from gossipmonger.state import values
 from gossipmonger.state.arguments import check_number, nearest
 from gossipmonger.state.peer import Peer
 from gossipmonger.state.versions import MAX_VERSION
 from gossipmonger.transport.address import clean_host, is_wildcard, read_ip
-from gossipmonger.wire import FATAL_IDS
+from gossipmonger.wire import FATAL_IDS, is_longer, is_transport
 
 __all__ = ["PeerInfo", "complete"]
 
@@ -45,14 +46,15 @@ class PeerInfo:
     observer: bool = False
 
     @classmethod
-    def parse(cls, given: Any, id: str | None = None) -> PeerInfo:
-        """Return what was given, checked and copied. `id` is for one that has none.
+    def parse(cls, given: Any, id: str | None = None, limits: Options | None = None) -> PeerInfo:
+        """Return what was given, checked and copied. `id` is for one that has none; by default, limits are the default ones.
 
         Raises:
             TypeError, ValueError: Something is unknown, of the wrong type or out of range; the error names it.
         """
         if not isinstance(given, Mapping):
             raise TypeError(f'peer_info must be a mapping such as {{"id": "a"}}, got {shown(given)}')
+        limits = limits or Options()
         info: dict[str, Any] = {"id": id, "transport": None, "data": None, "max_version_seen": None}
         typed: dict[str, str] = {}
         for name, value in given.items():
@@ -69,11 +71,13 @@ class PeerInfo:
         if info["id"] in FATAL_IDS:
             raise ValueError(f"peer_info.id must not be {info['id']!r}, which a Node.js node can't use as an id")
         info["id"] = values.copied(info["id"], "peer_info.id")
+        if is_longer(info["id"], limits.max_id_size):
+            raise ValueError(f"peer_info.id must have at most {limits.max_id_size} bytes, got {shown(info['id'])}")
         if isinstance(info["transport"], Mapping):
             info["transport"] = _checked_transport(info["transport"])
         if info["max_version_seen"] is not None:
             check_number(f"peer_info.{typed['max_version_seen']}", info["max_version_seen"], int, 0, MAX_VERSION)
-        info["data"] = _checked_data({} if info["data"] is None else info["data"])
+        info["data"] = _checked_data({} if info["data"] is None else info["data"], limits)
         return cls(**info)
 
     def check_over_tcp(self) -> None:
@@ -130,6 +134,8 @@ class PeerInfo:
 def _checked_transport(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of an address, and refuse a host that peers cannot be told."""
     host = given.get("host")
+    if not is_transport(dict(given)):
+        raise ValueError(f"peer_info.transport must be a short JSON object, got {shown(given)}")
     if not isinstance(host, str):
         return dict(given)
     if is_wildcard(host):
@@ -140,9 +146,11 @@ def _checked_transport(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "host": host if read_ip(host) is None else clean_host(host)}  # without brackets
 
 
-def _checked_data(data: Any) -> dict[str, tuple[Any, int]]:
+def _checked_data(data: Any, limits: Options) -> dict[str, tuple[Any, int]]:
     if not isinstance(data, Mapping):
         raise TypeError(f"peer_info.data must be a mapping, got {shown(data)}")
+    if len(data) > limits.max_keys_per_peer:
+        raise ValueError(f"peer_info.data must have at most {limits.max_keys_per_peer} keys, got {len(data)}")
     checked = {}
     for key, pair in data.items():
         if not isinstance(key, str):
@@ -150,7 +158,9 @@ def _checked_data(data: Any) -> dict[str, tuple[Any, int]]:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise TypeError(f"peer_info.data[{key!r}] must be [value, version], got {shown(pair)}")
         check_number(f"peer_info.data[{key!r}][1]", pair[1], int, 0, MAX_VERSION)
-        checked[key] = (values.copied(pair[0], f"peer_info.data[{key!r}][0]"), pair[1])
+        if is_longer(key, limits.max_key_size):
+            raise ValueError(f"peer_info.data must have keys of at most {limits.max_key_size} bytes, got {shown(key)}")
+        checked[key] = (values.copied(pair[0], f"peer_info.data[{shown(key)}][0]", limits.max_nesting), pair[1])
     return checked
 
 

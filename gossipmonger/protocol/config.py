@@ -28,6 +28,9 @@ class Config:
     forget_dead_peers_after: float
     delta_order: str
     flow_control: bool
+    max_peers: int
+    max_keys_per_peer: int
+    max_years_ahead: float
     seeds: tuple[RemotePeer, ...] = ()
     cluster: str | None = None
     observer: bool = False

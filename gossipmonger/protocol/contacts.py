@@ -14,12 +14,12 @@ ended since.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 from typing import Any
 
 from gossipmonger.protocol.config import Config
-from gossipmonger.protocol.membership import is_at
+from gossipmonger.protocol.membership import draw, is_at
 from gossipmonger.state import Peer, RemotePeer
 
 __all__ = ["Contact", "Contacts"]
@@ -93,8 +93,14 @@ class Contacts:
         """Note that a dial to an address was accepted, of which it is not known who is there."""
         self._strangers = [*self._strangers, remote][-_STRANGERS:]
 
-    def begin_round(self, now: float, live: list[Peer]) -> tuple[list[Peer], list[Peer]]:
-        """Return to which of the live peers this round may go, and which of these are preferred."""
+    def begin_round(
+        self, now: float, live: list[Peer], strangers: Collection[str] = (), silent: Collection[str] = ()
+    ) -> tuple[list[Peer], list[Peer]]:
+        """Return to which of the live peers this round may go, and which of these are preferred.
+
+        Strangers may be invented. All partners but one may be strangers, and half of them such as are `silent`, whose heartbeat
+        has not risen. The only partner of a round is a stranger every other time.
+        """
         self._rounds += 1
         if len(self._contacts) > 2 * len(live) + _STRANGERS:
             ids = {peer.id for peer in live}
@@ -103,7 +109,22 @@ class Contacts:
         since = now - _LEFT_OUT * self._config.gossip_interval
         found = [(peer, self.find(now, peer, spread)) for peer in live]
         open_ = [pair for pair in found if pair[1].refused is None or pair[1].refused < since] or found
-        return [peer for peer, _ in open_], [peer for peer, it in open_ if not it.dialled and it.turn <= self._rounds]
+        if strangers:
+            known = [pair for pair in open_ if pair[0].id not in strangers]
+            if known:
+                most = self._config.gossip_fanout - 1 or self._rounds % 2
+                new = self._some([pair for pair in open_ if pair[0].id in silent], (most + 1) // 2)
+                others = [pair for pair in open_ if pair[0].id in strangers and pair[0].id not in silent]
+                open_ = known + self._some(others, most - len(new)) + new
+        return [peer for peer, _ in open_], [peer for peer, contact in open_ if self._is_due(contact)]
+
+    def _some(self, found: list[tuple[Peer, Contact]], count: int) -> list[tuple[Peer, Contact]]:
+        """Draw some of these, first those whose turn it is."""
+        some = draw([pair for pair in found if self._is_due(pair[1])], count, self._random)
+        return some + draw([pair for pair in found if pair not in some], count - len(some), self._random)
+
+    def _is_due(self, contact: Contact) -> bool:
+        return not contact.dialled and contact.turn <= self._rounds
 
     def note_dials(self, partners: Sequence[RemotePeer]) -> None:
         """Note that the round goes to these."""

@@ -28,7 +28,7 @@ __all__ = ["TELLING", "Forgetting"]
 #: far more than gossip takes.
 TELLING = 30
 
-#: Forgotten ids that are remembered, to tell news about them from old news.
+#: Forgotten ids that are remembered at least, to tell news about them from old news.
 _MAX_FORGOTTEN = 10_000
 
 #: Orders that are remembered and told.
@@ -53,6 +53,7 @@ class Forgetting:
     def __init__(self, storage: Any, refused: dict[str, int], config: Config) -> None:
         self._storage = storage
         self._refused = refused
+        self._most = max(_MAX_FORGOTTEN, config.max_peers)
         self._telling = TELLING * config.gossip_interval
         self._lasting = config.forget_dead_peers_after
         self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat, the oldest first
@@ -83,14 +84,15 @@ class Forgetting:
 
     def _note(self, id: str, heartbeat: int) -> None:
         self._forgotten[id] = max(0, heartbeat)
-        if len(self._forgotten) > _MAX_FORGOTTEN:
+        if len(self._forgotten) > self._most:
             self._forgotten.popitem(last=False)
 
-    def returned(self, id: str) -> None:
-        """Remember no more that this peer was forgotten."""
-        self._forgotten.pop(id, None)
+    def returned(self, id: str) -> bool:
+        """Remember no more that this peer was forgotten; return whether it was."""
+        forgotten = self._forgotten.pop(id, None) is not None
         if self._orders.pop(id, None) is not None and self.told is not None:
             self.told = [order for order in self.told if order[0] != id] or None
+        return forgotten
 
     def tell(self, now: float) -> None:
         """Tell the orders for a while, as somebody may not know them."""

@@ -16,6 +16,7 @@ from collections.abc import Container, Iterable, Sequence
 from random import Random
 from typing import Any
 
+from gossipmonger.protocol.capacity import Capacity
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.expiry import Expiry
 from gossipmonger.protocol.forgetting import TELLING, Forgetting
@@ -43,12 +44,13 @@ class Membership:
     Attributes:
         bound: Which numbers are believed.
         found: The peers that were looked up for this step, or met in it, by their ids; None for one that is not known.
-        at_rest: Whether the compact digest has covered the same for a round, so that others may well have the same.
+        at_rest: Whether the compact digest has covered the same for a round, so others may well have the same.
         late: Whether the last round was late by more than an interval.
         seeds: Where to find the cluster.
         alone: Whether nobody else was live in the last round.
         rounds: How many rounds there were.
         forgetting: What has been forgotten.
+        capacity: How many peers there may be.
         expiry: Which keys are gone because their ttl has passed.
         refused: Peers that are dead by refusal, id -> the heartbeat up to which it may be old news: see `Suspicion`.
     """
@@ -57,7 +59,7 @@ class Membership:
         self._local = local
         self._storage = storage
         self._config = config
-        self.bound: Bound = Bound()
+        self.bound: Bound = Bound(config.max_years_ahead)
         self.at_rest: bool = False
         self.found: dict[str, Peer | None] = {local.id: local}
         self._changes: dict[str, Peer] = {}
@@ -73,6 +75,7 @@ class Membership:
         self._unsettled: set[str] = set()  # peers with a floor to settle
         self._fresh: dict[str, float] = {}  # peers that are new, restarted or moved -> since when
         self.forgetting: Forgetting = Forgetting(storage, self.refused, config)
+        self.capacity: Capacity = Capacity(local, storage, self.forgetting, config)
         self.expiry: Expiry = Expiry(local, storage, config.gossip_interval)
         live, dead = self.others()
         self.expiry.begin(now, live + dead)
@@ -221,6 +224,7 @@ class Membership:
         elif lost and random.random() < len(lost) / (len(live) + 1):
             partners += self.seeds.draw(lost, random, 1)
         gone = [peer for peer in dead if not peer.left]
+        gone = [peer for peer in gone if peer.id not in self.capacity.strangers] or gone
         if gone and (not live or random.random() < len(gone) / (len(live) + 1)):
             gone.sort(key=lambda peer: -(peer.last_time or 0.0))
             # The place in this order is drawn by its logarithm: who died lately has a good chance, however many did before.
@@ -234,9 +238,7 @@ class Membership:
     def begin_round(self, now: float, output: Output) -> None:
         """Note that a round begins.
 
-        If it is late by more than an interval, because this process was stopped or its machine asleep, then the lateness is
-        ours and not a silence of anybody. What came in meanwhile may not have been read yet, so nobody is judged dead in this
-        round.
+        If this process was stopped and it is late, that is nobody's silence, and news may wait to be read: there is no verdict.
         """
         self.rounds += 1
         self._counted.clear()
@@ -263,13 +265,19 @@ class Membership:
                     peer.silent_since = None if peer.silent_since is None else peer.silent_since + late
                     self.change(peer)
         self.put_changes()
+        self.capacity.begin_round(now, late if self.late else 0.0, output)
 
     def hear_from(self, now: float, message: Message, output: Output) -> Peer | None:
-        """Note that a peer has sent a message; return the peer, None for the node itself."""
+        """Note that a peer has sent a message; return the peer, None for the node itself or if there is no room for it."""
         sender, digest = message.sender, message.digest
         if sender.id == self._local.id:
             return None
-        peer = self.found.get(sender.id) or self._meet(now, RemotePeer(sender.id, sender.transport), output)
+        peer = self.found.get(sender.id)
+        if peer is None:
+            if not self.capacity.admit_sender(now, sender.id, self.found, output):
+                return None
+            peer = self._meet(now, RemotePeer(sender.id, sender.transport), output)
+        self.capacity.hear(now, sender.id)
         heartbeat = -1
         if digest is not None:
             peer.speaks_extensions = digest.header is not None
@@ -299,7 +307,7 @@ class Membership:
         later = met = False
         if peer is None:
             too_old = entry.left and entry.age > self._config.forget_dead_peers_after
-            if too_old or not self.forgetting.is_news(now, id, heartbeat):
+            if too_old or not self.forgetting.is_news(now, id, heartbeat) or not self.capacity.admit(now, id, output):
                 return None
             peer = self._meet(now, RemotePeer(id, entry.transport), output, entry.interval if heartbeat >= 0 else None)
             peer.heartbeat = heartbeat
@@ -354,7 +362,8 @@ class Membership:
             self._unsettled.discard(peer.id)
 
     def _meet(self, now: float, remote: RemotePeer, output: Output, interval: int | None = None) -> Peer:
-        self.forgetting.returned(remote.id)
+        if not self.forgetting.returned(remote.id):
+            self.capacity.meet(now, remote.id)
         self.expiry.forget(remote.id)
         interval = self._local.interval if interval is None else interval  # a Node.js node's is taken to be like one's own
         peer = Peer(remote.id, last_time=now, transport=remote.transport, interval=interval)

@@ -142,6 +142,7 @@ class Protocol(Writes):
         self._admit(now)
         self._compact(now)
         live, dead = membership.others()
+        membership.capacity.count = len(live) + len(dead)
         partners = self._suspicion.choose_partners(now, live, dead)
         self._tell(now, partners, membership.told_of(now, live, dead), output)
         membership.judge(now, live, dead, output)
@@ -277,7 +278,7 @@ class Protocol(Writes):
             found.read(digest.entries, sender.id)
             found.we_lack += [peer for peer in refused if peer not in found.we_lack]
             membership.put_changes()
-            if digest.header is None or peer is None:
+            if digest.header is None or sender.id == self._local.id:
                 self._answers.answer_node_js(sender, found, output)
             elif digest.kind is not Kind.FAREWELL or asks:
                 self._answers.answer(now, message, news, digest, digest.header, found, output)
@@ -309,9 +310,15 @@ class Protocol(Writes):
                 continue
             if version <= peer.max_version_seen:
                 continue  # as most that come in rumours
-            if version + more > limit or id in beyond:  # to take a later one would leave a gap
+            if id in beyond:  # to take a later one would leave a gap
+                continue
+            if version + more > limit:
                 beyond.add(id)
                 membership.report_beyond(now, id, version + more, output)
+                continue
+            if membership.capacity.is_full(peer, key):
+                beyond.add(id)
+                membership.capacity.report_full(now, peer, output)
                 continue
             before = peer.max_version_seen
             had_ttl = key in peer.ttls

@@ -149,7 +149,8 @@ class Suspicion:
 
     def choose_partners(self, now: float, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
         """Return whom a round goes to: see `Membership.choose_partners` and `Contacts`."""
-        reachable, preferred = self.contacts.begin_round(now, live)
+        capacity = self._membership.capacity
+        reachable, preferred = self.contacts.begin_round(now, live, capacity.strangers, capacity.silent())
         partners = self._membership.choose_partners(now, live, reachable, dead, self._random, preferred)
         self.contacts.note_dials(partners)
         return partners

@@ -37,7 +37,9 @@ class Writes:
         If the key has this value and ttl already, its time begins anew, which nobody has to be told: this node lives.
         """
         old = self.newest(key, NOTHING)
-        if old is not NOTHING and values.same(old, value) and self._expiry.ttl_of(key) == ttl:
+        if old is NOTHING:
+            self.membership.capacity.check_own(key, self.waiting)
+        elif values.same(old, value) and self._expiry.ttl_of(key) == ttl:
             self._expiry.set(now, key, ttl)
             return False
         self._offer(now, key, value, ttl)
@@ -99,7 +101,8 @@ class Writes:
         """Forget tombstones once they outnumber keys. A Node.js node reads no floors and must see the tombstones first."""
         if not self._local.crowded:
             return
-        if not self.membership.has_node_js() or now - self._deleted >= TELLING * self._config.gossip_interval:
+        is_seen = not self.membership.has_node_js() or now - self._deleted >= TELLING * self._config.gossip_interval
+        if is_seen or self.membership.capacity.overflows:
             self._local.reissue(self._local.max_version_seen)
 
     def lapse(self, now: float, ahead: float = 0.0) -> Output:

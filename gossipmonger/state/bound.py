@@ -1,5 +1,7 @@
 """The ten-year bound: a number further ahead of the clock than that was never issued, and counts as not told.
 
+Ten years are the default of MAX_YEARS_AHEAD.
+
 Versions and heartbeats begin at the microseconds of a clock and rise far more slowly than it does, so a number that lies years
 ahead is forged, or comes from a node whose clock is wrong. If it were believed, its owner could never again say anything newer.
 
@@ -15,8 +17,8 @@ from gossipmonger.state.versions import MAX_VERSION
 
 __all__ = ["Bound"]
 
-#: Microseconds that a number may be ahead of the clock. A clock that is wrong is mostly wrong by less, or by decades.
-_AHEAD = 10 * 365 * 86_400 * 1_000_000
+#: Microseconds in a year.
+_YEAR = 365 * 86_400 * 1_000_000
 
 #: Milliseconds since the epoch, in September 2020. A clock that reads less was never set, and its node goes by the latest
 #: clock that it has heard of.
@@ -27,15 +29,21 @@ _REPORT_EVERY = 60_000
 
 
 class Bound:
-    """Tells which numbers are beyond the bound, and reports them once a minute at most."""
+    """Tells which numbers are beyond the bound, and reports them once a minute at most.
 
-    def __init__(self) -> None:
+    Args:
+        years: How far a number may be ahead of the clock.
+    """
+
+    def __init__(self, years: float = 10) -> None:
+        self._ahead = int(years * _YEAR)
+        self._years = "ten years" if years == 10 else f"{years:g} years"
         self._latest = float(_NEVER_SET)  # the latest clock heard of, in milliseconds
         self._reported: float | None = None
 
     def limit(self, now: float) -> int:
         """Return the highest number that is believed at `now`."""
-        return min(MAX_VERSION, int((now if now >= _NEVER_SET else self._latest) * 1000) + _AHEAD)
+        return min(MAX_VERSION, int((now if now >= _NEVER_SET else self._latest) * 1000) + self._ahead)
 
     def hear(self, now: float, heartbeat: int) -> None:
         """Note a heartbeat that is believed; a node whose clock was never set takes the latest for its clock."""
@@ -62,6 +70,5 @@ class Bound:
         if self._reported is not None and 0 <= now - self._reported < _REPORT_EVERY:
             return []
         self._reported = now
-        return [
-            MessageError(f"{number} was told of the peer {shown(id)}, more than ten years ahead of this clock: disregarded")
-        ]
+        told = f"{number} was told of the peer {shown(id)}"
+        return [MessageError(f"{told}, more than {self._years} ahead of this clock: disregarded")]

@@ -320,10 +320,7 @@ class Peer(Liveness):
         return deltas
 
     def deltas_after_version(self, version: int, limit: int | None = None) -> list[tuple[str, Any, int]]:
-        """Return the writes above `version`, at most the `limit` oldest, as (key, value, version), tombstones among them.
-
-        Costs O(log keys + deltas returned), not a scan.
-        """
+        """Return the writes above `version`, at most the `limit` oldest, as (key, value, version), tombstones among them."""
         return self.log.first_after(version, limit)
 
     def count_after_version(self, version: int) -> int:

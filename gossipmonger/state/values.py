@@ -12,10 +12,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gossipmonger.errors import shown
+
 __all__ = ["MAX_NESTING", "TOMBSTONE", "checked", "copied", "copied_key", "is_tombstone", "same"]
 
 #: Lists and objects inside each other. Far below the depth at which any JSON parser of a peer gives up.
 MAX_NESTING = 100
+
+#: Types whose values JSON can always carry.
+_PLAIN = frozenset({str, bool, type(None)})
 
 _TOMBSTONE_KEY = "gossipmonger:deleted"
 
@@ -28,18 +33,26 @@ def is_tombstone(value: Any) -> bool:
     return type(value) is dict and len(value) == 1 and value.get(_TOMBSTONE_KEY) is True
 
 
-def copied(value: Any, name: str = "value") -> Any:
+class _TooDeep(Exception):
+    pass
+
+
+def copied(value: Any, name: str = "value", depth: int = MAX_NESTING) -> Any:
     """Return a copy of `value` in plain JSON types: tuples become lists, subclasses of str, int and float their base.
 
     Args:
-        value: None, a bool, number, string, list, tuple, or a dict with string keys, nested at most `MAX_NESTING` deep.
+        value: None, a bool, number, string, list, tuple, or a dict with string keys.
         name: What the argument is called in an error.
+        depth: How deep it may be nested, at most `MAX_NESTING`.
 
     Raises:
         TypeError: JSON has no such type, or an object's key is no string.
-        ValueError: NaN, an infinity, an integer too long to print, or nesting beyond `MAX_NESTING`.
+        ValueError: NaN, an infinity, an integer too long to print, or nesting beyond that depth.
     """
-    return _copied(value, name, MAX_NESTING)
+    try:
+        return _copied(value, name, depth)
+    except _TooDeep:
+        raise ValueError(f"{name}: nested more than {depth} deep") from None
 
 
 def _copied(value: Any, name: str, depth: int) -> Any:
@@ -60,7 +73,7 @@ def _copied(value: Any, name: str, depth: int) -> Any:
     if not isinstance(value, (list, tuple, dict)):
         raise TypeError(f"{name}: {value!r} of type {kind.__name__} has no form in JSON")
     if depth == 0:
-        raise ValueError(f"{name}: nested more than {MAX_NESTING} deep")
+        raise _TooDeep
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
@@ -78,18 +91,21 @@ def _text(text: str) -> str:
     return str.__str__(text)
 
 
-def copied_key(key: Any) -> str:
+def copied_key(key: Any, most: int | None = None) -> str:
     """Return a copy of a key.
 
     Raises:
         TypeError: It is no string.
-        ValueError: It is "__proto__", which in JavaScript is no key like others.
+        ValueError: It is "__proto__", which in JavaScript is no key like others, or has more than `most` bytes in UTF-8.
     """
     if not isinstance(key, str):
         raise TypeError(f"key: {key!r} is no string")
     if key == "__proto__":
         raise ValueError("key: '__proto__' is a name that a Node node can't keep a value under")
-    return _text(key)
+    text = _text(key)
+    if most is not None and len(text) > most // 4 and len(text.encode()) > most:
+        raise ValueError(f"key: {shown(text)} has {len(text.encode())} bytes; at most {most} are allowed")
+    return text
 
 
 def checked(value: Any, depth: int = MAX_NESTING) -> bool:
@@ -103,7 +119,10 @@ def checked(value: Any, depth: int = MAX_NESTING) -> bool:
         return math.isfinite(value)
     if depth == 0 or (kind is not list and kind is not dict):
         return False
-    return all(checked(item, depth - 1) for item in (value.values() if kind is dict else value))
+    for item in value.values() if kind is dict else value:
+        if type(item) not in _PLAIN and not checked(item, depth - 1):
+            return False
+    return True
 
 
 def same(one: Any, other: Any) -> bool:

@@ -19,14 +19,14 @@ Each `Transport` has the two methods too, and emits the two events to those who 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from gossipmonger.errors import MessageError, release, report
 from gossipmonger.process import Emitter, Latch, PatientTimer
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.traffic import Traffic
-from gossipmonger.wire import as_dicts, as_lists, message_of
+from gossipmonger.wire import DEFAULT_LIMITS, Limits, as_dicts, as_lists, message_of
 
 __all__ = ["DEFAULT_PORT", "SeedTransport", "Transport", "TransportLike"]
 
@@ -66,6 +66,7 @@ class Transport(Emitter, ABC):
         local: How this node names itself, for a transport whose connections begin with that; None before it is known.
         linger: Seconds that `close` gives what still has to leave.
         cluster: The name of the node's cluster, likewise; None if it has none.
+        limits: What a part of a message may have.
         traffic: What it counts of its messages, for each protocol that it uses. If it counts none, the endpoint counts what it
             hands over and is handed, without bytes.
         observer: Whether the node is an observer. The transport then does what `greets` promises.
@@ -78,6 +79,7 @@ class Transport(Emitter, ABC):
     linger: float = 1.0
     begun: bool = False
     cluster: str | None = None
+    limits: Limits = DEFAULT_LIMITS
     traffic: tuple[Traffic, ...] = ()
     observer: bool = False
     greets: bool = False
@@ -116,6 +118,9 @@ class Transport(Emitter, ABC):
             None if that is not known yet. It is asked for then.
         """
         return [at]
+
+    def trust(self, transports: Iterable[Any]) -> None:
+        """Take it that nodes live at these addresses, the seeds'; others are sent little before they have answered."""
 
     def begin(self) -> None:
         """Start the threads that sending needs. `gossip` calls this, so that none has to be started later and may be refused.
@@ -194,7 +199,7 @@ class Transport(Emitter, ABC):
 
     def _send_parts(self, remote_peer: RemotePeer, local_peer: RemotePeer, deltas: Any, digest: Any) -> None:
         try:
-            message = message_of(local_peer, deltas, digest)
+            message = message_of(local_peer, deltas, digest, limits=self.limits)
         except MessageError as error:
             self._failed(error)
         else:
@@ -265,7 +270,7 @@ class SeedTransport(Transport):
 
     def _receive(self, sender: Any, deltas: Any, digest: Any) -> None:
         try:
-            message = message_of(sender, deltas, digest)
+            message = message_of(sender, deltas, digest, limits=self.limits)
         except MessageError as error:
             self._failed(error)
             return

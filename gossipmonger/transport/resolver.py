@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from gossipmonger.errors import report, shown
 from gossipmonger.process import Bell, Latch, after_fork, fresh, here, marked
-from gossipmonger.transport.address import clean_host
+from gossipmonger.transport.address import clean_host, is_loopback, read_ip
 
 __all__ = ["Address", "Resolver", "host_of"]
 
@@ -110,6 +110,16 @@ class Resolver:
                 raise
             self._waiting[host] = [(port, then)]
         self._changed.ring()
+
+    def is_from(self, host: str, source: str) -> bool:
+        """Whether "address:port" is of a host, as far as its addresses are known now."""
+        ip = read_ip(source.rpartition(":")[0])
+        here = read_ip(host)
+        if here is not None:
+            return here == ip
+        with marked(), self._resolver_lock:
+            found, _ = self._known.get(host, ([], 0.0))
+        return any(read_ip(host_of(address.at)) == ip for address in found) or (is_loopback(host) and is_loopback(str(ip)))
 
     def known(self, host: str, port: int, then: Then | None = None, lifetime: float = _LIFETIME) -> list[Address] | None:
         """Return the addresses of a host that are known now; None for none. Old ones are returned while they are asked for.

@@ -266,7 +266,7 @@ class SimulatedTransport(Transport):
     def receive(self, data: bytes, source: str) -> None:
         """Take one message from the network."""
         try:
-            message = decode(inflate(data, self.max_message_size, source), source, is_address)
+            message = decode(inflate(data, self.max_message_size, source), source, is_address, limits=self.limits)
         except MessageError as error:
             self._traffic.received.note(None, len(data))
             self._failed(error)

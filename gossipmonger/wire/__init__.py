@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from gossipmonger.errors import MessageError
-from gossipmonger.state import Message, RemotePeer, values
+from gossipmonger.state import Message, RemotePeer
 from gossipmonger.wire.compression import COMPRESS_ABOVE, deflate, inflate
 from gossipmonger.wire.datagrams import divide
 from gossipmonger.wire.encoder import Encoder, as_dicts, as_lists, encode, fits, split
 from gossipmonger.wire.frames import CLOSING, EMPTY, Framer, Hello, Splitter, begins_link, hello, read_hello
 from gossipmonger.wire.json_decoder import JsonDecoder
+from gossipmonger.wire.limits import DEFAULT_LIMITS, MAX_SIZE, Limits, is_longer
 from gossipmonger.wire.packer import Packer
-from gossipmonger.wire.schema import FATAL_IDS, MAX_CLUSTER, MAX_MESSAGE_SIZE, is_address, is_cluster
+from gossipmonger.wire.schema import FATAL_IDS, MAX_CLUSTER, MAX_MESSAGE_SIZE, is_address, is_cluster, is_transport, schema_of
 
 try:
     from gossipmonger.wire.msgspec_decoder import MsgspecDecoder
@@ -23,12 +25,20 @@ else:
     _fast_decode = MsgspecDecoder().decode
 
 __all__ = [
-    "CLOSING", "COMPRESS_ABOVE", "EMPTY", "FATAL_IDS", "MAX_CLUSTER", "MAX_MESSAGE_SIZE", "Encoder", "Framer", "Hello",
-    "Packer", "Splitter", "as_dicts", "as_lists", "begins_link", "decode", "deflate", "divide", "encode", "fits", "hello",
-    "inflate", "is_address", "is_cluster", "message_of", "read_hello", "split",
+    "CLOSING", "COMPRESS_ABOVE", "DEFAULT_LIMITS", "EMPTY", "FATAL_IDS", "MAX_CLUSTER", "MAX_MESSAGE_SIZE", "MAX_SIZE",
+    "Encoder", "Framer", "Hello", "Limits", "Packer", "Splitter", "as_dicts", "as_lists", "begins_link", "decode", "deflate",
+    "divide", "encode", "fits", "hello", "inflate", "is_address", "is_cluster", "is_longer", "is_transport", "message_of",
+    "read_hello", "split",
 ]  # fmt: skip
 
 _json_decoder = JsonDecoder()
+
+
+@lru_cache(maxsize=16)
+def _decoders(limits: Limits) -> tuple[Any, JsonDecoder]:
+    """Return the fast decoder, None if there is none, and the other one, for limits that are not the default ones."""
+    schema = schema_of(limits)
+    return None if _fast_decode is None else MsgspecDecoder(schema).decode, JsonDecoder(schema)
 
 
 def decode(
@@ -36,6 +46,7 @@ def decode(
     source: object = None,
     reachable: Callable[[Any], bool] = is_address,
     speaker: RemotePeer | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Message:
     """Return the message that these bytes are.
 
@@ -46,6 +57,7 @@ def decode(
         source: Where it came from, for the error; by default, what the message says.
         reachable: Whether a sender's or an entry's `transport` is one that the receiving transport can use.
         speaker: Who sent it if it does not say so itself; None if it has to.
+        limits: What its parts may have.
 
     Returns:
         The message, checked. Its entries and deltas are immutable, with the attributes of `Entry` and `Delta`.
@@ -53,12 +65,13 @@ def decode(
     Raises:
         MessageError: They are not a message. The error names the first thing that is wrong.
     """
+    fast, careful = (_fast_decode, _json_decoder) if limits is DEFAULT_LIMITS else _decoders(limits)
     try:
-        if _fast_decode is not None and reachable is is_address:
-            message = _fast_decode(data, speaker)
+        if fast is not None and reachable is is_address:
+            message: Message | None = fast(data, speaker)
             if message is not None:
                 return message
-        return _json_decoder.decode(data, source, reachable, speaker)
+        return careful.decode(data, source, reachable, speaker)
     except MemoryError:
         raise MessageError("it takes more memory than there is", source, "memory") from None
 
@@ -68,7 +81,8 @@ def message_of(
     deltas: Any = None,
     digest: Any = None,
     source: object = None,
-    reachable: Callable[[Any], bool] = values.checked,
+    reachable: Callable[[Any], bool] = is_transport,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Message:
     """Return the message that a transport of another kind has decoded itself.
 
@@ -78,8 +92,10 @@ def message_of(
         digest: A list of entries, each a dict; None for none.
         source: Where it came from, for the error; by default the sender's id.
         reachable: As for `decode`.
+        limits: The same.
 
     Raises:
         MessageError: It is not a message. The error names the first thing that is wrong.
     """
-    return _json_decoder.message_of(sender, deltas, digest, source, reachable)
+    decoder = _json_decoder if limits is DEFAULT_LIMITS else _decoders(limits)[1]
+    return decoder.message_of(sender, deltas, digest, source, reachable)

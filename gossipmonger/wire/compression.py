@@ -2,6 +2,10 @@
 
 The first byte of a message tells whether it is deflated: zlib's is 0x48 or 0x78, a JSON object's is "{" or white space. So
 nothing has to be agreed on, and a receiver takes both from anyone.
+
+To read a message takes time by what it inflates to. So that nobody can have megabytes read for a few kilobytes, a message may
+inflate to `_DENSEST` times its bytes, or to `_ALWAYS` bytes. Most messages stay far below that. One that would not, such as a
+value that repeats a letter, is padded by its sender with deflate's own empty blocks.
 """
 
 from __future__ import annotations
@@ -19,6 +23,16 @@ COMPRESS_ABOVE = 256
 #: time and leaves 2.7 KB.
 _LEVEL = 1
 
+#: How many times its bytes a message may have once it is inflated. A digest of a thousand peers has five, and the slowest JSON
+#: there is takes a fifth of a second a megabyte.
+_DENSEST = 10
+
+#: Bytes to which any message may inflate.
+_ALWAYS = 8192
+
+#: A block of a deflated message that has nothing in it: where the block before it ends with a byte, so does this one.
+_EMPTY_BLOCK = b"\0\0\0\xff\xff"
+
 #: Bytes up to which a message is deflated with a window of 4 KB and as little memory. To make zlib's usual 256 KB takes 50
 #: microseconds, ten times as long as to deflate such a message.
 _SHORT = 8192
@@ -31,9 +45,20 @@ _MARKS = b"\x48\x78"
 
 
 def deflate(data: bytes) -> bytes:
-    """Return the message deflated, whether that makes it shorter or not."""
-    deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, *(_SMALL if len(data) <= _SHORT else _LARGE))
-    return deflater.compress(data) + deflater.flush()
+    """Return the message deflated, whether that makes it shorter or not, and no denser than receivers take it."""
+    window = _SMALL if len(data) <= _SHORT else _LARGE
+    deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, *window)
+    deflated = deflater.compress(data) + deflater.flush()
+    if len(data) <= _most(len(deflated)):
+        return deflated
+    blocks = (len(data) // _DENSEST - len(deflated)) // len(_EMPTY_BLOCK) + 1
+    deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, *window)
+    return deflater.compress(data) + deflater.flush(zlib.Z_SYNC_FLUSH) + blocks * _EMPTY_BLOCK + deflater.flush()
+
+
+def _most(size: int) -> int:
+    """Return the bytes to which so many deflated bytes may inflate."""
+    return max(_ALWAYS, _DENSEST * size)
 
 
 def inflate(data: bytes, limit: int, source: object = None) -> bytes:
@@ -45,19 +70,21 @@ def inflate(data: bytes, limit: int, source: object = None) -> bytes:
         source: Where it came from, for the error.
 
     Raises:
-        MessageError: It is cut short or damaged, something follows it, or more than `limit` bytes come out.
+        MessageError: It is cut short or damaged, something follows it, more than `limit` bytes come out, or it is too dense.
     """
     if not data or data[0] not in _MARKS:
         return data
+    most = min(limit, _most(len(data)))
     inflater = zlib.decompressobj()
     try:
-        message = inflater.decompress(data, limit + 1)
+        message = inflater.decompress(data, most + 1)
     except zlib.error as error:
         raise MessageError(f"not deflated right: {error}", source) from None
     except MemoryError:
         raise MessageError("it takes more memory than there is", source, "memory") from None
-    if len(message) > limit:
-        raise MessageError(f"inflates to more than {limit} bytes", source, "oversized")
+    if len(message) > most:
+        dense = "" if most == limit else f", {_DENSEST} times its own"
+        raise MessageError(f"inflates to more than {most} bytes{dense}", source, "oversized")
     if not inflater.eof:
         raise MessageError("deflated and cut short", source)
     if inflater.unused_data:

@@ -29,7 +29,8 @@ from gossipmonger.state.message import Message, RemotePeer
 from gossipmonger.wire.compression import deflate, inflate
 from gossipmonger.wire.encoder import encode, sender_text, split, text_of
 from gossipmonger.wire.json_decoder import JsonDecoder
-from gossipmonger.wire.schema import CLUSTER_WORDS, is_cluster, refusal
+from gossipmonger.wire.limits import DEFAULT_LIMITS, Limits
+from gossipmonger.wire.schema import CLUSTER_WORDS, is_cluster, refusal, schema_of
 
 __all__ = ["CLOSING", "EMPTY", "Framer", "Hello", "Splitter", "begins_link", "hello", "read_hello"]
 
@@ -82,8 +83,8 @@ def begins_link(data: bytes | bytearray) -> bool | None:
     return True if b"\n" in data else None
 
 
-def read_hello(line: bytes | bytearray, source: object) -> Hello:
-    """Return what a `HELLO` says.
+def read_hello(line: bytes | bytearray, source: object, limits: Limits = DEFAULT_LIMITS) -> Hello:
+    """Return what a `HELLO` says, within these limits.
 
     Raises:
         MessageError: It is malformed.
@@ -97,7 +98,8 @@ def read_hello(line: bytes | bytearray, source: object) -> Hello:
     if "cluster" in told and (type(cluster) is not str or not is_cluster(cluster)):
         raise refusal("hello.cluster", CLUSTER_WORDS, cluster, source)
     life = told.get("life")
-    sender = _decoder.sender_of(said, source) if "sender" in said else None
+    decoder = _decoder if limits is DEFAULT_LIMITS else JsonDecoder(schema_of(limits))
+    sender = decoder.sender_of(said, source) if "sender" in said else None
     return Hello(sender, version, life if type(life) is str else "", cluster)
 
 

@@ -10,7 +10,19 @@ from typing import Any, NoReturn
 
 from gossipmonger.errors import MessageError, shown
 from gossipmonger.state import Delta, Digest, Entry, Kind, Message, RemotePeer, values
-from gossipmonger.wire.schema import REQUIRED, SCHEMA, Field, Schema, Table, Type, digest_of, is_address, own_index, refusal
+from gossipmonger.wire.schema import (
+    REQUIRED,
+    SCHEMA,
+    Field,
+    Schema,
+    Table,
+    Type,
+    digest_of,
+    is_address,
+    is_transport,
+    own_index,
+    refusal,
+)
 
 __all__ = ["JsonDecoder", "parse"]
 
@@ -109,7 +121,7 @@ class JsonDecoder:
         deltas: Any = None,
         digest: Any = None,
         source: object = None,
-        reachable: _Reachable = values.checked,
+        reachable: _Reachable = is_transport,
     ) -> Message:
         """Return the message with these parts: see `gossipmonger.wire.message_of`."""
         if isinstance(sender, Mapping):
@@ -221,7 +233,7 @@ def _check_of(field: Field) -> Callable[[Any], bool] | None:
     most = math.inf if field.most is None else field.most
     match field.type:
         case Type.TEXT:
-            return lambda value: type(value) is str and len(value) >= least
+            return lambda value: type(value) is str and least <= len(value) <= most
         case Type.INTEGER:
             return lambda value: type(value) is int and least <= value <= most
         case Type.NUMBER:

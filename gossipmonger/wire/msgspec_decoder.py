@@ -122,7 +122,7 @@ def _delta(table: Table) -> Any:
 def _type(field: Field, address: Any = Any) -> Any:
     match field.type:
         case Type.TEXT:
-            return Annotated[str, msgspec.Meta(min_length=field.least)]
+            return Annotated[str, msgspec.Meta(min_length=field.least, max_length=field.most)]
         case Type.INTEGER:
             return Annotated[int, msgspec.Meta(ge=field.least, le=field.most)]
         case Type.NUMBER:

@@ -9,13 +9,14 @@ A message is one JSON object in UTF-8, ended by CR LF:
 Only nodes that speak our extensions are sent the third: a Node.js node reads one part of it and drops the other. Fields that
 are not in the table are ignored, so that a later version may add some.
 
-Both decoders are made from `SCHEMA`. A field is checked by itself, against its row; a `Rule` relates the fields of one object
-to each other, or says about a value what a row cannot. To add an optional field, add its row here and to
-`gossipmonger.state.message`, and use it.
+Both decoders are made from one schema, which `schema_of` makes of the limits in use; `SCHEMA` has the defaults. A field is
+checked by itself, against its row; a `Rule` relates the fields of one object to each other, or says about a value what a row
+cannot. To add an optional field, add its row here and to `gossipmonger.state.message`, and use it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
@@ -23,11 +24,12 @@ from typing import Any, NamedTuple
 from gossipmonger.errors import MessageError, shown
 from gossipmonger.state import MAX_VERSION, Digest, Header, Kind, values
 from gossipmonger.state.message import INTERVAL, MAX_INTERVAL, MAX_TTL, MIN_TTL
+from gossipmonger.wire.limits import DEFAULT_LIMITS, MAX_ADDRESS, MAX_HOST, Limits, is_longer
 from gossipmonger.wire.payload import unpack
 
 __all__ = [
     "CLUSTER_WORDS", "FATAL_IDS", "MAX_CLUSTER", "MAX_MESSAGE_SIZE", "REQUIRED", "SCHEMA", "Field", "Rule", "Schema", "Table",
-    "Type", "digest_of", "is_address", "is_cluster", "own_index", "refusal",
+    "Type", "digest_of", "is_address", "is_cluster", "is_transport", "own_index", "refusal", "schema_of",
 ]  # fmt: skip
 
 #: Bytes. Far more than gossip needs, and little enough to hold a few dozen of in memory.
@@ -75,7 +77,7 @@ class Field(NamedTuple):
         attribute: What it is called in `gossipmonger.state.message`.
         type: What it holds.
         least: The least integer or number, or the least number of characters; None for no limit.
-        most: The greatest integer or number; None for no limit.
+        most: The greatest integer or number, or the greatest number of characters; None for no limit.
         default: What it counts as where it is absent; `REQUIRED` if it may not be.
         words: What it must be, for the error; by default, its type and limits.
     """
@@ -150,13 +152,14 @@ def _is_flow(rates: list[Any]) -> bool:
     )
 
 
-def _are_hints(hints: list[Any]) -> bool:
+def _are_hints(hints: list[Any], most: int) -> bool:
     return len(hints) <= _MAX_HINTS and all(
         type(hint) is list
         and len(hint) == 2
         and type(hint[0]) is str
         and hint[0] not in FATAL_IDS
         and hint[0] != ""
+        and not is_longer(hint[0], most)
         and type(hint[1]) is int
         and 0 <= hint[1] <= MAX_VERSION
         for hint in hints
@@ -170,146 +173,162 @@ def is_cluster(name: str) -> bool:
 
 #: What a cluster's name has to be.
 CLUSTER_WORDS = f"a string of 1 to {MAX_CLUSTER} characters"
-_HINTS_WORDS = f"at most {_MAX_HINTS} [peer id, heartbeat], ids that a Node.js node can hold and integers up to {MAX_VERSION}"
 _TTL_WORDS = f"0 or a number of seconds from {MIN_TTL} to {MAX_TTL}"
-_ID_WORDS = "a non-empty string"
 _FATAL_WORDS = "an id that a Node.js node can hold"
 
-#: What a message may hold.
-SCHEMA = Schema(
-    sender=Table(
-        (
-            Field("id", "id", Type.TEXT, 1, words=_ID_WORDS),
-            Field("transport", "transport", Type.TRANSPORT),
-        ),
-        (Rule("id", "id", lambda senders: [sender for sender in senders if sender.id in FATAL_IDS], _FATAL_WORDS),),
-    ),
-    address=Table(
-        (
-            Field("host", "host", Type.TEXT, 1, words=_ID_WORDS),
-            Field("port", "port", Type.INTEGER, 1, 65535),
-            Field("udp", "udp", Type.BOOLEAN, default=None),
-        ),
-    ),
-    entry=Table(
-        (
-            Field("id", "id", Type.TEXT, 1, words=_ID_WORDS),
-            Field("maxVersionSeen", "version", Type.INTEGER, 0, MAX_VERSION),
-            Field("transport", "transport", Type.TRANSPORT),
-            Field("heartbeat", "heartbeat", Type.INTEGER, 0, MAX_VERSION, -1),
-            Field("floor", "floor", Type.INTEGER, 0, None, 0),
-            Field("heard", "heard", Type.INTEGER, None, MAX_VERSION, 0),
-            Field("left", "left", Type.BOOLEAN, default=False),
-            Field("age", "age", Type.INTEGER, 0, MAX_VERSION, 0),
-            Field("interval", "interval", Type.INTEGER, 1, MAX_INTERVAL, INTERVAL),
-        ),
-        (
-            Rule("id", "id", lambda entries: [entry for entry in entries if entry.id in FATAL_IDS], _FATAL_WORDS),
-            Rule(
-                "floor <= version",
-                "floor",
-                lambda entries: [entry for entry in entries if entry.floor and entry.floor > entry.version],
-                "an integer from 0 to {version}",
+
+def schema_of(limits: Limits) -> Schema:
+    """Return what a message may hold within these limits."""
+    most, longest, depth = limits.max_id_size, limits.max_key_size, limits.max_nesting
+    id_words, key_words = f"a non-empty string of at most {most} bytes", f"a string of at most {longest} bytes"
+    hints_words = (
+        f"at most {_MAX_HINTS} [peer id, heartbeat], ids of at most {most} bytes that a Node.js node can hold and integers up "
+        f"to {MAX_VERSION}"
+    )
+    return Schema(
+        sender=Table(
+            (
+                Field("id", "id", Type.TEXT, 1, most, words=id_words),
+                Field("transport", "transport", Type.TRANSPORT),
             ),
-            Rule(
-                "heard == 0 or heard >= version",
-                "heard",
-                lambda entries: [entry for entry in entries if entry.heard and entry.heard < entry.version],
-                f"0 or an integer from {{version}} to {MAX_VERSION}",
+            (
+                Rule("id", "id", lambda senders: [sender for sender in senders if sender.id in FATAL_IDS], _FATAL_WORDS),
+                Rule("id's bytes", "id", lambda senders: [each for each in senders if is_longer(each.id, most)], id_words),
             ),
         ),
-    ),
-    header=Table(
-        (
-            Field("reply", "reply", Type.BOOLEAN, default=False),
-            Field("rumor", "rumor", Type.BOOLEAN, default=False),
-            Field("part", "part", Type.BOOLEAN, default=False),
-            Field("flow", "flow", Type.LIST, default=None),
-            Field("roll", "compact", Type.TEXT, default=None),
-            Field("hints", "hints", Type.LIST, default=None),
-            Field("ask", "ask", Type.BOOLEAN, default=False),
-            Field("cluster", "cluster", Type.TEXT, default=None, words=CLUSTER_WORDS),
-            Field("forget", "forget", Type.LIST, default=None),
-            Field("observer", "observer", Type.BOOLEAN, default=False),
-        ),
-        (
-            Rule(
-                "flow's shape",
-                "flow",
-                lambda marks: [mark for mark in marks if mark.flow is not None and not _is_flow(mark.flow)],
-                f"[rho, tau] or [rho, tau, grant], numbers below {_MAX_RATE:g}, of which rho and tau are not negative",
-            ),
-            Rule(
-                "compact digest's shape",
-                "compact",
-                lambda marks: [mark for mark in marks if mark.compact is not None and unpack(mark.compact) is None],
-                "a compact digest in base64",
-            ),
-            Rule(
-                "hints' shape",
-                "hints",
-                lambda marks: [mark for mark in marks if mark.hints is not None and not _are_hints(mark.hints)],
-                _HINTS_WORDS,
-            ),
-            Rule(
-                "cluster's length",
-                "cluster",
-                lambda marks: [mark for mark in marks if mark.cluster is not None and not is_cluster(mark.cluster)],
-                CLUSTER_WORDS,
-            ),
-            Rule(
-                "orders' shape",
-                "forget",
-                lambda marks: [mark for mark in marks if mark.forget is not None and not _are_hints(mark.forget)],
-                _HINTS_WORDS,
+        address=Table(
+            (
+                Field("host", "host", Type.TEXT, 1, MAX_HOST),
+                Field("port", "port", Type.INTEGER, 1, 65535),
+                Field("udp", "udp", Type.BOOLEAN, default=None),
             ),
         ),
-    ),
-    delta=Table(
-        (
-            Field("peer_id", "peer_id", Type.TEXT, 1, words=_ID_WORDS),
-            Field("key", "key", Type.TEXT),
-            Field("value", "value", Type.ANY),
-            Field("version", "version", Type.INTEGER, 0, MAX_VERSION),
-            Field("after", "after", Type.INTEGER, 0, None, None),
-            Field("more", "more", Type.INTEGER, 0, None, 0),
-            Field("ttl", "ttl", Type.NUMBER, 0, MAX_TTL, 0.0, _TTL_WORDS),
-        ),
-        (
-            Rule("id", "peer_id", lambda deltas: [delta for delta in deltas if delta.peer_id in FATAL_IDS], _FATAL_WORDS),
-            Rule(
-                "key is not __proto__",
-                "key",
-                lambda deltas: [delta for delta in deltas if delta.key == "__proto__"],
-                "a key that a Node.js node can hold",
+        entry=Table(
+            (
+                Field("id", "id", Type.TEXT, 1, most, words=id_words),
+                Field("maxVersionSeen", "version", Type.INTEGER, 0, MAX_VERSION),
+                Field("transport", "transport", Type.TRANSPORT),
+                Field("heartbeat", "heartbeat", Type.INTEGER, 0, MAX_VERSION, -1),
+                Field("floor", "floor", Type.INTEGER, 0, None, 0),
+                Field("heard", "heard", Type.INTEGER, None, MAX_VERSION, 0),
+                Field("left", "left", Type.BOOLEAN, default=False),
+                Field("age", "age", Type.INTEGER, 0, MAX_VERSION, 0),
+                Field("interval", "interval", Type.INTEGER, 1, MAX_INTERVAL, INTERVAL),
             ),
-            Rule(
-                "value can be passed on",
-                "value",
-                lambda deltas: [d for d in deltas if type(d.value) is not str and not values.checked(d.value)],
-                f"a JSON value, nested at most {values.MAX_NESTING} deep, whose numbers are finite and have at most 2048 bits",
-            ),
-            Rule(
-                "after < version",
-                "after",
-                lambda deltas: [delta for delta in deltas if delta.after is not None and delta.after >= delta.version],
-                "an integer below the version {version}",
-            ),
-            Rule(
-                "version + more <= MAX_VERSION",
-                "more",
-                lambda deltas: [delta for delta in deltas if delta.more and delta.version + delta.more > MAX_VERSION],
-                f"an integer that does not take the version {{version}} beyond {MAX_VERSION}",
-            ),
-            Rule(
-                "ttl == 0 or ttl >= MIN_TTL",
-                "ttl",
-                lambda deltas: [delta for delta in deltas if 0 < delta.ttl < MIN_TTL],
-                _TTL_WORDS,
+            (
+                Rule("id", "id", lambda entries: [entry for entry in entries if entry.id in FATAL_IDS], _FATAL_WORDS),
+                Rule("id's bytes", "id", lambda entries: [each for each in entries if is_longer(each.id, most)], id_words),
+                Rule(
+                    "floor <= version",
+                    "floor",
+                    lambda entries: [entry for entry in entries if entry.floor and entry.floor > entry.version],
+                    "an integer from 0 to {version}",
+                ),
+                Rule(
+                    "heard == 0 or heard >= version",
+                    "heard",
+                    lambda entries: [entry for entry in entries if entry.heard and entry.heard < entry.version],
+                    f"0 or an integer from {{version}} to {MAX_VERSION}",
+                ),
             ),
         ),
-    ),
-)  # fmt: skip
+        header=Table(
+            (
+                Field("reply", "reply", Type.BOOLEAN, default=False),
+                Field("rumor", "rumor", Type.BOOLEAN, default=False),
+                Field("part", "part", Type.BOOLEAN, default=False),
+                Field("flow", "flow", Type.LIST, default=None),
+                Field("roll", "compact", Type.TEXT, default=None),
+                Field("hints", "hints", Type.LIST, default=None),
+                Field("ask", "ask", Type.BOOLEAN, default=False),
+                Field("cluster", "cluster", Type.TEXT, default=None, words=CLUSTER_WORDS),
+                Field("forget", "forget", Type.LIST, default=None),
+                Field("observer", "observer", Type.BOOLEAN, default=False),
+            ),
+            (
+                Rule(
+                    "flow's shape",
+                    "flow",
+                    lambda marks: [mark for mark in marks if mark.flow is not None and not _is_flow(mark.flow)],
+                    f"[rho, tau] or [rho, tau, grant], numbers below {_MAX_RATE:g}, of which rho and tau are not negative",
+                ),
+                Rule(
+                    "compact digest's shape",
+                    "compact",
+                    lambda marks: [mark for mark in marks if mark.compact is not None and unpack(mark.compact) is None],
+                    "a compact digest in base64",
+                ),
+                Rule(
+                    "hints' shape",
+                    "hints",
+                    lambda marks: [mark for mark in marks if mark.hints is not None and not _are_hints(mark.hints, most)],
+                    hints_words,
+                ),
+                Rule(
+                    "cluster's length",
+                    "cluster",
+                    lambda marks: [mark for mark in marks if mark.cluster is not None and not is_cluster(mark.cluster)],
+                    CLUSTER_WORDS,
+                ),
+                Rule(
+                    "orders' shape",
+                    "forget",
+                    lambda marks: [mark for mark in marks if mark.forget is not None and not _are_hints(mark.forget, most)],
+                    hints_words,
+                ),
+            ),
+        ),
+        delta=Table(
+            (
+                Field("peer_id", "peer_id", Type.TEXT, 1, most, words=id_words),
+                Field("key", "key", Type.TEXT, None, longest, words=key_words),
+                Field("value", "value", Type.ANY),
+                Field("version", "version", Type.INTEGER, 0, MAX_VERSION),
+                Field("after", "after", Type.INTEGER, 0, None, None),
+                Field("more", "more", Type.INTEGER, 0, None, 0),
+                Field("ttl", "ttl", Type.NUMBER, 0, MAX_TTL, 0.0, _TTL_WORDS),
+            ),
+            (
+                Rule("id", "peer_id", lambda deltas: [delta for delta in deltas if delta.peer_id in FATAL_IDS], _FATAL_WORDS),
+                Rule("id's bytes", "peer_id", lambda deltas: [d for d in deltas if is_longer(d.peer_id, most)], id_words),
+                Rule("key's bytes", "key", lambda deltas: [d for d in deltas if is_longer(d.key, longest)], key_words),
+                Rule(
+                    "key is not __proto__",
+                    "key",
+                    lambda deltas: [delta for delta in deltas if delta.key == "__proto__"],
+                    "a key that a Node.js node can hold",
+                ),
+                Rule(
+                    "value can be passed on",
+                    "value",
+                    lambda deltas: [d for d in deltas if type(d.value) is not str and not values.checked(d.value, depth)],
+                    f"a JSON value, nested at most {depth} deep, whose numbers are finite and have at most 2048 bits",
+                ),
+                Rule(
+                    "after < version",
+                    "after",
+                    lambda deltas: [delta for delta in deltas if delta.after is not None and delta.after >= delta.version],
+                    "an integer below the version {version}",
+                ),
+                Rule(
+                    "version + more <= MAX_VERSION",
+                    "more",
+                    lambda deltas: [delta for delta in deltas if delta.more and delta.version + delta.more > MAX_VERSION],
+                    f"an integer that does not take the version {{version}} beyond {MAX_VERSION}",
+                ),
+                Rule(
+                    "ttl == 0 or ttl >= MIN_TTL",
+                    "ttl",
+                    lambda deltas: [delta for delta in deltas if 0 < delta.ttl < MIN_TTL],
+                    _TTL_WORDS,
+                ),
+            ),
+        ),
+    )  # fmt: skip
+
+
+#: What a message may hold by default.
+SCHEMA = schema_of(DEFAULT_LIMITS)
 
 
 def is_address(transport: Any) -> bool:
@@ -319,9 +338,14 @@ def is_address(transport: Any) -> bool:
     host, port = transport.get("host"), transport.get("port")
     if type(port) is str and port.isascii() and port.isdigit() and len(port) <= 5:
         port = int(port)
-    if type(port) is not int or not 0 < port < 65536 or type(host) is not str or not host:
+    if type(port) is not int or not 0 < port < 65536 or type(host) is not str or not 0 < len(host) <= MAX_HOST:
         return False
-    return len(transport) == 2 or values.checked(transport)
+    return len(transport) == 2 or is_transport(transport)
+
+
+def is_transport(transport: Any) -> bool:
+    """Whether `transport`, of whatever kind, is a JSON value that is not too long."""
+    return values.checked(transport) and len(json.dumps(transport)) <= MAX_ADDRESS
 
 
 def own_index(entries: Sequence[Any], sender: str) -> int | None:

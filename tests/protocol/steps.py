@@ -34,6 +34,9 @@ _DEFAULTS: dict[str, Any] = {
     "forget_dead_peers_after": DAY,
     "delta_order": "depth",
     "flow_control": False,
+    "max_peers": 20_000,
+    "max_keys_per_peer": 100_000,
+    "max_years_ahead": 10,
 }
 
 

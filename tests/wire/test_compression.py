@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tracemalloc
 import zlib
+from time import process_time
 from unittest import mock
 
 import pytest
 
 from gossipmonger.errors import MessageError
+from gossipmonger.wire import decode
 from gossipmonger.wire.compression import deflate, inflate
 
 LONG = b'{"k":"' + b"v" * 10_000 + b'"}\r\n'
@@ -45,6 +47,48 @@ def test_what_is_damaged_is_refused(data: bytes, words: str) -> None:
         inflate(data, 1_000_000, "somewhere")
     assert str(caught.value).startswith(f"message from somewhere refused: {words}")
     assert caught.value.source == "somewhere"
+
+
+@pytest.mark.parametrize("count", [8_192, 8_193, 100_000, 131_072, 8_000_000])
+@pytest.mark.parametrize("letters", [b"v", b"abcdefgh", bytes(range(256))])
+def test_a_message_is_never_denser_than_receivers_take_it(count: int, letters: bytes) -> None:
+    data = (letters * (count // len(letters) + 1))[:count]
+    deflated = deflate(data)
+    assert inflate(deflated, count) == data
+    assert len(deflated) <= count / 10 + 400
+    assert count <= 8_192 or len(deflated) >= count / 10
+
+
+def test_what_is_too_dense_is_refused() -> None:
+    for size, letters in ((8_192, 8_193), (100_000, 100_000), (16_000, 16_000_000)):
+        bomb = zlib.compress(b"v" * letters, 9)
+        if letters == size:
+            bomb = deflate(b"v" * size)
+            assert inflate(bomb, size)
+            bomb = zlib.compress(b"v" * size, 9)
+        most = max(8_192, 10 * len(bomb))
+        with pytest.raises(MessageError, match=f"inflates to more than {most} bytes, 10 times its own|more than 8192 bytes"):
+            inflate(bomb, 1 << 24)
+
+
+@pytest.mark.untraced
+def test_sixteen_kilobytes_cost_no_more_than_a_twentieth_of_a_second() -> None:
+    def deflated(value: str) -> bytes:
+        count = 10 * 16_000 // (len(value) + 1)
+        text = (
+            '{"deltas":[["x","k",[' + ",".join([value] * count) + '],5]],"sender":{"id":"p","transport":{"host":"h","port":9}}}'
+        )
+        return deflate(text.encode())
+
+    for value in ("[]", "{}", "0", '""', "[[]]", '{"":0}', "0.1"):
+        data = deflated(value)
+        assert 15_000 < len(data) < 16_400
+        took = []
+        for _ in range(5):
+            start = process_time()
+            decode(inflate(data, 1 << 24))
+            took.append(process_time() - start)
+        assert min(took) < 0.05, value
 
 
 def test_the_limit_is_for_what_comes_out() -> None:

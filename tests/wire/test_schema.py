@@ -10,11 +10,12 @@ from unittest import mock
 import pytest
 
 from gossipmonger import wire
-from gossipmonger.errors import MessageError
+from gossipmonger.errors import MessageError, shown
 from gossipmonger.state import MAX_VERSION, values
 from gossipmonger.wire.json_decoder import JsonDecoder
+from gossipmonger.wire.limits import MAX_ADDRESS, MAX_HOST, Limits
 from gossipmonger.wire.msgspec_decoder import MsgspecDecoder
-from gossipmonger.wire.schema import FATAL_IDS, REQUIRED, SCHEMA, Field, Rule, Schema, Table, Type, is_address
+from gossipmonger.wire.schema import FATAL_IDS, REQUIRED, SCHEMA, Field, Rule, Schema, Table, Type, is_address, schema_of
 
 ADDRESS = {"host": "10.0.0.1", "port": 9742}
 SENDER = {"id": "a", "transport": ADDRESS}
@@ -135,12 +136,21 @@ def test_less_than_the_least_is_refused(table: str, field: Field, bad: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("table", "field", "bad"), named((table, field, field.most + 1) for table, field in rows() if field.most is not None)
+    ("table", "field", "bad"),
+    named(
+        (table, field, "x" * (field.most + 1) if field.type is Type.TEXT else field.most + 1)
+        for table, field in rows()
+        if field.most is not None
+    ),
 )
-def test_more_than_the_most_is_refused(table: str, field: Field, bad: int) -> None:
+def test_more_than_the_most_is_refused(table: str, field: Field, bad: Any) -> None:
     data = message(table, field.attribute, bad)
-    assert refused(data) == f"{PLACES[table]}{label(table, field)} must be {field.wanted()}, got {bad!r}"
-    takes(without(table, field=field, most=None), data)
+    assert refused(data) == f"{PLACES[table]}{label(table, field)} must be {field.wanted()}, got {shown(bad)}"
+    relaxed = without(table, field=field, most=None)
+    if field.type is Type.TEXT:  # a rule says the same in bytes
+        fields, rules = getattr(relaxed, table)
+        relaxed = relaxed._replace(**{table: Table(fields, tuple(rule for rule in rules if rule.words != field.words))})
+    takes(relaxed, data)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +189,7 @@ def test_an_optional_field_may_be_absent_and_counts_as_its_default(table: str, f
 
 ADDRESSES: list[tuple[str, Any, dict[str, Any]]] = [
     ("host", "", {"least": None}),
+    ("host", "h" * (MAX_HOST + 1), {"most": None}),
     ("host", 5, {"type": Type.ANY, "least": None}),
     ("host", MISSING, {"default": "h"}),
     ("port", 0, {"least": None}),
@@ -211,7 +222,7 @@ def test_an_address_that_msgspec_does_not_take_is_taken_all_the_same(more: dict[
 
 
 def test_an_address_that_json_cannot_carry_is_refused() -> None:
-    for more in (deep(values.MAX_NESTING), 2**2048):
+    for more in (deep(values.MAX_NESTING), 2**2048, "z" * MAX_ADDRESS):
         assert "transport must be an address" in refused(message("entry", "transport", {**ADDRESS, "zone": more}))
 
 
@@ -219,7 +230,9 @@ def test_an_address_that_json_cannot_carry_is_refused() -> None:
 
 BREAKS: dict[tuple[str, str], list[Any]] = {
     ("sender", "id"): sorted(FATAL_IDS),
+    ("sender", "id's bytes"): ["é" * 128, "\U0001f4a3" * 64, "x" + "é" * 127 + "x"],
     ("entry", "id"): sorted(FATAL_IDS),
+    ("entry", "id's bytes"): ["é" * 128, "\U0001f4a3" * 64],
     ("entry", "floor <= version"): [8, MAX_VERSION + 1, 2**70],
     ("entry", "heard == 0 or heard >= version"): [1, 6, -1],
     ("header", "flow's shape"): [
@@ -236,7 +249,15 @@ BREAKS: dict[tuple[str, str], list[Any]] = {
     ],
     ("header", "compact digest's shape"): ["", "AAAA", "AAAAAAAAAA==", "AAAAAAAA\n", "AAAAAAAA!", "AAAAAAAAAAAAAAB=", "é"],
     ("header", "cluster's length"): ["", "c" * 256],
-    ("header", "orders' shape"): [[["b", 1]] * 65, [["b"]], [["", 1]], [["toString", 1]], [["b", -1]], [["b", 1.0]]],
+    ("header", "orders' shape"): [
+        [["b", 1]] * 65,
+        [["b"]],
+        [["", 1]],
+        [["b" * 256, 1]],
+        [["toString", 1]],
+        [["b", -1]],
+        [["b", 1.0]],
+    ],
     ("header", "hints' shape"): [
         [["b", 1]] * 65,
         ["b"],
@@ -244,6 +265,8 @@ BREAKS: dict[tuple[str, str], list[Any]] = {
         [["b", 1, 2]],
         [{"b": 1}],
         [["", 1]],
+        [["b" * 256, 1]],
+        [["é" * 128, 1]],
         [[5, 1]],
         [["constructor", 1]],
         [["b", -1]],
@@ -253,6 +276,8 @@ BREAKS: dict[tuple[str, str], list[Any]] = {
         [["c", 1], ["b", None]],
     ],
     ("delta", "id"): sorted(FATAL_IDS),
+    ("delta", "id's bytes"): ["é" * 128, "\U0001f4a3" * 64],
+    ("delta", "key's bytes"): ["é" * 513, "\U0001f4a3" * 257],
     ("delta", "key is not __proto__"): ["__proto__"],
     ("delta", "value can be passed on"): [deep(values.MAX_NESTING + 1), {"k": deep(values.MAX_NESTING)}, 2**2048, [-(2**2048)]],
     ("delta", "after < version"): [1732, 1733, MAX_VERSION + 1],
@@ -294,7 +319,10 @@ def test_the_numbers_that_just_keep_the_rules_are_taken() -> None:
         ("header", "cluster", ["c", "é" * 255]),
         ("header", "forget", [[], [["b", 0], ["b", MAX_VERSION]], [["b", 1]] * 64]),
         ("entry", "interval", [1, 1000, 86_400_000]),
-        ("delta", "key", ["", "constructor"]),
+        ("sender", "id", ["x" * 255, "é" * 127]),
+        ("entry", "id", ["x" * 255, "é" * 127]),
+        ("delta", "peer_id", ["x" * 255, "é" * 127]),
+        ("delta", "key", ["", "constructor", "x" * 1024, "é" * 512, "\U0001f4a3" * 256]),
         ("delta", "value", [deep(values.MAX_NESTING), 2**2047, None, 1e308]),
         ("delta", "after", [0, 1731]),
         ("delta", "more", [0, MAX_VERSION - 1732]),
@@ -312,4 +340,41 @@ def test_words_are_in_plain_english() -> None:
     for bad in (-1, 0.0001, 315_360_000.5, 2**70, "5"):
         assert refused(message("delta", "ttl", bad)) == f"{wanted}, got {bad!r}"
     assert refused(message("entry", "heard", MAX_VERSION + 1)).startswith("digest[1].heard must be an integer of at most 9007")
-    assert refused(message("sender", "id", "")) == "sender.id must be a non-empty string, got ''"
+    assert refused(message("sender", "id", "")) == "sender.id must be a non-empty string of at most 255 bytes, got ''"
+
+
+# Other limits than the default ones
+
+LOWER = Limits(max_id_size=4, max_key_size=6, max_nesting=2)
+BEYOND: list[tuple[str, str, Any, str]] = [
+    ("sender", "id", "bcdef", "sender.id must be a non-empty string of at most 4 bytes, got 'bcdef'"),
+    ("entry", "id", "éé!", "digest[1].id must be a non-empty string of at most 4 bytes, got 'éé!'"),
+    ("delta", "peer_id", "bcdef", "deltas[1][0] must be a non-empty string of at most 4 bytes, got 'bcdef'"),
+    ("delta", "key", "éééé", "deltas[1][1] must be a string of at most 6 bytes, got 'éééé'"),
+    ("delta", "value", [[[]]], "deltas[1][2] must be a JSON value, nested at most 2 deep, "),
+    ("header", "hints", [["bcdef", 1]], "digest[2].hints must be at most 64 [peer id, heartbeat], ids of at most 4 bytes "),
+    ("header", "forget", [["bcdef", 1]], "digest[2].forget must be at most 64 [peer id, heartbeat], ids of at most 4 bytes "),
+]
+
+
+@pytest.mark.parametrize(("table", "attribute", "bad", "words"), BEYOND, ids=lambda value: str(value)[:20])
+def test_other_limits_are_kept_by_both_decoders(table: str, attribute: str, bad: Any, words: str) -> None:
+    data = message(table, attribute, bad)
+    assert MsgspecDecoder(schema_of(LOWER)).decode(data) is None
+    with pytest.raises(MessageError, match="refused: ") as caught:
+        wire.decode(data, "there", limits=LOWER)
+    assert str(caught.value).partition(" refused: ")[2].startswith(words)
+    takes(SCHEMA, data)
+
+
+def test_limits_may_be_higher_too() -> None:
+    higher = Limits(max_id_size=1_000, max_key_size=5_000)
+    for table, attribute, good in (("sender", "id", "x" * 1_000), ("delta", "key", "é" * 2_500)):
+        data = message(table, attribute, good)
+        takes(schema_of(higher), data)
+        assert wire.decode(data, limits=higher).deltas
+        refused(data)
+    parts = {"id": "x" * 999, "transport": ADDRESS}, [["b", "k", 1, 2]]
+    assert wire.message_of(*parts, limits=higher).sender.id == "x" * 999
+    with pytest.raises(MessageError):
+        wire.message_of(*parts)

@@ -21,7 +21,7 @@ from gossipmonger.transport.loop import READ, WRITE, Handle, Loop
 from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.tcp.links import Link, source_of
 from gossipmonger.transport.traffic import Traffic
-from gossipmonger.wire import begins_link, hello, read_hello
+from gossipmonger.wire import Limits, begins_link, hello, read_hello
 
 __all__ = ["Dial", "Greeting", "ReachedItself", "SingleMessage"]
 
@@ -186,6 +186,7 @@ class Greeting:
         named: How this node names itself.
         life: What tells this process from all others.
         clusters: Says which cluster it is of.
+        limits: What a part of a message may have.
         limit: Bytes that a message on the link may have.
         linked: Called with the link that comes of it, and what has come on it already.
         silent: Called with "silent" if no `HELLO` comes in time, or with "foreign" if something else does.
@@ -200,6 +201,7 @@ class Greeting:
         named: RemotePeer | None,
         life: str,
         clusters: Clusters,
+        limits: Limits,
         limit: int,
         *,
         linked: Callable[[Link, bytes], None],
@@ -212,6 +214,7 @@ class Greeting:
         self._named = named
         self._life = life
         self._clusters = clusters
+        self._limits = limits
         self._limit = limit
         self._linked = linked
         self._silent = silent
@@ -242,7 +245,7 @@ class Greeting:
         source = self._dial.source
         line, _, rest = self._heard.partition(b"\n")
         try:
-            answer = read_hello(line, source) if begun else None
+            answer = read_hello(line, source, self._limits) if begun else None
         except MessageError as error:
             self._failed(error)
             answer = None

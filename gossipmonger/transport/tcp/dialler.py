@@ -25,7 +25,7 @@ import random
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -37,8 +37,8 @@ from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.resolver import Address, Resolver
 from gossipmonger.transport.tcp.dial import Dial, Greeting, ReachedItself, SingleMessage
 from gossipmonger.transport.tcp.links import Link, Links
-from gossipmonger.transport.tcp.place import Place
-from gossipmonger.wire import encode, split
+from gossipmonger.transport.tcp.place import Place, Places
+from gossipmonger.wire import Limits, encode, hello, split
 
 __all__ = ["Dialler"]
 
@@ -48,9 +48,6 @@ _MAX_WAITING = 64
 #: Seconds after which `flush` looks again in any case: several threads may wait there, and one ring wakes one of them.
 _LOOK_AGAIN = 0.1
 
-#: Addresses that are remembered.
-_CAPACITY = 10_000
-
 #: Seconds after which an address that answered no `HELLO` is sent one again, beside the messages.
 _ASK_AGAIN = 60.0
 
@@ -58,7 +55,7 @@ _ASK_AGAIN = 60.0
 class Dialler:
     """Sends messages to addresses.
 
-    * From any thread: `send`, `probe`, `learn`, `flush`
+    * From any thread: `send`, `probe`, `trust`, `learn`, `may_return`, `flush`
     * On the loop's thread only: `forget`
 
     Args:
@@ -71,6 +68,7 @@ class Dialler:
         named: Returns how this node names itself; None to take a message's sender.
         life: Returns what tells this process from all others.
         clusters: Says which cluster this node is of.
+        limits: Returns what a part of a message may have.
         max_message_size: Bytes.
         max_links: Links that are kept. Beyond it, the least recently used is closed.
         connect_timeout: Seconds for each address that a name has.
@@ -87,6 +85,7 @@ class Dialler:
         named: Callable[[], RemotePeer | None],
         life: Callable[[], str],
         clusters: Clusters,
+        limits: Callable[[], Limits],
         *,
         max_message_size: int,
         max_links: int,
@@ -101,12 +100,13 @@ class Dialler:
         self._named = named
         self._life = life
         self._clusters = clusters
+        self._limits = limits
         self._max_message_size = max_message_size
         self._max_links = max_links
         self._connect_timeout = connect_timeout
         self._send_timeout = send_timeout
-        self._places: OrderedDict[tuple[str, int], Place] = OrderedDict()  # least recently used first
-        self._linked: OrderedDict[Link, Place] = OrderedDict()  # the same for links that were dialled
+        self._places = Places()
+        self._linked: OrderedDict[Link, Place] = OrderedDict()  # for links that were dialled, least recently used first
         self._dials: set[socket.socket] = set()  # only for the loop's thread
         self._places_lock = threading.Lock()  # guards the two before that, and each place's `waiting`, `dialling` and `link`
         self._settled = Bell()  # rung when something has left that waited
@@ -148,15 +148,20 @@ class Dialler:
             place = self._place(to)
         self._call(partial(self._dial, place, Dial.close, aside=True), None)
 
-    def learn(self, peer: RemotePeer, node_js: bool) -> None:
-        """Note what has shown itself to live at an address."""
+    def trust(self, transports: Iterable[Mapping[str, Any]]) -> None:
+        """Take it that nodes live at these addresses, and at no others that were trusted before."""
         with marked(), self._places_lock:
-            place = self._places.get((peer.transport["host"], int(peer.transport["port"])))
-            if place is None and node_js:
-                place = self._place(peer)
-                place.asked = monotonic()
-            if place is not None:
-                place.node_js = node_js
+            self._places.trust(transports)
+
+    def learn(self, peer: RemotePeer, node_js: bool, shown: bool = True, size: int = 0) -> None:
+        """Note what lives at an address: it has `shown` that, or a message of this `size` has said so."""
+        with marked(), self._places_lock:
+            self._places.learn(peer, node_js, shown, size)
+
+    def may_return(self, to: RemotePeer | Place, size: int) -> bool:
+        """Whether so many bytes may be sent to an address without its allowance; if so, count them."""
+        with marked(), self._places_lock:
+            return (to if isinstance(to, Place) else self._place(to)).may_return(size)
 
     def flush(self, timeout: float) -> None:
         """Wait up to so many seconds until nothing waits to be sent."""
@@ -169,7 +174,7 @@ class Dialler:
 
     def _is_settled(self) -> bool:
         with marked(), self._places_lock:
-            return not any(place.busy for place in self._places.values()) and not any(link.waiting for link in self._linked)
+            return not self._places.busy and not any(link.waiting for link in self._linked)
 
     def settle(self) -> None:
         """Let `flush` look again."""
@@ -187,21 +192,7 @@ class Dialler:
     def _place(self, to: RemotePeer) -> Place:
         """Return the place that a peer's address is. This requires holding `_places_lock`."""
         assert self._places_lock.locked()
-        transport: Mapping[str, Any] = to.transport
-        key = (transport["host"], int(transport["port"]))
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = Place(*key, to)
-            for _ in range(len(self._places) - _CAPACITY):
-                oldest = next(iter(self._places))
-                if self._places[oldest].busy or self._places[oldest].link is not None:
-                    self._places.move_to_end(oldest)
-                else:
-                    del self._places[oldest]
-        else:
-            place.peer = to
-            self._places.move_to_end(key)
-        return place
+        return self._places.find(to)
 
     def _put(self, place: Place, to: RemotePeer, message: Message) -> bool:
         """Let a message wait; return whether another was dropped for it. This requires holding `_places_lock`."""
@@ -223,12 +214,30 @@ class Dialler:
     def _begin(self, place: Place) -> None:
         """Send what waits for a place, in the way that is right for it."""
         if not place.node_js:
-            self._dial(place, partial(self._greet, place, False))
+            if self._may_send(place, self._hello_size(place)):
+                self._dial(place, partial(self._greet, place, False))
             return
-        if monotonic() - place.asked > _ASK_AGAIN:
+        if monotonic() - place.asked > _ASK_AGAIN and self.may_return(place, self._hello_size(place)):
             place.asked = monotonic()
             self._dial(place, partial(self._greet, place, True), aside=True)
         self._send_next(place)
+
+    def _hello_size(self, place: Place) -> int:
+        with marked(), self._places_lock:
+            sender = place.waiting[0][1].sender if place.waiting else None
+        try:
+            return len(hello(self._named() or sender, self._life(), self._clusters.name))
+        except (TypeError, ValueError):  # JSON has no form for the name, so none will be sent
+            return 0
+
+    def _may_send(self, place: Place, size: int) -> bool:
+        """Whether so many bytes may be sent to a place. If not, what waits there is dropped."""
+        with marked(), self._places_lock:
+            may_send = place.may_send(size, monotonic())
+        if may_send:
+            return True
+        self._fail(place, ConnectionError("it has not answered, and is sent no more for now"))
+        return False
 
     def _done(self, place: Place) -> None:
         """Note that a place is not being dialled any more, and begin again if something has come to wait for it."""
@@ -292,6 +301,7 @@ class Dialler:
 
         def silent(what: str) -> None:
             self._told(RemotePeer(*place.peer), what)
+            place.shown &= place.node_js  # if it was one of ours that lived there, that is over
             place.node_js = not self._clusters.only_ours
             if place.node_js and not aside:
                 self._send_next(place)
@@ -301,14 +311,14 @@ class Dialler:
 
         named = None if self._clusters.observer else self._named() or sender  # to whom others send only answers
         Greeting(
-            dial, named, self._life(), self._clusters, self._max_message_size,
-            linked=partial(self._link, place, aside), silent=silent, late=partial(setattr, place, "node_js", False),
+            dial, named, self._life(), self._clusters, self._limits(), self._max_message_size,
+            linked=partial(self._link, place, aside), silent=silent, late=place.answer,
             failed=self._failed, traffic=self._links.traffic,
         )  # fmt: skip
 
     def _link(self, place: Place, aside: bool, link: Link, rest: bytes) -> None:
         """Keep a link, and send on it what waits."""
-        place.node_js = place.silent = False
+        place.answer()
         with marked(), self._places_lock:
             former, place.link = place.link, None
             if former is not None:
@@ -363,6 +373,9 @@ class Dialler:
                 self._done(place)
                 return
             place.parts = ((message, data) for data in split(message, self._max_message_size, encode))
+
+        if not self._may_send(place, len(part[1])):
+            return
 
         def connected(dial: Dial) -> None:
             self._links.traffic.sent.note(part[0], len(part[1]))

@@ -3,8 +3,7 @@
 A link that one side closes on purpose ends with a frame that says so, `CLOSING`. The side that accepted it only asks: the other
 side finishes its frames, says the same and closes. Any other end is an event `link`: it may mean that the peer has died.
 
-A host that vanished without a FIN is noticed by its silence. Each round on a link is answered, if only by an empty frame, so a
-link on which several were sent and nothing came back is closed.
+A host that vanished is noticed by its silence: each round on a link is answered, if only by an empty frame.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from gossipmonger.state.message import Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Loop
 from gossipmonger.transport.tcp.caller import Caller, name_of, remote_of, source_of
 from gossipmonger.transport.traffic import Count, Traffic
-from gossipmonger.wire import CLOSING, EMPTY, Framer, Splitter, decode, is_address
+from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits, Splitter, decode, is_address
 
 __all__ = ["CHUNK", "READS_PER_TURN", "Caller", "Link", "Links", "source_of"]
 
-#: Bytes that may wait for a link whose peer is slow to read, beyond which messages are dropped. Gossip repeats what they told.
+#: Bytes that may wait for a link whose peer is slow to read, beyond which messages are dropped.
 _MAX_WAITING = 1 << 20
 
 
@@ -53,8 +52,7 @@ class Link:
         used: When something came or went on it last; seconds of the monotonic clock.
         written: Frames that were written.
         sent: What they were.
-        late: What closes the link if the rest of a frame does not come in time.
-        stuck: What closes it if the rest of a frame does not leave in time.
+        late, stuck: What closes it if the rest of a frame does not come, or leave, in time.
     """
 
     __slots__ = (
@@ -155,7 +153,7 @@ class Link:
                 timer.cancel()
 
 
-#: Bytes per read. Python reuses memory of this size; a larger buffer is requested from the system and returned each time.
+#: Bytes per read. Python reuses memory of this size; more is requested from the system and returned each time.
 CHUNK = 1 << 16
 
 #: Reads per turn, so that a peer that sends as fast as it is read does not hold up the others.
@@ -181,6 +179,7 @@ class Links:
         failed: Called on any thread with an error.
         ended: Called on the loop's thread with a link that is closed now. If it was not `retired`, nobody meant to close it.
         drained: Called on the loop's thread when everything has left that had to wait for a slow link.
+        limits: Returns what a part of a message may have.
         receive_timeout: Seconds for a frame to arrive, from its first byte that came to its last.
         send_timeout: Seconds for what is written to leave.
 
@@ -197,6 +196,7 @@ class Links:
         failed: Callable[[Exception], None],
         ended: Callable[[Link], None],
         drained: Callable[[], None],
+        limits: Callable[[], Limits],
         *,
         receive_timeout: float,
         send_timeout: float,
@@ -207,6 +207,7 @@ class Links:
         self._failed = failed
         self._ended = ended
         self._drained = drained
+        self._limits = limits
         self._receive_timeout = receive_timeout
         self._send_timeout = send_timeout
         self.traffic: Traffic = Traffic("tcp", True, self._count, lambda: [link.sent for link in [*self.open_links]])
@@ -254,6 +255,8 @@ class Links:
             OSError: The system watches no more sockets.
         """
         self.open_links.add(link)
+        with suppress(OSError, AttributeError):  # where the system can tell what is not read from what is read slowly
+            link.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._send_timeout * 1000))
         self._loop.watch(link.socket, READ, partial(self._read, link))
 
     def _watch_writing(self, link: Link) -> None:
@@ -325,7 +328,7 @@ class Links:
 
     def _take_message(self, link: Link, data: bytes) -> None:
         try:
-            message = decode(data, link.source, is_address, link.peer)
+            message = decode(data, link.source, is_address, link.peer, self._limits())
         except Exception as error:  # a lack of memory, too, costs only this message
             self._failed(error)
             return
@@ -348,7 +351,7 @@ class Links:
         self._give_up(link)
 
     def _give_up(self, link: Link) -> None:
-        """Close a link whose other end seems to have vanished. That is no end that the kernel has told."""
+        """Close a link whose other end seems to have vanished, which is no end that the kernel has told."""
         if not link.closed:
             link.retired = True
             self.end(link)
@@ -364,8 +367,7 @@ class Links:
         self._write(link, CLOSING)
         if not link.closed and not link.waiting:
             self._finish(link)
-        waiting = self._loop.after(_FAREWELL, partial(self.end, link))
-        waiting.start()
+        self._loop.after(_FAREWELL, partial(self.end, link)).start()
 
     def _finish(self, link: Link) -> None:
         if link.dialled:  # the other side reads what is left, and closes

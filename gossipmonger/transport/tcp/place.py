@@ -1,40 +1,73 @@
-"""A place: an address that messages go to, and what is known of who is there."""
+"""Places: the addresses that messages go to, what is known of each, and how much may be sent to it.
+
+Whoever can speak to a node can name any address as a peer's, in as many peers and to as many nodes as they like. So that a
+cluster cannot be used to flood somebody else, an address has to *show* that a node is there:
+
+* it has answered a `HELLO`;
+* or a message came over TCP from the very host that the message names as its sender's, as from a Node.js node, which answers no
+  `HELLO`: nobody but that host could have made the connection;
+* or it is a seed's, and so was named by the program itself.
+
+To any other address goes no more than a small *allowance*, enough for a `HELLO` or two, and a few times as much as came in its
+name. The allowance is renewed at intervals that double, so a node that could not be reached is found again. It belongs to the
+address, however many peers are said to live there.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from time import monotonic
+from typing import Any
 
 from gossipmonger.errors import at, shown
 from gossipmonger.state import Message, RemotePeer
 from gossipmonger.transport.tcp.links import Link
 
-__all__ = ["Place"]
+__all__ = ["ALLOWANCE", "RENEWED_AFTER", "RETURN", "Place", "Places"]
+
+#: Addresses that are remembered.
+_CAPACITY = 10_000
+
+#: Bytes that go to an address that has shown nothing: a `HELLO` has some 130.
+ALLOWANCE = 400
+
+#: Seconds until it is renewed for the first time.
+RENEWED_AFTER = 600.0
+
+#: Bytes that may be sent to such an address for each byte that came in its name, as in QUIC (RFC 9000, section 8.1). An answer
+#: is mostly about as long as what it answers; where it is longer, the address shows itself first.
+RETURN = 3
 
 
 class Place:
-    """An address, and what is known of it.
+    """An address. It does not lock: the dialler does.
 
     Args:
         host: Its host.
         port: Its port.
         peer: Whom the first message is for.
+        trusted: Whether the program itself has named it.
 
     Attributes:
-        host, port: As above.
         peer: Whom the last message was for, for errors.
-        node_js: Whether a Node.js node counts as being there.
+        node_js: Whether it counts as a Node.js node's.
         silent: Whether it has been reported that it answers no `HELLO`, which an observer must have.
         asked: When it was sent a `HELLO` last.
         dialling: Whether it is being dialled.
         link: The link to it.
-        waiting: Messages that wait, each with whom it is for.
+        waiting: Messages that wait for it.
         parts: The rest of the message that is on its way to a Node.js node.
+        trusted: As above.
+        shown: Whether it has shown that a node is there.
     """
 
-    __slots__ = ("asked", "dialling", "host", "link", "node_js", "parts", "peer", "port", "silent", "waiting")
+    __slots__ = (
+        "_left", "_renewals", "_renewed", "_returns", "asked", "dialling", "host", "link", "node_js", "parts", "peer", "port",
+        "shown", "silent", "trusted", "waiting",
+    )  # fmt: skip
 
-    def __init__(self, host: str, port: int, peer: RemotePeer) -> None:
+    def __init__(self, host: str, port: int, peer: RemotePeer, trusted: bool = False) -> None:
         self.host: str = host
         self.port: int = port
         self.peer: RemotePeer = peer
@@ -45,11 +78,104 @@ class Place:
         self.link: Link | None = None
         self.waiting: deque[tuple[RemotePeer, Message]] = deque()
         self.parts: Iterator[tuple[Message, bytes]] = iter(())
+        self.trusted: bool = trusted
+        self.shown: bool = False
+        self._left: int = ALLOWANCE
+        self._returns = 0  # bytes that may be sent because of what came in its name
+        self._renewed: float | None = None  # when the allowance was first used, or was renewed last
+        self._renewals = 0
 
     @property
     def busy(self) -> bool:
-        """Whether anything waits to be sent there, or is on its way."""
+        """Whether something waits for it or is on its way."""
         return self.dialling or bool(self.waiting)
+
+    def answer(self) -> None:
+        """Note that it has answered a `HELLO`."""
+        self.node_js = self.silent = False
+        self.shown = True
+
+    def came(self, size: int) -> None:
+        """Note that so many bytes came in its name."""
+        self._returns += RETURN * size
+
+    def may_return(self, size: int) -> bool:
+        """Whether so many bytes may be sent without the allowance; if so, count them."""
+        if self.shown or self.trusted:
+            return True
+        if size > self._returns:
+            return False
+        self._returns -= size
+        return True
+
+    def may_send(self, size: int, now: float) -> bool:
+        """Whether so many bytes may be sent at all; if so, count them."""
+        if self.may_return(size):
+            return True
+        if self._renewed is None:
+            self._renewed = now
+        elif now - self._renewed >= RENEWED_AFTER * 2**self._renewals:
+            self._left, self._renewed, self._renewals = ALLOWANCE, now, self._renewals + 1
+        if size > self._left + self._returns:
+            return False
+        self._left -= size - self._returns
+        self._returns = 0
+        return True
 
     def __str__(self) -> str:
         return f"peer {shown(self.peer.id)} at {at({'host': self.host, 'port': self.port})}"
+
+
+class Places:
+    """All places. It does not lock either."""
+
+    def __init__(self) -> None:
+        self._places: OrderedDict[tuple[str, int], Place] = OrderedDict()  # least recently used first
+        self._trusted: frozenset[tuple[str, int]] = frozenset()
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._places)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits for any of them or is on its way."""
+        return any(place.busy for place in self._places.values())
+
+    def find(self, to: RemotePeer) -> Place:
+        """Return the place that a peer's address is, which becomes the one that was used last."""
+        key = _key(to.transport)
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = Place(*key, to, key in self._trusted)
+            for _ in range(len(self._places) - _CAPACITY):
+                oldest = next(iter(self._places))
+                if self._places[oldest].busy or self._places[oldest].link is not None:
+                    self._places.move_to_end(oldest)
+                else:
+                    del self._places[oldest]
+        else:
+            place.peer = to
+            self._places.move_to_end(key)
+        return place
+
+    def trust(self, transports: Iterable[Mapping[str, Any]]) -> None:
+        """Take it that nodes live at these addresses, and at no others that were trusted before."""
+        former, self._trusted = self._trusted, frozenset(map(_key, transports))
+        for key in former ^ self._trusted:
+            if key in self._places:
+                self._places[key].trusted = key in self._trusted
+
+    def learn(self, peer: RemotePeer, node_js: bool, shown: bool, size: int) -> None:
+        """Note what lives at an address: see `Dialler.learn`."""
+        place = self._places.get(_key(peer.transport))
+        if place is None and (node_js or size):
+            place = self.find(peer)
+            place.asked = monotonic()
+        if place is not None:
+            place.shown |= shown
+            place.came(size)
+            place.node_js = node_js and (shown or place.node_js)
+
+
+def _key(transport: Mapping[str, Any]) -> tuple[str, int]:
+    return transport["host"], int(transport["port"])

@@ -3,8 +3,7 @@
 Its threads are daemons, since a program that ends need not wait for gossip. Each is started once, and stays until `close`:
 
 * `gossipmonger-tcp` watches all sockets: it dials, reads, decodes and emits.
-* `gossipmonger-tcp-accept` accepts connections, and hands them over.
-* Up to eight `gossipmonger-resolver` resolve names.
+* `gossipmonger-tcp-accept` accepts connections, and hands them over. Up to eight `gossipmonger-resolver` resolve names.
 
 A message over a link is encoded, and written as far as the socket takes it, on the thread that calls `send`. So it costs no
 connection and no hand-over to another thread. `listening` is emitted on the thread that calls `listen`, messages on
@@ -20,7 +19,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -65,7 +64,7 @@ class TcpTransport(Transport):
 
     Attributes:
         host: As above, "localhost" as long as it is open.
-        port: As above; once a port of 0 is bound, the port that was free.
+        port: As above; once a port of 0 is bound, the free one.
         binding: `host` and `port` to bind, as far as they differ from what peers are told.
         named: Whether `host` was given, and not left open.
 
@@ -121,18 +120,19 @@ class TcpTransport(Transport):
         clusters = Clusters(lambda: self.cluster, lambda: self.observer)
         self._links = Links(
             self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
-            lambda: self._dialler.settle(), receive_timeout=given["receive_timeout"], send_timeout=given["send_timeout"],
+            lambda: self._dialler.settle(), lambda: self.limits,
+            receive_timeout=given["receive_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._count_with(self._links.traffic)
         self._dialler = Dialler(
             self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local, lambda: self.life,
-            clusters, max_message_size=self.max_message_size, max_links=given["max_links"],
+            clusters, lambda: self.limits, max_message_size=self.max_message_size, max_links=given["max_links"],
             connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._acceptor = Acceptor(
             self.loop, self._links, self._received_alone, self._failed, self._greeted, lambda: self.local, lambda: self.life,
-            clusters, max_connections=given["max_connections"], max_message_size=self.max_message_size,
-            receive_timeout=given["receive_timeout"],
+            clusters, lambda: self.limits, max_connections=given["max_connections"],
+            max_message_size=self.max_message_size, receive_timeout=given["receive_timeout"],
         )  # fmt: skip
         self._token = secrets.token_hex(8)
         self._closed = False
@@ -171,12 +171,14 @@ class TcpTransport(Transport):
         reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
         self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to), "address"))
 
+    def trust(self, transports: Iterable[Any]) -> None:
+        """Take it that nodes live at these addresses: see `Transport.trust`."""
+        self._dialler.trust(filter(is_address, transports))
+
     def dial(self, to: RemotePeer) -> None:
         """Connect to a peer and close at once, only to learn whether somebody accepts: see `Transport.dial`."""
-        if self._closed or self.loop.forked or not is_address(to.transport):
-            return
-        thread = here()
-        if thread.marked and thread.defer(object(), partial(self.dial, to)):
+        thread, usable = here(), not (self._closed or self.loop.forked) and is_address(to.transport)
+        if not usable or (thread.marked and thread.defer(object(), partial(self.dial, to))):
             return
         try:
             self._dialler.probe(to)
@@ -327,20 +329,20 @@ class TcpTransport(Transport):
     def _received_alone(self, data: bytes, source: str) -> None:
         """Take a message that came on a connection of its own, as all from Node.js nodes do."""
         try:
-            message = decode(inflate(data, self.max_message_size, source), source, is_address)
+            message = decode(inflate(data, self.max_message_size, source), source, is_address, limits=self.limits)
         except Exception as error:  # a lack of memory, too, costs only this message
             self._failed(error)
             return
         if message.digest is not None:
-            extended = message.digest.header is not None
-            self._dialler.learn(message.sender, node_js=not extended and self.cluster is None)
+            shown, extended = self.resolver.is_from(message.sender.transport["host"], source), message.digest.header is not None
+            self._dialler.learn(message.sender, node_js=not extended and self.cluster is None, shown=shown, size=len(data))
             if extended:
                 message = message._replace(sender=ExtendedPeer(*message.sender))
         self._links.traffic.received.note(message)
         self._received(message)
 
     def _greeted(self, peer: RemotePeer) -> None:
-        self._dialler.learn(peer, node_js=False)
+        self._dialler.learn(peer, node_js=False, shown=False)
 
     def _told(self, peer: RemotePeer, what: str) -> None:
         if not self._closed:
@@ -359,8 +361,7 @@ class TcpTransport(Transport):
     def close(self, callback: Callable[[], None] | None = None) -> None:
         """Stop listening, give what waits `linger` seconds, by default one, to leave, close all sockets, and end all threads.
 
-        It may be called again, and from a handler: the thread that calls it is not waited for. A thread inside the system's
-        resolver, which cannot be interrupted, ends by itself.
+        It may be called again, and from a handler, whose thread is not waited for. A thread in the resolver ends by itself.
         """
         thread = here()
         if thread.marked and thread.defer((id(self), "close"), partial(self._later, self.close, callback)):

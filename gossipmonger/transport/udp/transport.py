@@ -5,9 +5,9 @@ on and ignore. Messages to such a node that fit into a few datagrams go as datag
 TCP go longer messages, messages to all other nodes, answers to messages that came over TCP, messages to a host whose name has
 not been resolved yet, and all that an observer sends.
 
-Anybody can send a datagram in somebody else's name. So what answers the first one from an address has no more bytes than that
-one. If there is more to say, the answer over UDP is the sender's own entry, and the deltas if they fit, and the whole goes over
-TCP, whose handshake shows who is there. Nodes pad digests to addresses that they have not heard from, so that there is room.
+Anybody can send a datagram in somebody else's name. So until an address has answered a `HELLO` over TCP, whose handshake shows
+who is there, it is sent no more than a few times the bytes that came in its name: see `gossipmonger.transport.tcp.place`. What
+is longer goes over TCP.
 
 It has no threads of its own: the TCP side's thread watches the sockets of both, decodes and emits. Datagrams are sent on the
 caller's thread, which never waits: a datagram that the system has no room for is lost, as it could be anywhere on its way.
@@ -27,13 +27,13 @@ from gossipmonger.errors import SendError, shown
 from gossipmonger.errors import at as address_of
 from gossipmonger.process import fresh, here, marked, own
 from gossipmonger.state.arguments import check_number
-from gossipmonger.state.message import Digest, ExtendedPeer, Header, Kind, Message, RemotePeer
+from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ
 from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.tcp.links import Caller, source_of
 from gossipmonger.transport.tcp.transport import TcpTransport
 from gossipmonger.transport.traffic import Traffic
-from gossipmonger.wire import Encoder, decode, divide, encode, inflate, is_address
+from gossipmonger.wire import Encoder, decode, divide, inflate, is_address
 
 __all__ = ["UdpTransport"]
 
@@ -57,17 +57,8 @@ _ATTEMPTS = 100
 #: Datagrams that are read from one socket before the other has its turn.
 _READS_PER_TURN = 64
 
-#: Addresses that are remembered as heard from.
-_CAPACITY = 10_000
-
 #: Seconds to leave a socket alone that cannot be read, for want of memory, say.
 _PAUSE = 0.1
-
-
-class _Newcomer(ExtendedPeer):
-    """The sender of the first datagram from an address. What answers it has so many bytes at most, all together."""
-
-    room: int
 
 
 class UdpTransport(TcpTransport):
@@ -94,8 +85,7 @@ class UdpTransport(TcpTransport):
         self._encoder = Encoder()
         self._sockets: dict[int, socket.socket] = {}  # by family, to send with; those that `listen` binds receive too
         self._opened: list[socket.socket] = []  # all, to be closed
-        self._heard: dict[tuple[str, int], None] = {}  # from which addresses something came, the first that came first
-        # Guards the two dicts above, what was sent, and that nobody sends with a socket that is closed.
+        # Guards the two above, what was sent, and that nobody sends with a socket that is closed.
         self._sockets_lock = threading.Lock()
 
     # Sending
@@ -121,12 +111,9 @@ class UdpTransport(TcpTransport):
                 return False
             largest = self.max_message_size
             datagrams = divide(message, min(self.max_datagram_size, largest), largest, self._encoder.encode)
-            if isinstance(to, _Newcomer):
-                return self._answer(to, message, addresses, datagrams or [])
-            ours = message.digest is not None and message.digest.header is not None
-            if datagrams and len(datagrams) == 1 and ours and (at["host"], int(at["port"])) not in self._heard:
-                datagrams = [_padded(datagrams[0], self.max_datagram_size)]
-            return datagrams is not None and self._transmit(addresses, datagrams, message)
+            if datagrams is None or not self._dialler.may_return(to, sum(map(len, datagrams))):
+                return False
+            return self._transmit(addresses, datagrams, message)
         except OSError as error:
             refusal = SendError(f"can't send to peer {shown(to.id)} at {address_of(at)}: {error}", RemotePeer(to.id, at))
             refusal.__cause__ = error
@@ -134,21 +121,6 @@ class UdpTransport(TcpTransport):
         except Exception as error:  # JSON has no form for something in the message
             self._failed(error)
         return True
-
-    def _answer(self, to: _Newcomer, message: Message, addresses: list[Address], datagrams: list[bytes]) -> bool:
-        """Answer a newcomer within its room; return whether that was the whole answer."""
-        answers = [datagrams]
-        if message.digest is not None:
-            own = [entry._replace(floor=0) for entry in message.digest.entries if entry.id == message.sender.id]
-            short = Message(message.sender, None, Digest(Kind.REPLY, Header(cluster=self.cluster), own[-1:]))
-            answers += [[encode(short._replace(deltas=message.deltas))], [encode(short)]]
-        for answer in answers:
-            size = sum(map(len, answer))
-            if 0 < size <= to.room:
-                to.room -= size
-                self._transmit(addresses, answer, message)
-                return answer is datagrams
-        return False
 
     def _transmit(self, addresses: list[Address], datagrams: list[bytes], message: Message) -> bool:
         """Send to the first address that there is a way to; return False if the system finds a datagram too long."""
@@ -232,13 +204,15 @@ class UdpTransport(TcpTransport):
         """Take a datagram. Parts of one digest are kept until all that came are there, and answered together."""
         self._datagrams.received.note(None, len(data))
         try:
-            message = decode(inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source), source, is_address)
+            text = inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source)
+            message = decode(text, source, is_address, limits=self.limits)
         except Exception as error:  # a lack of memory, too, costs only this datagram
             self._failed(error)
             return
         sender, deltas, digest = message
         self._datagrams.received.note(message)
-        message = message._replace(sender=self._caller(sender, len(data)))
+        self._dialler.learn(sender, node_js=False, shown=False, size=len(data))
+        message = message._replace(sender=ExtendedPeer(*sender))
         if deltas is not None or digest is None or digest.kind is not Kind.PART:
             self._received(message)
             return
@@ -247,24 +221,9 @@ class UdpTransport(TcpTransport):
             digest = digest._replace(entries=[*former.digest.entries, *digest.entries])
             if former.digest.header is not None and former.digest.header.ask and digest.header is not None:
                 digest = digest._replace(header=digest.header._replace(ask=True))
-            if isinstance(former.sender, _Newcomer):
-                former.sender.room += len(data)
-                message = message._replace(sender=former.sender)
         elif former is not None:  # of a node that has moved
             self._received(former)
         parts[sender.id] = message._replace(digest=digest)
-
-    def _caller(self, sender: RemotePeer, size: int) -> ExtendedPeer:
-        """Return the sender of a datagram of this size."""
-        address = sender.transport["host"], int(sender.transport["port"])
-        if address in self._heard:
-            return ExtendedPeer(*sender)
-        self._heard[address] = None
-        if len(self._heard) > _CAPACITY:
-            del self._heard[next(iter(self._heard))]
-        newcomer = _Newcomer(*sender)
-        newcomer.room = size
-        return newcomer
 
     def _close_sockets(self) -> None:
         with marked(), self._sockets_lock:
@@ -280,11 +239,6 @@ class UdpTransport(TcpTransport):
 
 def _cluster(message: Message) -> str | None:
     return None if message.digest is None or message.digest.header is None else message.digest.header.cluster
-
-
-def _padded(datagram: bytes, size: int) -> bytes:
-    """Return a datagram of this size that says the same, with space behind it. One that is deflated has no place for that."""
-    return datagram.ljust(size) if datagram[:1] == b"{" else datagram
 
 
 def _socket(family: int) -> socket.socket:

@@ -17,7 +17,7 @@ from gossipmonger.state.message import Delta, Digest, Entry, Kind, Message, Remo
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.tcp import links as links_module
 from gossipmonger.transport.tcp.links import Caller, Link, Links
-from gossipmonger.wire import CLOSING, EMPTY, Framer
+from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits
 from gossipmonger.wire.compression import deflate
 from tests.transport.tcp.net import SENDER, Connection, message, round_of, tells, text, until
 
@@ -40,7 +40,7 @@ class Linked:
         timeouts = {"receive_timeout": 10, "send_timeout": 10, **options}
         self.links = Links(
             self.loop, Framer(1 << 24, None), self._receive, self.failures.put, self.ended.put,
-            partial(self.drained.put, None), **timeouts,
+            partial(self.drained.put, None), Limits, **timeouts,
         )  # fmt: skip
         self.others: list[Connection] = []
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from gossipmonger.errors import Reporter
-from gossipmonger.transport.tcp import acceptor as server_module
-from gossipmonger.transport.tcp.acceptor import Server
+from gossipmonger.transport.tcp import server as server_module
 from gossipmonger.transport.tcp.links import source_of
+from gossipmonger.transport.tcp.server import Server
 
 
 class Serving:

@@ -32,6 +32,7 @@ class Node(Recorder):
         self.until(lambda: len(self.heard) >= heard and len(self.errors) >= errors)
 
     def send(self, peer: RemotePeer, value: Any = "v") -> None:
+        self.transport.trust([peer.transport])  # as a seed's address
         self.transport.deltas(peer, SENDER, [["z", "k", value, 1]])
 
 

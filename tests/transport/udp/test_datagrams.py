@@ -16,6 +16,7 @@ from gossipmonger.errors import MessageError, Reporter, SendError
 from gossipmonger.state import Message, RemotePeer
 from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.udp import transport
+from gossipmonger.wire import deflate
 from tests.transport.udp.net import HOST, SENDER, Net, Socket, failing, peer_of, text
 
 # What goes how
@@ -23,6 +24,7 @@ from tests.transport.udp.net import HOST, SENDER, Net, Socket, failing, peer_of,
 
 def test_what_fits_is_one_datagram_and_is_what_tcp_would_carry(net: Net) -> None:
     wire, node = net.wire(), net.node()
+    node.transport.trust([wire.peer.transport])
     deltas, digest = [["z", "k", "v", 1]], [{"id": "z", "maxVersionSeen": 1, "transport": SENDER.transport}]
     node.transport.deltas(wire.peer, SENDER, deltas)
     node.transport.digest(wire.peer, SENDER, digest)
@@ -46,6 +48,7 @@ def test_a_long_digest_arrives_in_parts_that_together_are_the_whole(
     ]
     digest.insert(77, {"id": "z", "maxVersionSeen": 1, "transport": SENDER.transport, "heartbeat": 9, **given})
     deltas = [["n1", f"k{version}", rng.randrange(2**50), version, version - 1] for version in range(1, 200)]
+    a.transport.trust([peer_of(b).transport])
     a.transport.exchange(peer_of(b), SENDER, deltas, digest)
     b.until(lambda: len({e["id"] for k, _, d in b.heard if k == "digest" for e in d}) == 201)
     parts = [payload for kind, _, payload in b.heard if kind == "digest"]
@@ -64,11 +67,13 @@ def test_a_long_digest_arrives_in_parts_that_together_are_the_whole(
 
 
 def test_what_does_not_fit_goes_over_tcp_on_the_same_port_whole_and_unmarked(net: Net) -> None:
-    wire, node = net.wire(), net.node()
+    wire, node = net.wire(), net.node(max_datagram_size=512)
+    node.transport.trust([wire.peer.transport])
     noise = random.Random(7).randbytes(1_000).hex()
     deltas = [["z", "small", 1, 1], ["z", "large", noise, 2, 1], ["z", "small again", 1, 3, 2]]
-    entries = [{"id": name, "maxVersionSeen": 1, "transport": SENDER.transport} for name in ("z", noise)]
-    many = [["z", f"k{version}", random.Random(version).random(), version] for version in range(3_000)]
+    far = {**SENDER.transport, "zone": noise[:900]}
+    entries = [{"id": id, "maxVersionSeen": 1, "transport": at} for id, at in (("z", SENDER.transport), (noise[:250], far))]
+    many = [["z", f"k{version}", random.Random(version).random(), version] for version in range(2_000)]
 
     def goes_over_tcp(**sent: Any) -> None:
         arrived = json.loads(wire.message())
@@ -155,7 +160,8 @@ def test_of_several_addresses_it_is_the_first_that_there_is_a_way_to(
         (text(RemotePeer("z", {"host": "z", "port": 0}), deltas=[]), "sender.transport"),
         (zlib.compress(text(deltas=[]))[:-1], "cut short"),
         (b"\x78rubbish", "not deflated right"),
-        (zlib.compress(text(deltas=[["z", "k", "x" * 100_001, 1]])), "more than 100000 bytes"),
+        (zlib.compress(text(deltas=[["z", "k", "x" * 100_001, 1]])), "more than 8192 bytes, 10 times its own"),
+        (deflate(text(deltas=[["z", "k", "x" * 100_001, 1]])), "more than 100000 bytes"),
     ],
 )
 def test_rubbish_is_one_error_that_names_its_source_and_nothing_else(net: Net, data: bytes, words: str) -> None:

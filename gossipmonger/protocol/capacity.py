@@ -1,0 +1,201 @@
+"""Capacity: how many peers a node knows at most, how many keys of each, and who is forgotten soon.
+
+Anybody who can speak to a node can invent peers, thousands of them in one message. Two rules bound what that costs:
+
+* *At most MAX_PEERS.* Beyond that, a peer that others tell of is not met, so what is said about it is ignored, and all others
+  carry on. A node that speaks for itself is met in place of a *stranger* whose heartbeat has not risen, if there is one.
+* *Strangers are forgotten soon.* A stranger is a peer of which only others have told. In a cluster everybody has spoken to
+  everybody after a while, and who is invented speaks to nobody. A stranger whose heartbeat has not risen for five minutes is
+  forgotten, where a peer that has been heard stays for FORGET_DEAD_PEERS_AFTER. Peers that a storage has kept are no strangers.
+  And rounds never go to strangers alone.
+
+The keys of a peer are bounded at its owner, which writes no more than MAX_KEYS_PER_PEER. A replica may hold for a while what
+the owner had before and what it has now, with the tombstones of both, so it takes four times as many above the floor that it
+was told last, and as many below. If that is not enough, it takes no further delta of that peer: if one is left out, so are all
+above it, and nothing is missing below its version. Once the owner has begun a new life, or has deleted enough, it goes on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from gossipmonger.errors import MessageError, shown
+from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.forgetting import TELLING, Forgetting
+from gossipmonger.protocol.output import Event, Output
+from gossipmonger.state import Peer, values
+from gossipmonger.state.peer import NOTHING
+
+__all__ = ["Capacity"]
+
+#: Milliseconds of silence after which a stranger is forgotten: long enough for a cluster's rounds to reach everybody, and for a
+#: partition that is short. For nodes that gossip rarely it is more.
+_SILENCE = 300_000.0
+
+#: Intervals of a stranger that are waited for, and the milliseconds that they may take: forged intervals may be a day.
+_INTERVALS, _LONGEST = 3, 2_700_000.0
+
+#: Milliseconds between two looks for strangers to forget, and between two errors.
+_LOOK_EVERY, _REPORT_EVERY = 15_000.0, 60_000.0
+
+#: Strangers that are looked at to find one to replace. A sender that finds none is refused, so messages stay cheap.
+_TRIES = 64
+
+#: Keys and tombstones that a replica takes above the latest floor, as a multiple of MAX_KEYS_PER_PEER.
+_REPLICA = 4
+
+
+class Capacity:
+    """Counts the peers of one node.
+
+    * Peers: `admit`, `admit_sender`, `meet`, `hear`, `strangers`, `silent`, `begin_round`
+    * Keys: `check_own`, `overflows`, `is_full`, `report_full`
+
+    Args:
+        local: The node's own peer.
+        storage: Where all peers are kept.
+        forgetting: Forgets peers.
+        config: The numbers to go by.
+
+    Attributes:
+        count: How many other peers are known, as of the last round and with those that were met since.
+    """
+
+    def __init__(self, local: Peer, storage: Any, forgetting: Forgetting, config: Config) -> None:
+        self._local = local
+        self._storage = storage
+        self._forgetting = forgetting
+        self._most = config.max_peers
+        self._keys = config.max_keys_per_peer
+        self._silence = max(_SILENCE, TELLING * config.gossip_interval)
+        self._strangers: OrderedDict[str, float] = OrderedDict()  # id -> when it was met
+        self._looked = 0.0
+        self._reported: dict[str, float] = {}
+        self.count: int = 0
+
+    # Peers
+
+    def admit(self, now: float, id: str, output: Output) -> bool:
+        """Return whether one more peer can be met, which then counts; report it if not."""
+        if self.count < self._most:
+            self.count += 1
+            return True
+        self.report(now, f"peer {shown(id)} is ignored: max_peers, {self._most}, are known already", "max_peers", output)
+        return False
+
+    def admit_sender(self, now: float, id: str, found: dict[str, Peer | None], output: Output) -> bool:
+        """Do the same for a peer that speaks for itself, in place of a stranger, which is taken out of those that are found."""
+        for replaced in self._make_room(output):
+            found[replaced] = None
+        return self.admit(now, id, output)
+
+    def _make_room(self, output: Output) -> list[str]:
+        """Forget the stranger that was met first and has not been heard since, if there is no room; return its id."""
+        for _ in range(min(_TRIES, len(self._strangers)) if self.count >= self._most else 0):
+            id, since = self._strangers.popitem(last=False)
+            peer = self._storage.get(id)
+            if peer is not None and not _has_risen(peer, since) and self._forget(peer, output):
+                self.count -= 1
+                return [id]
+            if peer is not None:
+                self._strangers[id] = since
+        return []
+
+    def meet(self, now: float, id: str) -> None:
+        """Note that a peer was met."""
+        self._strangers[id] = now
+
+    def hear(self, now: float, id: str) -> None:
+        """Note that a peer has spoken for itself. If that is how it was met, it has to speak once more."""
+        if self._strangers and self._strangers.get(id, now) < now:
+            del self._strangers[id]
+
+    @property
+    def strangers(self) -> Collection[str]:
+        """The ids of the peers of which only others have told."""
+        return self._strangers.keys()
+
+    def silent(self) -> Collection[str]:
+        """Return the ids of the strangers whose heartbeat has not risen since they were met."""
+        get, strangers = self._storage.get, self._strangers.items()
+        peers = [(get(id), since) for id, since in strangers]
+        return {peer.id for peer, since in peers if peer is not None and not _has_risen(peer, since)}
+
+    def begin_round(self, now: float, late: float, output: Output) -> None:
+        """Forget strangers that have been silent for too long; a lateness of this node is not theirs."""
+        if late:
+            self._strangers = OrderedDict((id, min(now, since + late)) for id, since in self._strangers.items())
+        if not 0 <= now - self._looked < _LOOK_EVERY:
+            self._looked = now
+            for id, since in [*self._strangers.items()]:
+                peer = self._storage.get(id)
+                if peer is None:
+                    del self._strangers[id]
+                elif self._is_too_silent(now, peer, since):
+                    del self._strangers[id]
+                    self._forget(peer, output)
+
+    def _is_too_silent(self, now: float, peer: Peer, since: float) -> bool:
+        if peer.left and len(peer.log):
+            return False  # what a short program has published spreads after it has gone
+        silence = max(self._silence, min(_LONGEST, float(_INTERVALS * peer.interval)))
+        return now - max(since, peer.last_time or 0.0) > silence
+
+    def _forget(self, peer: Peer, output: Output) -> bool:
+        if peer.live:
+            peer.mark_dead()
+            self._storage.put(peer.id, peer)
+            output.append(Event("peer dead", (peer.remote,)))
+        return self._forgetting.drop(peer, peer.heartbeat, output)
+
+    # Keys
+
+    def check_own(self, key: str, waiting: Mapping[str, Any]) -> None:
+        """Raise unless the local peer may have one more key.
+
+        Args:
+            key: The key, which it does not have.
+            waiting: What flow control holds back, key -> value.
+
+        Raises:
+            ValueError: It has MAX_KEYS_PER_PEER already.
+        """
+        if self._local.key_count + len(waiting) < self._keys:
+            return
+        new = sum(1 for each, value in waiting.items() if self._local.get(each, NOTHING) is NOTHING and not _is_gone(value))
+        gone = sum(1 for each, value in waiting.items() if _is_gone(value) and self._local.get(each, NOTHING) is not NOTHING)
+        if self._local.key_count + new - gone >= self._keys:
+            raise ValueError(f"key: {shown(key)} would be one more than max_keys_per_peer, {self._keys}")
+
+    @property
+    def overflows(self) -> bool:
+        """Whether the local peer has so many tombstones that it forgets them, though a Node.js node may not have seen them."""
+        return len(self._local.log) > 2 * self._keys
+
+    def is_full(self, peer: Peer, key: str) -> bool:
+        """Whether a replica has no room for a key."""
+        most, held = _REPLICA * self._keys, len(peer.log)
+        if held < most or peer.log.get(key, NOTHING) is not NOTHING:
+            return False
+        return held >= 2 * most or peer.log.count_after(peer.noted) >= most
+
+    def report_full(self, now: float, peer: Peer, output: Output) -> None:
+        """Report that no more deltas of a peer are taken."""
+        words = f"peer {shown(peer.id)} has too many keys: max_keys_per_peer is {self._keys} here; its news is ignored"
+        self.report(now, words, "max_keys_per_peer", output)
+
+    def report(self, now: float, words: str, limit: str, output: Output) -> None:
+        """Report that a limit is reached, at most once a minute for each limit."""
+        if not 0 <= now - self._reported.get(limit, -_REPORT_EVERY) < _REPORT_EVERY:
+            self._reported[limit] = now
+            output.append(Event("error", (MessageError(words),)))
+
+
+def _has_risen(peer: Peer, since: float) -> bool:
+    return (peer.last_time or 0.0) > since
+
+
+def _is_gone(value: Any) -> bool:
+    return type(value) is dict and values.is_tombstone(value)
