@@ -1,0 +1,267 @@
+"""The agent: a node as a process of its own, from a configuration to its last word.
+
+The main thread waits for signals. SIGTERM and SIGINT end the agent cleanly, and a second one at once; SIGHUP reads the keys
+again. Events are printed on the thread that runs the node's handlers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import queue
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.util import find_spec
+from time import monotonic
+from typing import Any
+
+from gossipmonger import Gossipmonger, UdpTransport, __version__
+from gossipmonger.cli.answers import Answers
+from gossipmonger.cli.control import Control, default_path
+from gossipmonger.cli.hooks import Runner
+from gossipmonger.cli.journal import Journal, line, stamp
+from gossipmonger.cli.notify import Notifier
+from gossipmonger.cli.outcome import ABSENT, SUCCESS, USAGE, CommandError
+from gossipmonger.cli.output import Output, PipeClosedError
+from gossipmonger.cli.settings import Settings
+from gossipmonger.errors import at, words
+from gossipmonger.transport.address import is_loopback, is_wildcard, route_to
+
+__all__ = ["Agent", "make_node", "versions"]
+
+#: An address outside, to find the way there; nothing is sent to it. It is reserved for documentation.
+_OUTSIDE = ("192.0.2.1", 9)
+
+#: Seconds that the main thread waits at a time.
+_SLICE = 0.5
+
+
+def make_node(settings: Settings, **more: Any) -> Gossipmonger:
+    """Return the node that a configuration describes. It has not begun.
+
+    Raises:
+        CommandError: The configuration is wrong in a way that only the node knows.
+    """
+    listen = dict(settings.listen or {})
+    told = dict(settings.advertise or {})
+    if not told and not is_wildcard(listen.get("host", "")):
+        told = {"host": listen["host"]}
+    elif not told and listen and not settings.seeds:  # nobody else says from where this host is reached
+        told = {"host": route_to(*_OUTSIDE) or "localhost"}
+    if told and "port" not in told and listen.get("port"):
+        told["port"] = listen["port"]
+    try:
+        transport = UdpTransport() if settings.transport == "udp" else None
+        node = Gossipmonger(
+            {"id": settings.id, "transport": told},
+            settings.options,
+            cluster=settings.cluster,
+            seeds=settings.seeds,
+            listen=listen or None,
+            transport=transport,
+            **more,
+        )
+        for key, value in settings.values.items():
+            node.update(key, value)
+    except (TypeError, ValueError) as error:
+        raise CommandError(words(error), USAGE) from None
+    return node
+
+
+class Agent:
+    """Runs a node from a configuration.
+
+    Args:
+        settings: The configuration.
+        output: Where events are printed.
+        environ: The environment.
+    """
+
+    def __init__(self, settings: Settings, output: Output, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._output = output
+        self._environ = environ
+        self._notifier = Notifier(environ)
+        self._orders: queue.SimpleQueue[str] = queue.SimpleQueue()  # signal handlers may put into it at any moment
+        self._control: Control | None = None
+        self._to_close: list[Callable[[], object]] = []
+        self._began = monotonic()
+        self._prints = True
+        self.node: Gossipmonger = make_node(settings)
+
+    # Life
+
+    def run(self) -> int:
+        """Start, wait until the agent is told to end, and end; return the exit code.
+
+        Raises:
+            CommandError: It cannot start. Whatever has started is closed.
+        """
+        restore = self._take_signals()
+        try:
+            self.start()
+            while (order := self._next()) != "end":
+                if order == "reload":
+                    self._reload()
+        finally:
+            restore()
+            self.close()
+        return SUCCESS
+
+    def _next(self) -> str:
+        """Return the next order. It waits in slices, as a signal that comes just before a wait begins would wait with it."""
+        while True:
+            with suppress(queue.Empty):
+                return self._orders.get(timeout=_SLICE)
+
+    def start(self) -> None:
+        """Start.
+
+        Raises:
+            CommandError: It cannot. Whatever has started is to be closed by `close`.
+        """
+        logger, handler = logging.getLogger("gossipmonger"), _Handler(self._output)
+        logger.addHandler(handler)
+        self._to_close.append(lambda: logger.removeHandler(handler))
+        journal = Journal(self.node)
+        for hook in self._settings.on_event:
+            runner = Runner(hook, self._output.note)
+            self._to_close.append(runner.close)
+            journal.follow(runner.take)
+        journal.follow(self._print)
+        answers = Answers(self.node, journal, self._info, self.end)
+        self._listen_for_commands(answers)
+        try:
+            self.node.transport.listen()
+        except OSError as error:
+            raise CommandError(f"{words(error)}; is another agent running? {_ADVICE}", ABSENT) from None
+        self.node.gossip()
+        address = at(self.node.local_peer.transport)
+        self._print({"time": stamp(), "event": "listening", "peer": self.node.local_peer.id, "address": address})
+        if not self._settings.seeds and is_loopback(str(self.node.local_peer.transport.get("host", ""))):
+            self._output.note(
+                "no seeds, so nobody beyond this host can reach this agent: give the address of another node as --seed, "
+                "or let others come with --listen 0.0.0.0:9742"
+            )
+        self._notifier.ready(f"{self.node.local_peer.id} at {address}".encode("ascii", "replace").decode())
+
+    def _listen_for_commands(self, answers: Answers) -> None:
+        chosen = self._settings.socket
+        if chosen == "":
+            return
+        path = default_path(self._environ) if chosen is None else chosen
+        try:
+            self._control = Control(path, answers.answer, private=chosen is None)
+        except OSError as error:
+            if chosen is not None or "already" in str(error):
+                raise CommandError(words(error), ABSENT) from None
+            self._output.note(f"commands can't reach this agent: {words(error)}")
+
+    def end(self) -> None:
+        """Let `run` end. May be called from anywhere."""
+        self._orders.put("end")
+
+    def reload(self) -> None:
+        """Let `run` read the keys again. May be called from anywhere."""
+        self._orders.put("reload")
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        self._output.note("there are no keys to reload")
+        self._notifier.ready("reloaded")
+
+    def close(self) -> None:
+        """Leave the cluster, and end everything that `start` has begun."""
+        self._notifier.stopping()
+        try:
+            self.node.close()
+        except Exception as error:  # a handler that hangs, say; everything is closed all the same
+            self._output.note(words(error))
+        if self._control is not None:
+            self._control.close()
+        for close in reversed(self._to_close):
+            with suppress(Exception):
+                close()
+        self._to_close.clear()
+
+    def _take_signals(self) -> Callable[[], None]:
+        """Let signals become orders; return what lets them be again as they were."""
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+        former: dict[int, Any] = {}
+
+        def stop(number: int, _: object) -> None:
+            signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+            self.end()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            former[number] = signal.signal(number, stop)
+        if hasattr(signal, "SIGHUP"):
+            former[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: self.reload())
+
+        def restore() -> None:
+            for number, handler in former.items():
+                if signal.getsignal(number) != signal.SIG_DFL:
+                    signal.signal(number, handler)
+
+        return restore
+
+    # What it says
+
+    def _print(self, record: dict[str, Any]) -> None:
+        if not self._prints:
+            return
+        try:
+            if self._output.as_json:
+                self._output.record(record)
+            else:
+                self._output.line(line(record, self._output))
+        except (CommandError, PipeClosedError):  # nobody reads any more; the node goes on
+            self._prints = False
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "uptime": round(monotonic() - self._began, 1),
+            "pid": os.getpid(),
+            "socket": None if self._control is None else self._control.path,
+            "config": self._settings.path,
+            "transport": self._settings.transport,
+            "seeds": [at(seed) for seed in self._settings.seeds],
+            "options": {name: _plain(value) for name, value in self._settings.options.items()},
+            **versions(),
+        }
+
+
+#: What to do where a port is taken.
+_ADVICE = "Give this one another --listen (port 0 is any free one), and an --id and a --socket of its own"
+
+
+def versions() -> dict[str, Any]:
+    """Return what runs here, for `info`."""
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "fast": find_spec("msgspec") is not None,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return f"{value.total_seconds():g}s" if hasattr(value, "total_seconds") else value
+
+
+class _Handler(logging.Handler):
+    """Prints what the package logs, from warnings up."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(logging.WARNING)
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._output.note(record.getMessage())
+        except Exception:
+            self.handleError(record)
