@@ -26,6 +26,7 @@ from gossipmonger.cli.journal import Journal, line, stamp
 from gossipmonger.cli.notify import Notifier
 from gossipmonger.cli.outcome import ABSENT, SUCCESS, USAGE, CommandError
 from gossipmonger.cli.output import Output, PipeClosedError
+from gossipmonger.cli.services import serve_metrics, serve_web
 from gossipmonger.cli.settings import Settings
 from gossipmonger.errors import at, words
 from gossipmonger.transport.address import is_loopback, is_wildcard, route_to
@@ -39,7 +40,7 @@ _OUTSIDE = ("192.0.2.1", 9)
 _SLICE = 0.5
 
 
-def make_node(settings: Settings, **more: Any) -> Gossipmonger:
+def make_node(settings: Settings, **trust: Any) -> Gossipmonger:
     """Return the node that a configuration describes. It has not begun.
 
     Raises:
@@ -62,7 +63,7 @@ def make_node(settings: Settings, **more: Any) -> Gossipmonger:
             seeds=settings.seeds,
             listen=listen or None,
             transport=transport,
-            **more,
+            **trust,
         )
         for key, value in settings.values.items():
             node.update(key, value)
@@ -138,6 +139,10 @@ class Agent:
             self.node.transport.listen()
         except OSError as error:
             raise CommandError(f"{words(error)}; is another agent running? {_ADVICE}", ABSENT) from None
+        if self._settings.metrics is not None:
+            self._to_close.append(serve_metrics(self.node, self._settings.metrics))
+        if self._settings.web is not None:
+            self._to_close.append(serve_web(self.node, self._settings.web))
         self.node.gossip()
         address = at(self.node.local_peer.transport)
         self._print({"time": stamp(), "event": "listening", "peer": self.node.local_peer.id, "address": address})

@@ -275,8 +275,8 @@ class Answers:
         if "value" not in question:
             raise ValueError("value is missing")
         ttl = question.get("ttl")
-        more = {} if ttl is None else {"ttl": ttl}
-        yield {"changed": self._node.update(_text(question, "key"), question["value"], **more)}
+        lasting = {} if ttl is None else {"ttl": ttl}
+        yield {"changed": self._node.update(_text(question, "key"), question["value"], **lasting)}
 
     def _delete(self, question: Question, _: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         self._owner("delete")

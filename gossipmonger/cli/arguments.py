@@ -10,6 +10,7 @@ from typing import Any
 from gossipmonger.cli.durations import duration
 from gossipmonger.cli.journal import EVENTS
 from gossipmonger.errors import shown, words
+from gossipmonger.transport.address import read_address
 
 __all__ = ["ARGUMENTS"]
 
@@ -28,6 +29,16 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {shown(text)}")
     return name, value
+
+
+def _serving(text: str) -> dict[str, Any]:
+    try:
+        address = read_address("it", text, binding=True, port=None)
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(words(error).removeprefix("it ")) from None
+    if "port" not in address:
+        raise argparse.ArgumentTypeError(f"must have a port, such as 127.0.0.1:8042, got {shown(text)}")
+    return address
 
 
 def _count(text: str) -> int:
@@ -173,7 +184,7 @@ def _localtest(parser: argparse.ArgumentParser) -> None:
     add("--for", dest="lasts", metavar="DURATION", type=_seconds, help="end after this time (default: at Ctrl-C)")
     add("--interval", metavar="DURATION", type=_seconds, default=timedelta(seconds=1), help="from round to round (default: 1s)")
     add("--quiet", action="store_true", help="leave out messages, and show events alone")
-    add("--web", metavar="HOST:PORT", help="serve a page that shows the first node's view")
+    add("--web", metavar="HOST:PORT", type=_serving, help="serve a page that shows the first node's view")
 
 
 def _completion(parser: argparse.ArgumentParser) -> None:

@@ -42,7 +42,12 @@ def main(
     output = Output(stdout, stderr, environ)
     arguments = argparse.Namespace(command=None)
     try:
-        arguments = make_parser().parse_args([*(sys.argv[1:] if argv is None else argv)])
+        parser = make_parser()
+        if "_ARGCOMPLETE" in environ:
+            from gossipmonger.cli.completion import complete
+
+            complete(parser)
+        arguments = parser.parse_args([*(sys.argv[1:] if argv is None else argv)])
         output = Output(stdout, stderr, environ, bool(getattr(arguments, "json", None)))
         return _run(arguments, output, stdin, environ)
     except Help as help:
@@ -82,6 +87,18 @@ def _command(name: str) -> Callable[[argparse.Namespace, Output, Any, Mapping[st
         from gossipmonger.cli.agent_command import run_agent
 
         return run_agent
+    if name == "ping":
+        from gossipmonger.cli.ping import ping
+
+        return ping
+    if name == "localtest":
+        from gossipmonger.cli.localtest import localtest
+
+        return localtest
+    if name == "completion":
+        from gossipmonger.cli.completion import completion
+
+        return completion
     from gossipmonger.cli.commands import QUESTIONS
     from gossipmonger.cli.inquiry import inquire
 

@@ -103,7 +103,7 @@ class Output:
     def _abandon(self) -> None:
         """Lead stdout nowhere, or Python would fail to flush it at its end and say so."""
         stream, self._stdout = self._stdout, None
-        if stream is None or stream is not sys.__stdout__:
+        if stream is None or stream not in (sys.stdout, sys.__stdout__):
             return  # the caller's own
         try:
             nowhere = os.open(os.devnull, os.O_WRONLY)
