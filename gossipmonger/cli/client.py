@@ -47,6 +47,8 @@ def ask(path: str, question: Mapping[str, Any], timeout: float | None) -> Iterat
             connection.sendall(json.dumps({"gossipmonger": VERSION, **question}).encode() + b"\n")
             while line := read_line(connection, buffer):
                 said = json.loads(line)
+                if not isinstance(said, dict):
+                    raise ValueError(said)
                 if "answer" in said:
                     yield said["answer"]
                 elif "error" in said:

@@ -145,7 +145,7 @@ class Control:
             finally:
                 os.umask(before)
             os.chmod(self.path, 0o600)
-            listener.listen(16)
+            listener.listen(2 * _MAX_CONNECTIONS)
         except OSError as error:
             listener.close()
             raise OSError(f"can't make the socket {shown(self.path)}: {error.strerror or words(error)}") from None

@@ -42,8 +42,10 @@ def spelled(seconds: float) -> str:
         return f"{max(seconds, 0) * 1000:.0f}ms"
     if seconds < 59.95:
         return f"{seconds:.1f}s"
+    if seconds > _MOST:
+        return "never"
     whole = round(seconds)
     for size, unit, part, smaller in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "m")):
         if whole >= size:
-            return f"{whole // size}{unit}{whole % size // part:02d}{smaller}" if seconds < 1e9 else "never"
+            return f"{whole // size}{unit}{whole % size // part:02d}{smaller}"
     return f"{whole // 60}m{whole % 60:02d}s"

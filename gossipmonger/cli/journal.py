@@ -17,6 +17,7 @@ from gossipmonger import (
     Gossipmonger,
     LonelyError,
     RemotePeer,
+    SendError,
 )
 from gossipmonger.cli.output import Output, name, value_text
 from gossipmonger.errors import at, words
@@ -28,6 +29,9 @@ EVENTS = ("new peer", "peer live", "peer dead", "peer left", "peer forgotten", "
 
 #: What each means, as colours go.
 _MEANINGS = {"new peer": "live", "peer live": "live", "peer dead": "dead", "peer left": "left", "error": "error"}
+
+#: Peers that are remembered to be unreachable.
+_MAX_UNREACHABLE = 10_000
 
 #: Columns of an event's name.
 _WIDE = max(map(len, EVENTS))
@@ -41,7 +45,8 @@ def stamp() -> str:
 class Journal:
     """Turns the events of a node into records, and hands each to whoever has asked for it.
 
-    Records are handed over on the thread that runs the node's handlers, in the order of the events.
+    Records are handed over on the thread that runs the node's handlers, in the order of the events. That a peer cannot be
+    reached is told once, until it has come back.
 
     Args:
         node: The node.
@@ -50,6 +55,7 @@ class Journal:
     def __init__(self, node: Gossipmonger) -> None:
         self._takers: tuple[Callable[[dict[str, Any]], object], ...] = ()  # always replaced as a whole
         self._takers_lock = threading.Lock()  # held by who replaces it
+        self._unreachable: dict[str, None] = {}  # ids of peers of which it has been told that they cannot be reached
         node.on("update", lambda peer, key, value: self._tell("update", peer=peer, key=key, value=value))
         node.on("delete", lambda peer, key: self._tell("delete", peer=peer, key=key))
         node.on("new peer", lambda peer: self._tell_peer("new peer", peer))
@@ -76,9 +82,17 @@ class Journal:
             taker(record)
 
     def _tell_peer(self, event: str, peer: RemotePeer) -> None:
+        self._unreachable.pop(peer.id, None)
         self._tell(event, peer=peer.id, address=at(peer.transport))
 
     def _tell_error(self, error: Exception) -> None:
+        if isinstance(error, SendError) and isinstance(error.remote_peer, RemotePeer):
+            id = error.remote_peer.id
+            if id in self._unreachable:
+                return  # each round fails to reach it; that it is live again will be told
+            self._unreachable[id] = None
+            if len(self._unreachable) > _MAX_UNREACHABLE:
+                del self._unreachable[next(iter(self._unreachable))]
         hint = advice(error)
         self._tell("error", error=type(error).__name__, text=words(error), **({"advice": hint} if hint else {}))
 
