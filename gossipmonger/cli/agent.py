@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from time import monotonic
 from typing import Any
 
-from gossipmonger import Gossipmonger, UdpTransport, __version__
+from gossipmonger import Gossipmonger, LonelyError, UdpTransport, __version__
 from gossipmonger.cli.answers import Answers
 from gossipmonger.cli.control import Control, default_path
 from gossipmonger.cli.hooks import Runner
@@ -26,15 +26,19 @@ from gossipmonger.cli.journal import Journal, line, stamp
 from gossipmonger.cli.notify import Notifier
 from gossipmonger.cli.outcome import ABSENT, SUCCESS, USAGE, CommandError
 from gossipmonger.cli.output import Output, PipeClosedError
+from gossipmonger.cli.ping import diagnose
 from gossipmonger.cli.services import serve_metrics, serve_web
 from gossipmonger.cli.settings import Settings
 from gossipmonger.errors import at, words
-from gossipmonger.transport.address import is_loopback, is_wildcard, route_to
+from gossipmonger.transport.address import is_loopback, is_wildcard, read_address, route_to
 
 __all__ = ["Agent", "make_node", "versions"]
 
 #: An address outside, to find the way there; nothing is sent to it. It is reserved for documentation.
 _OUTSIDE = ("192.0.2.1", 9)
+
+#: Addresses that are looked at more closely when nobody is found.
+_MOST_PINGS = 5
 
 #: Seconds that the main thread waits at a time.
 _SLICE = 0.5
@@ -52,7 +56,7 @@ def make_node(settings: Settings, **trust: Any) -> Gossipmonger:
         told = {"host": listen["host"]}
     elif not told and listen and not settings.seeds:  # nobody else says from where this host is reached
         told = {"host": route_to(*_OUTSIDE) or "localhost"}
-    if told and "port" not in told and listen.get("port"):
+    if "port" not in told and listen.get("port"):
         told["port"] = listen["port"]
     try:
         transport = UdpTransport() if settings.transport == "udp" else None
@@ -133,6 +137,7 @@ class Agent:
             self._to_close.append(runner.close)
             journal.follow(runner.take)
         journal.follow(self._print)
+        self.node.on("error", self._diagnose)
         answers = Answers(self.node, journal, self._info, self.end)
         self._listen_for_commands(answers)
         try:
@@ -226,6 +231,21 @@ class Agent:
                 self._output.line(line(record, self._output))
         except (CommandError, PipeClosedError):  # nobody reads any more; the node goes on
             self._prints = False
+
+    def _diagnose(self, error: Exception) -> None:
+        """Find out why nobody was found, on a thread of its own, since that takes seconds."""
+        if isinstance(error, LonelyError):
+            # A daemon: an agent that ends need not know any more.
+            threading.Thread(target=self._say_why, args=(error,), name="gossipmonger-ping", daemon=True).start()
+
+    def _say_why(self, error: LonelyError) -> None:
+        for address in [*error.tried][:_MOST_PINGS]:
+            try:
+                problem = diagnose(read_address("seed", address), self._settings)
+            except Exception:  # it is not an address
+                continue
+            if problem and not self.node.closed:
+                self._output.note(problem)
 
     def _info(self) -> dict[str, Any]:
         return {

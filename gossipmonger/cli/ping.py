@@ -10,7 +10,7 @@ import queue
 import secrets
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -22,7 +22,10 @@ from gossipmonger.errors import MessageError, at, shown, words
 from gossipmonger.transport.address import is_loopback, read_address
 from gossipmonger.wire import begins_link, hello, read_hello
 
-__all__ = ["ping"]
+__all__ = ["diagnose", "ping"]
+
+#: Seconds for each step, if nobody says otherwise.
+_PATIENCE = 3.0
 
 #: Bytes that the answer may have.
 _MOST = 1 << 16
@@ -56,7 +59,7 @@ def ping(arguments: argparse.Namespace, output: Output, _: Any, environ: Mapping
     steps = _Steps(found, None if output.as_json else output)
     code, problem = SUCCESS, ""
     try:
-        _Ping(address, settings, arguments.timeout.total_seconds(), steps).run()
+        _Ping(address, settings, arguments.timeout.total_seconds(), steps.tell).run()
     except _EndError as end:
         code, problem = end.code, str(end)
     if output.as_json:
@@ -64,6 +67,15 @@ def ping(arguments: argparse.Namespace, output: Output, _: Any, environ: Mapping
     if problem:
         output.note(problem)
     return code
+
+
+def diagnose(address: Mapping[str, Any], settings: Settings) -> str:
+    """Return what keeps an agent from speaking to an address, and what to do; "" if nothing seems to."""
+    try:
+        _Ping(address, settings, _PATIENCE, lambda step, text, **fields: None, settings.id).run()
+    except _EndError as end:
+        return str(end)
+    return ""
 
 
 class _Steps:
@@ -86,14 +98,23 @@ class _Ping:
         address: A mapping with host and port.
         settings: With whom to speak.
         timeout: Seconds for each step.
-        steps: Is told of each step.
+        tell: Is told of each step.
+        id: The id that the other node should not have.
     """
 
-    def __init__(self, address: Mapping[str, Any], settings: Settings, timeout: float, steps: _Steps) -> None:
+    def __init__(
+        self,
+        address: Mapping[str, Any],
+        settings: Settings,
+        timeout: float,
+        tell: Callable[..., None],
+        id: str | None = None,
+    ) -> None:
         self._address = address
         self._settings = settings
         self._timeout = timeout
-        self._steps = steps
+        self._tell = tell
+        self._id = id
         self._life = secrets.token_hex(8)
 
     def run(self) -> None:
@@ -128,7 +149,7 @@ class _Ping:
             raise _EndError(f"no address of the name {shown(host)}: {reason}; check how it is spelled", UNREACHABLE)
         addresses = [at({"host": each[4][0], "port": port}) for each in found]
         if addresses != [at(self._address)]:
-            self._steps.tell("name", f"{host} is {', '.join(addresses)}", addresses=addresses)
+            self._tell("name", f"{host} is {', '.join(addresses)}", addresses=addresses)
         return [*found]
 
     def _dial(self, found: list[Any]) -> socket.socket:
@@ -148,9 +169,9 @@ class _Ping:
             except OSError as error:
                 connection.close()
                 failures.append((where, error))
-                self._steps.tell("dialled", f"{where}: {_reason(error, self._timeout)}")
+                self._tell("dialled", f"{where}: {_reason(error, self._timeout)}")
                 continue
-            self._steps.tell("dialled", f"{where} accepted within {taken:.1f} ms", dialled=where, ms=round(taken, 3))
+            self._tell("dialled", f"{where} accepted within {taken:.1f} ms", dialled=where, ms=round(taken, 3))
             return connection
         raise _EndError(_unreachable(failures, self._timeout), UNREACHABLE)
 
@@ -175,14 +196,14 @@ class _Ping:
             said = read_hello(heard.partition(b"\n")[0], source)
         except MessageError as error:
             raise _EndError(words(error), ABSENT) from None
-        self._steps.tell("wire", f"gossipmonger, frames of version {said.version}", wire=said.version)
+        self._tell("wire", f"gossipmonger, frames of version {said.version}", wire=said.version)
         ours = self._settings.cluster
         named = "has no name" if said.cluster is None else f"is {name(said.cluster)}"
         same = said.cluster == ours
-        self._steps.tell("cluster", f"{named}{', as here' if same else ''}", cluster=said.cluster)
+        self._tell("cluster", f"{named}{', as here' if same else ''}", cluster=said.cluster)
         if said.sender is not None:
             told = at(said.sender.transport)
-            self._steps.tell(
+            self._tell(
                 "node",
                 f"{name(said.sender.id)}, which tells others to reach it at {told}",
                 node=said.sender.id,
@@ -193,6 +214,10 @@ class _Ping:
             theirs = "leave --cluster out" if said.cluster is None else f"use --cluster {name(said.cluster)}"
             raise _EndError(
                 f"the node is of another cluster: its own {named}, and you {here}; {theirs}, or ask another node", ABSENT
+            )
+        if said.sender is not None and said.sender.id == self._id:
+            raise _EndError(
+                f"the node at {source} has the id {shown(self._id)} too: give each agent an --id of its own", ABSENT
             )
         if said.sender is not None and isinstance(said.sender.transport, Mapping):
             host = str(said.sender.transport.get("host", ""))

@@ -89,7 +89,7 @@ class Running(NamedTuple):
 
 @contextlib.contextmanager
 def agent(
-    folder: Path, id: str = "a", *, seeds: tuple[Running, ...] = (), as_json: bool = False, **settings: Any
+    folder: Path, id: str = "a", *, seeds: tuple[Any, ...] = (), as_json: bool = False, **settings: Any
 ) -> Iterator[Running]:
     """Run an agent in this process, whose socket is in a folder, until the end of the block."""
     out, err = io.StringIO(), io.StringIO()
@@ -97,7 +97,7 @@ def agent(
         "id": id,
         "listen": {"host": "127.0.0.1", "port": 0},
         "socket": str(folder / f"{id}.sock"),
-        "seeds": [each.agent.node.local_peer.transport for each in seeds],
+        "seeds": [each.agent.node.local_peer.transport if isinstance(each, Running) else each for each in seeds],
         "json": as_json,
         **settings,
     }
