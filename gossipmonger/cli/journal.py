@@ -1,7 +1,7 @@
 """The journal: events of a node as records, and records as lines for people.
 
 A record is an object with `time`, `event` and what the event is about: `peer`, `address`, `key`, `value`, or `error`, `text`
-and `advice`.
+and `advice`. A message, which only `localtest` tells of, has `peer` and `about`: the peers or keys in it.
 """
 
 from __future__ import annotations
@@ -118,7 +118,10 @@ def line(record: Mapping[str, Any], output: Output, prefix: str = "") -> str:
 
 
 def _about(record: Mapping[str, Any]) -> Iterator[str]:
-    if "peer" in record:
+    if "about" in record:  # a message
+        yield f"{'to  ' if str(record.get('event')).endswith('send') else 'from'} {name(str(record['peer']))}:"
+        yield ", ".join(name(str(each)) for each in record["about"]) or "nothing"
+    elif "peer" in record:
         yield name(str(record["peer"]))
     if "address" in record:
         yield f"at {record['address']}"

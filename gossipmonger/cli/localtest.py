@@ -23,7 +23,7 @@ from typing import Any
 from gossipmonger import Gossipmonger, RemotePeer
 from gossipmonger.cli.journal import Journal, line, stamp
 from gossipmonger.cli.outcome import ABSENT, SUCCESS, CommandError
-from gossipmonger.cli.output import Output, PipeClosedError, name
+from gossipmonger.cli.output import Output, PipeClosedError
 from gossipmonger.cli.services import serve_web
 
 __all__ = ["localtest"]
@@ -53,7 +53,7 @@ def localtest(arguments: argparse.Namespace, output: Output, _: Any, environ: Ma
             if output.as_json:
                 output.record({"time": record["time"], "node": id, **record})
             else:
-                output.line(_line(id, record, output))
+                output.line(line(record, output, f"{id:<5} "))
         except (CommandError, PipeClosedError) as error:  # nobody reads any more
             broken.append(error)
             ended.set()
@@ -84,17 +84,6 @@ def localtest(arguments: argparse.Namespace, output: Output, _: Any, environ: Ma
     if broken:
         raise broken[0]
     return SUCCESS
-
-
-def _line(id: str, record: Mapping[str, Any], output: Output) -> str:
-    """Return what a node tells as a line: who, what, with whom, and about what."""
-    about = record.get("about")
-    if about is None:
-        return line(record, output, f"{id:<5} ")
-    towards = "to  " if str(record["event"]).endswith("send") else "from"
-    said = ", ".join(map(name, about)) or "nothing"
-    head = line({"time": record["time"], "event": record["event"]}, output, f"{id:<5} ")
-    return f"{head}  {towards} {name(record['peer'])}: {said}"
 
 
 class _Python:

@@ -83,7 +83,9 @@ def make_parser() -> Parser:
         description=_filled(
             "A small shared map of state, kept alive across a fleet: every node owns keys, gossip carries them to all others, "
             "and each node knows who is alive. `gossipmonger agent` is a node; the other commands look into one."
-        ),
+        )
+        + "\n\ncommands (each has a --help):\n"
+        + "\n".join(f"  {name:{max(map(len, COMMANDS))}}  {line}" for name, line in COMMANDS.items()),
         epilog=textwrap.dedent("""\
             try it in two terminals:
               gossipmonger agent --id a --listen 127.0.0.1:9742 --set role=web
@@ -96,13 +98,12 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and end")
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", title="commands", prog="gossipmonger", parser_class=Parser
+        dest="command", metavar="COMMAND", prog="gossipmonger", parser_class=Parser, help=argparse.SUPPRESS
     )
-    for name, line in COMMANDS.items():
+    for name in COMMANDS:
         description, examples = LESSONS[name]
         command = commands.add_parser(
             name,
-            help=line,
             allow_abbrev=False,
             formatter_class=_Formatter,
             description=_filled(description),
