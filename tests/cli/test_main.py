@@ -8,7 +8,7 @@ import pytest
 import gossipmonger
 from gossipmonger.cli import main as package_main
 from gossipmonger.cli.outcome import CommandError
-from tests.cli.commands import run
+from tests.cli.commands import run, start
 
 
 def test_the_version() -> None:
