@@ -8,72 +8,36 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import queue
 import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib.util import find_spec
 from time import monotonic
 from typing import Any
 
-from gossipmonger import Gossipmonger, LonelyError, UdpTransport, __version__
+from gossipmonger import Gossipmonger, LonelyError
 from gossipmonger.cli.answers import Answers
 from gossipmonger.cli.control import Control, default_path
 from gossipmonger.cli.hooks import Runner
 from gossipmonger.cli.journal import Journal, line, stamp
+from gossipmonger.cli.nodes import make_node, versions
 from gossipmonger.cli.notify import Notifier
-from gossipmonger.cli.outcome import ABSENT, SUCCESS, USAGE, CommandError
+from gossipmonger.cli.outcome import ABSENT, SUCCESS, CommandError
 from gossipmonger.cli.output import Output, PipeClosedError
 from gossipmonger.cli.ping import diagnose
 from gossipmonger.cli.services import serve_metrics, serve_web
 from gossipmonger.cli.settings import Settings
 from gossipmonger.errors import at, words
-from gossipmonger.transport.address import is_loopback, is_wildcard, read_address, route_to
+from gossipmonger.transport.address import is_loopback, read_address
 
-__all__ = ["Agent", "make_node", "versions"]
-
-#: An address outside, to find the way there; nothing is sent to it. It is reserved for documentation.
-_OUTSIDE = ("192.0.2.1", 9)
+__all__ = ["Agent"]
 
 #: Addresses that are looked at more closely when nobody is found.
 _MOST_PINGS = 5
 
 #: Seconds that the main thread waits at a time.
 _SLICE = 0.5
-
-
-def make_node(settings: Settings, **trust: Any) -> Gossipmonger:
-    """Return the node that a configuration describes. It has not begun.
-
-    Raises:
-        CommandError: The configuration is wrong in a way that only the node knows.
-    """
-    listen = dict(settings.listen or {})
-    told = dict(settings.advertise or {})
-    if not told and not is_wildcard(listen.get("host", "")):
-        told = {"host": listen["host"]}
-    elif not told and listen and not settings.seeds:  # nobody else says from where this host is reached
-        told = {"host": route_to(*_OUTSIDE) or "localhost"}
-    if "port" not in told and listen.get("port"):
-        told["port"] = listen["port"]
-    try:
-        transport = UdpTransport() if settings.transport == "udp" else None
-        node = Gossipmonger(
-            {"id": settings.id, "transport": told},
-            settings.options,
-            cluster=settings.cluster,
-            seeds=settings.seeds,
-            listen=listen or None,
-            transport=transport,
-            **trust,
-        )
-        for key, value in settings.values.items():
-            node.update(key, value)
-    except (TypeError, ValueError) as error:
-        raise CommandError(words(error), USAGE) from None
-    return node
 
 
 class Agent:
@@ -262,16 +226,6 @@ class Agent:
 
 #: What to do where a port is taken.
 _ADVICE = "Give this one another --listen (port 0 is any free one), and an --id and a --socket of its own"
-
-
-def versions() -> dict[str, Any]:
-    """Return what runs here, for `info`."""
-    return {
-        "version": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "fast": find_spec("msgspec") is not None,
-    }
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from gossipmonger.cli.agent import Agent, make_node
+from gossipmonger.cli.agent import Agent
+from gossipmonger.cli.nodes import make_node
 from gossipmonger.cli.outcome import SUCCESS
 from gossipmonger.cli.output import Output
 from gossipmonger.cli.settings import resolve, typed_value

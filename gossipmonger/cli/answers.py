@@ -113,8 +113,6 @@ class Answers:
         states, where = question.get("state") or (), question.get("where") or {}
         local = self._node.local_peer.id
         for peer in self._node.peers().values():
-            if peer.id == local and self._end is None:
-                continue  # an observer is no member
             if states and peer.state not in states:
                 continue
             if not all(key in peer.data and values.same(peer.data[key], value) for key, value in where.items()):
@@ -167,15 +165,10 @@ class Answers:
     def _tell_info(self, question: Question, _: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         peers = self._node.peers()
         states = [peer.state for peer in peers.values()]
-        local = self._node.local_peer
-        yield {
-            "id": local.id,
-            "cluster": self._node.options.cluster,
-            "address": at(local.transport),
-            "peers": {state: states.count(state) for state in ("live", "dead", "left")},
-            "keys": len(peers[local.id].data) if local.id in peers else 0,
-            **self._info(),
-        }
+        own = peers.get(self._node.local_peer.id)  # an observer has none
+        member = {} if own is None else {"id": own.id, "address": at(own.transport), "keys": len(own.data)}
+        counts = {state: states.count(state) for state in ("live", "dead", "left")}
+        yield {**member, "cluster": self._node.options.cluster, "peers": counts, **self._info()}
 
     # Following
 
@@ -240,13 +233,12 @@ class Answers:
         if count is not None:
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise ValueError(f"peers must be a number of at least 1, got {shown(count)}")
-            extra = self._end is None  # an observer does not count itself
 
             def live() -> list[str]:
-                found = self._others() if extra else self._node.live()
+                found = self._node.live()
                 return found if len(found) >= count else []
 
-            found = wait(live, lambda: self._node.wait_for_peers(count + extra, timeout=0))
+            found = wait(live, lambda: self._node.wait_for_peers(count, timeout=0))
             if not gone():
                 yield {"peers": found}
             return
@@ -264,9 +256,6 @@ class Answers:
         held = wait(there, lambda: self._node.wait_for_key(key, peer, timeout=0, **wanted))
         if not gone():
             yield {"key": key, "value": held[0]}
-
-    def _others(self) -> list[str]:
-        return [id for id in self._node.live() if id != self._node.local_peer.id]
 
     # Changing
 

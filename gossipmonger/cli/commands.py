@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
-from gossipmonger.cli.agent import versions
 from gossipmonger.cli.durations import spelled
 from gossipmonger.cli.inquiry import Ask
 from gossipmonger.cli.journal import line
+from gossipmonger.cli.nodes import versions
 from gossipmonger.cli.outcome import ABSENT, SUCCESS, USAGE, CommandError
 from gossipmonger.cli.output import Output, name, value_text
 from gossipmonger.cli.settings import typed_value

@@ -10,9 +10,9 @@ from typing import Any
 from gossipmonger.cli.client import ask
 from gossipmonger.cli.control import default_path
 from gossipmonger.cli.observer import observe
-from gossipmonger.cli.sources import Given
+from gossipmonger.cli.settings import trust
 
-__all__ = ["Ask", "inquire", "trust"]
+__all__ = ["Ask", "inquire"]
 
 #: Takes a question, and the seconds that each answer may take or None; yields the answers.
 Ask = Callable[[Mapping[str, Any], float | None], Iterator[dict[str, Any]]]
@@ -31,10 +31,3 @@ def inquire(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Iterat
         return
     path = arguments.socket or default_path(environ)
     yield lambda question, timeout: ask(path, question, timeout)
-
-
-def trust(arguments: argparse.Namespace) -> dict[str, Given]:
-    """Return the settings that say with whom to speak, as the flags give them."""
-    flags = {"seeds": "seed", "cluster": "cluster", "keys_file": "keys_file"}
-    found = {setting: (getattr(arguments, flag, None), f"--{flag.replace('_', '-')}") for setting, flag in flags.items()}
-    return {setting: Given(value, where) for setting, (value, where) in found.items() if value is not None}

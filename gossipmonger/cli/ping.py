@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
-from gossipmonger.cli.inquiry import trust
 from gossipmonger.cli.outcome import ABSENT, SUCCESS, UNREACHABLE, USAGE, CommandError
 from gossipmonger.cli.output import Output, name
-from gossipmonger.cli.settings import Settings, resolve
+from gossipmonger.cli.settings import Settings, resolve, trust
 from gossipmonger.errors import MessageError, at, shown, words
 from gossipmonger.transport.address import is_loopback, read_address
 from gossipmonger.wire import begins_link, hello, read_hello

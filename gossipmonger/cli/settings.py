@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket as sockets
@@ -18,7 +19,7 @@ from gossipmonger.errors import shown, words
 from gossipmonger.state.arguments import nearest
 from gossipmonger.transport.address import read_address
 
-__all__ = ["OPTIONS", "SETTINGS", "Settings", "option_value", "resolve", "typed_value"]
+__all__ = ["OPTIONS", "SETTINGS", "Settings", "option_value", "resolve", "trust", "typed_value"]
 
 #: Options of a `Gossipmonger` that are objects, or settings of their own here.
 _NOT_HERE = frozenset({
@@ -111,6 +112,13 @@ def resolve(flags: Mapping[str, Given], environ: Mapping[str, str], path: str | 
         raise CommandError("give either `keys` or `keys_file`, not both", USAGE)
     read.setdefault("id", sockets.gethostname() or "node")
     return Settings(**read, path=path)
+
+
+def trust(arguments: argparse.Namespace) -> dict[str, Given]:
+    """Return the settings that say with whom to speak, as the flags give them."""
+    flags = {"seeds": "seed", "cluster": "cluster", "keys_file": "keys_file"}
+    found = {setting: (getattr(arguments, flag, None), f"--{flag.replace('_', '-')}") for setting, flag in flags.items()}
+    return {setting: Given(value, where) for setting, (value, where) in found.items() if value is not None}
 
 
 def _wrong(given: Given, wanted: str) -> CommandError:
