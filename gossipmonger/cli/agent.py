@@ -11,7 +11,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -23,11 +23,12 @@ from gossipmonger.cli.hooks import Runner
 from gossipmonger.cli.journal import Journal, line, stamp
 from gossipmonger.cli.nodes import make_node, versions
 from gossipmonger.cli.notify import Notifier
-from gossipmonger.cli.outcome import ABSENT, SUCCESS, CommandError
+from gossipmonger.cli.outcome import ABSENT, SUCCESS, USAGE, CommandError
 from gossipmonger.cli.output import Output, PipeClosedError
 from gossipmonger.cli.ping import diagnose
 from gossipmonger.cli.services import serve_metrics, serve_web
 from gossipmonger.cli.settings import Settings
+from gossipmonger.cli.trust import renew
 from gossipmonger.errors import at, words
 from gossipmonger.transport.address import is_loopback, read_address
 
@@ -47,10 +48,14 @@ class Agent:
         settings: The configuration.
         output: Where events are printed.
         environ: The environment.
+        reread: Returns the configuration as it is now, for a reload.
     """
 
-    def __init__(self, settings: Settings, output: Output, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, output: Output, environ: Mapping[str, str], reread: Callable[[], Settings] | None = None
+    ) -> None:
         self._settings = settings
+        self._reread = reread
         self._output = output
         self._environ = environ
         self._notifier = Notifier(environ)
@@ -59,7 +64,7 @@ class Agent:
         self._to_close: list[Callable[[], object]] = []
         self._began = monotonic()
         self._prints = True
-        self.node: Gossipmonger = make_node(settings)
+        self.node: Gossipmonger = make_node(settings, output.note)
 
     # Life
 
@@ -103,6 +108,7 @@ class Agent:
         journal.follow(self._print)
         self.node.on("error", self._diagnose)
         answers = Answers(self.node, journal, self._info, self.end)
+        answers.add("keyring", self._change_keys)
         self._listen_for_commands(answers)
         try:
             self.node.transport.listen()
@@ -144,7 +150,11 @@ class Agent:
 
     def _reload(self) -> None:
         self._notifier.reloading()
-        self._output.note("there are no keys to reload")
+        try:
+            changed = renew(self.node, self._settings if self._reread is None else self._reread())
+            self._output.note(f"reloaded: {changed}" if changed else "there are no keys or certificates to reload")
+        except CommandError as error:
+            self._output.note(f"not reloaded: {error}")
         self._notifier.ready("reloaded")
 
     def close(self) -> None:
@@ -195,6 +205,20 @@ class Agent:
                 self._output.line(line(record, self._output))
         except (CommandError, PipeClosedError):  # nobody reads any more; the node goes on
             self._prints = False
+
+    def _change_keys(self, question: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Answer what is asked of `keyring`: change the keys if that is wanted, and tell what they are then."""
+        keyring = self.node.options.keyring
+        if keyring is None:
+            raise CommandError("this agent has no keys: start it with --keys-file, or keys in its configuration")
+        action, key = question.get("action"), question.get("key")
+        if action != "list":
+            change = {"add": keyring.add, "promote": keyring.promote, "remove": keyring.remove}.get(str(action))
+            if change is None or not isinstance(key, str):
+                raise CommandError("keyring: give an action (add, promote or remove) and a key", USAGE)
+            change(key)
+        for index, id in enumerate(keyring.ids):
+            yield {"id": id, "seals": index == 0}
 
     def _diagnose(self, error: Exception) -> None:
         """Find out why nobody was found, on a thread of its own, since that takes seconds."""

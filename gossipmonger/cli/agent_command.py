@@ -18,7 +18,8 @@ __all__ = ["flags_of", "run_agent"]
 #: Flag -> setting, where they have the same value.
 _FLAGS = {
     "id": "id", "cluster": "cluster", "listen": "listen", "advertise": "advertise", "seed": "seeds", "transport": "transport",
-    "keys_file": "keys_file", "web": "web", "metrics": "metrics", "socket": "socket", "json": "json",
+    "keys_file": "keys_file", "tls_certificate": "tls_certificate", "tls_key": "tls_key", "tls_ca": "tls_ca",
+    "tls_check_id": "tls_check_id", "web": "web", "metrics": "metrics", "socket": "socket", "json": "json",
 }  # fmt: skip
 
 
@@ -38,10 +39,11 @@ def flags_of(arguments: argparse.Namespace) -> dict[str, Given]:
 
 def run_agent(arguments: argparse.Namespace, output: Output, stdin: Any, environ: Mapping[str, str]) -> int:
     """Run an agent until it is told to end, or check its configuration; return the exit code."""
-    settings = resolve(flags_of(arguments), environ, arguments.config)
+    flags = flags_of(arguments)
+    settings = resolve(flags, environ, arguments.config)
     if arguments.check_config:
-        make_node(settings).close()
+        make_node(settings, output.note).close()
         output.note(f"the configuration is right: {settings.id!r}")
         return SUCCESS
     output.as_json = settings.json
-    return Agent(settings, output, environ).run()
+    return Agent(settings, output, environ, lambda: resolve(flags, environ, arguments.config)).run()

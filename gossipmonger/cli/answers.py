@@ -14,6 +14,7 @@
 | `info` | | what the node is and how it does |
 | `leave` | | `left` |
 | `forget` | `peer` | `forgotten` |
+| `keyring` | `action`: "list", "add", "promote" or "remove"; `key` | `id`, `seals`, for each key |
 
 Answers that never end, of `watch` and `events`, end when whoever asked has gone.
 """

@@ -63,6 +63,14 @@ def _add_trust(group: Any) -> None:
     group.add_argument("--config", metavar="FILE", help="the agent's TOML file, for the cluster's name and keys")
     group.add_argument("--cluster", metavar="NAME", help="the name of the cluster")
     group.add_argument("--keys-file", metavar="FILE", help="the keys that seal messages, one a line, the first one sealing")
+    _add_tls(group.add_argument)
+
+
+def _add_tls(add: Callable[..., object]) -> None:
+    add("--tls-certificate", metavar="FILE", help="encrypt by TLS, and show this certificate (PEM)")
+    add("--tls-key", metavar="FILE", help="the certificate's key")
+    add("--tls-ca", metavar="FILE", help="the certificate of whoever signs those of other nodes")
+    add("--tls-check-id", action="store_true", default=None, help="a node's id has to be among the names in its certificate")
 
 
 def _agent(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +90,7 @@ def _agent(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the keys that seal messages, one a line; SIGHUP reads it again",
     )
+    _add_tls(add)
     add("--web", metavar="HOST:PORT", help="serve a page that shows the cluster")
     add("--metrics", metavar="HOST:PORT", help="serve metrics for Prometheus")
     add("--socket", metavar="PATH", help="where commands reach the agent; '' for nowhere (GOSSIPMONGER_SOCKET)")

@@ -29,6 +29,14 @@ _LEAVE = 15.0
 _WAIT, _LATE = 60.0, 5.0
 
 
+#: What each action of `keyring` needs.
+_KEYS = {
+    "list": "takes no KEY",
+    "add": "needs a KEY: the key itself, or - to read it from stdin",
+    **dict.fromkeys(("promote", "remove"), "needs the id of a KEY; `gossipmonger keyring` lists them"),
+}
+
+
 def _print_each(
     answers: Iterator[dict[str, Any]], output: Output, text: Callable[[Mapping[str, Any]], str], most: int | None = None
 ) -> int:
@@ -86,14 +94,18 @@ def _get(arguments: argparse.Namespace, ask: Ask, output: Output, _: object) -> 
 def _set(arguments: argparse.Namespace, ask: Ask, output: Output, stdin: IO[str] | None) -> int:
     text: str = arguments.value
     if text == "-":
-        try:
-            text = "" if stdin is None else stdin.read().rstrip("\n")
-        except (OSError, ValueError):
-            raise CommandError("can't read the value from stdin: it must be text in UTF-8", USAGE) from None
+        text = _read(stdin).rstrip("\n")
     question = {"ask": "set", "key": arguments.key, "value": typed_value(text, arguments.text)}
     if arguments.ttl is not None:
         question["ttl"] = arguments.ttl.total_seconds()
     return _quiet(ask(question, _PATIENCE), output)
+
+
+def _read(stdin: IO[str] | None) -> str:
+    try:
+        return "" if stdin is None else stdin.read()
+    except (OSError, ValueError):
+        raise CommandError("can't read stdin: it must be text in UTF-8", USAGE) from None
 
 
 def _delete(arguments: argparse.Namespace, ask: Ask, output: Output, _: object) -> int:
@@ -163,6 +175,17 @@ def _wait(arguments: argparse.Namespace, ask: Ask, output: Output, _: object) ->
     return SUCCESS
 
 
+def _keyring(arguments: argparse.Namespace, ask: Ask, output: Output, stdin: IO[str] | None) -> int:
+    action, key = arguments.action, arguments.key
+    if (action == "list") != (key is None):
+        raise CommandError(f"keyring {action} {_KEYS[action]}", USAGE)
+    if key == "-":
+        key = _read(stdin).strip()
+    answers = ask({"ask": "keyring", "action": action, "key": key}, _PATIENCE)
+    uses = {True: "seals and opens", False: "opens"}
+    return _print_table(answers, output, ("KEY", "USE"), lambda each: (name(each["id"]), uses[bool(each["seals"])]))
+
+
 def _info(arguments: argparse.Namespace, ask: Ask, output: Output, _: object) -> int:
     missing: CommandError | None = None
     try:
@@ -199,4 +222,5 @@ def _info_text(field: str, value: Any) -> str:
 QUESTIONS: Mapping[str, Command] = {
     "members": _members, "get": _get, "set": _set, "delete": _delete, "keys": _keys, "values": _values, "watch": _watch,
     "wait": _wait, "events": _events, "info": _info, "leave": _leave, "forget": _forget,
+    "keyring": _keyring,
 }  # fmt: skip

@@ -95,6 +95,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Output, Any, Mapping[st
         from gossipmonger.cli.localtest import localtest
 
         return localtest
+    if name == "keygen":
+        from gossipmonger.cli.keygen import keygen
+
+        return keygen
     if name == "completion":
         from gossipmonger.cli.completion import completion
 

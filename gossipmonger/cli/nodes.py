@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
 from gossipmonger import Gossipmonger, UdpTransport, __version__
 from gossipmonger.cli.outcome import USAGE, CommandError
 from gossipmonger.cli.settings import Settings
+from gossipmonger.cli.trust import trust_of
 from gossipmonger.errors import words
 from gossipmonger.transport.address import is_wildcard, route_to
 
@@ -18,8 +20,12 @@ __all__ = ["make_node", "make_observer", "versions"]
 _OUTSIDE = ("192.0.2.1", 9)
 
 
-def make_node(settings: Settings, **trust: Any) -> Gossipmonger:
+def make_node(settings: Settings, note: Callable[[str], object] = lambda text: None) -> Gossipmonger:
     """Return the node that a configuration describes. It has not begun.
+
+    Args:
+        settings: The configuration.
+        note: Called with a line that the user should read.
 
     Raises:
         CommandError: The configuration is wrong in a way that only the node knows.
@@ -41,7 +47,7 @@ def make_node(settings: Settings, **trust: Any) -> Gossipmonger:
             seeds=settings.seeds,
             listen=listen or None,
             transport=transport,
-            **trust,
+            **trust_of(settings, note),
         )
         for key, value in settings.values.items():
             node.update(key, value)
@@ -57,7 +63,9 @@ def make_observer(settings: Settings) -> Gossipmonger:
         CommandError: The configuration is wrong in a way that only the node knows.
     """
     try:
-        return Gossipmonger(None, settings.options, observer=True, cluster=settings.cluster, seeds=settings.seeds)
+        return Gossipmonger(
+            None, settings.options, observer=True, cluster=settings.cluster, seeds=settings.seeds, **trust_of(settings)
+        )
     except (TypeError, ValueError) as error:
         raise CommandError(words(error), USAGE) from None
 

@@ -9,6 +9,7 @@ import argparse
 import queue
 import secrets
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
@@ -17,9 +18,10 @@ from typing import Any
 from gossipmonger.cli.outcome import ABSENT, SUCCESS, UNREACHABLE, USAGE, CommandError
 from gossipmonger.cli.output import Output, name
 from gossipmonger.cli.settings import Settings, resolve, trust
-from gossipmonger.errors import MessageError, at, shown, words
+from gossipmonger.cli.trust import client_context, keyring_of
+from gossipmonger.errors import MessageError, SealError, at, shown, words
 from gossipmonger.transport.address import is_loopback, read_address
-from gossipmonger.wire import begins_link, hello, read_hello
+from gossipmonger.wire import MARK, Greeter, Hello, Keyring, greeter
 
 __all__ = ["diagnose", "ping"]
 
@@ -29,11 +31,17 @@ _PATIENCE = 3.0
 #: Bytes that the answer may have.
 _MOST = 1 << 16
 
+#: What a node may want that was not given.
+_WANTS = "wants keys or TLS that were not given here"
+
+#: How what a node says first begins, in plain or sealed.
+_OURS = (b"{", MARK)
+
 #: How other protocols begin to answer.
 _OTHERS = {
     b"HTTP/": "a web server",
     b"SSH-": "an SSH server",
-    b"\x15\x03": "a TLS server",
+    b"\x15\x03": "one that wants TLS",
     b"-ERR": "Redis",
     b"220 ": "a mail server",
 }
@@ -122,8 +130,10 @@ class _Ping:
         Raises:
             _EndError: One of them ended in a way that leaves no next one.
         """
-        with self._dial(self._resolve()) as connection:
-            self._greet(connection)
+        keyring, context = keyring_of(self._settings), client_context(self._settings)
+        greets = greeter(keyring, self._settings.cluster, dialled=True)
+        with self._encrypt(self._dial(self._resolve()), context) as connection:
+            self._check(connection, *self._greet(connection, greets, keyring))
 
     def _resolve(self) -> list[Any]:
         host, port = self._address["host"], self._address["port"]
@@ -174,40 +184,57 @@ class _Ping:
             return connection
         raise _EndError(_unreachable(failures, self._timeout), UNREACHABLE)
 
-    def _greet(self, connection: socket.socket) -> None:
+    def _encrypt(self, connection: socket.socket, context: ssl.SSLContext | None) -> socket.socket:
+        if context is None:
+            return connection
+        source = at({"host": connection.getpeername()[0], "port": connection.getpeername()[1]})
+        try:
+            wrapped = context.wrap_socket(connection, server_hostname=self._address["host"])
+        except (OSError, ValueError) as error:
+            connection.close()
+            problem = _untrusted(error, source, self._address["host"], self._timeout)
+            raise _EndError(problem, ABSENT) from None
+        self._tell("tls", f"{wrapped.version()}, and its certificate does", tls=wrapped.version())
+        return wrapped
+
+    def _greet(self, connection: socket.socket, greets: Greeter, keyring: Keyring | None) -> tuple[Hello, str]:
         source = at({"host": connection.getpeername()[0], "port": connection.getpeername()[1]})
         heard = bytearray()
+        said: Hello | None = None
         try:
-            connection.sendall(hello(None, self._life, self._settings.cluster))
-            while not begins_link(heard) and len(heard) < _MOST and (data := connection.recv(_MOST)):
+            connection.sendall(greets.hello(None, self._life, self._settings.cluster))
+            while not greets.begun(heard, source) and len(heard) < _MOST and (data := connection.recv(_MOST)):
                 heard += data
+            if greets.begun(heard, source):
+                said, _ = greets.read(heard, source)
         except TimeoutError:
             pass
         except OSError as error:
             if not heard:
-                raise _EndError(
-                    f"{source} ended the connection at once ({words(error)}): it is no node, or has too many connections",
-                    ABSENT,
-                ) from None
-        if not begins_link(heard):
-            raise _EndError(_stranger(bytes(heard), source), ABSENT)
-        try:
-            said = read_hello(heard.partition(b"\n")[0], source)
+                problem = f"{source} ended the connection at once: it {_WANTS}, has too many connections, or is no node"
+                raise _EndError(f"{problem} ({words(error)})", ABSENT) from None
+        except SealError as error:
+            if bytes(heard[:1]) in _OURS:
+                raise _EndError(f"{source} has no such keys: {words(error)}; give both the same --keys-file", ABSENT) from None
         except MessageError as error:
             raise _EndError(words(error), ABSENT) from None
+        if said is None:
+            raise _EndError(_stranger(bytes(heard), source, keyring), ABSENT)
         self._tell("wire", f"gossipmonger, frames of version {said.version}", wire=said.version)
+        if keyring is not None:
+            self._tell("key", f"{keyring.ids[0]}, which it has too", key=keyring.ids[0])
+        return said, source
+
+    def _check(self, connection: socket.socket, said: Hello, source: str) -> None:
+        """Tell what the node says of itself, and whether that suits."""
         ours = self._settings.cluster
         named = "has no name" if said.cluster is None else f"is {name(said.cluster)}"
         same = said.cluster == ours
         self._tell("cluster", f"{named}{', as here' if same else ''}", cluster=said.cluster)
         if said.sender is not None:
             told = at(said.sender.transport)
-            self._tell(
-                "node",
-                f"{name(said.sender.id)}, which tells others to reach it at {told}",
-                node=said.sender.id,
-                advertised=told,
-            )
+            text = f"{name(said.sender.id)}, which tells others to reach it at {told}"
+            self._tell("node", text, node=said.sender.id, advertised=told)
         if not same:
             here = "gave no --cluster" if ours is None else f"asked as one of {shown(ours)}"
             theirs = "leave --cluster out" if said.cluster is None else f"use --cluster {name(said.cluster)}"
@@ -245,11 +272,22 @@ def _unreachable(failures: list[tuple[str, OSError]], timeout: float) -> str:
     return f"{where} can't be reached: {_reason(error, timeout)}; check the address and the network"
 
 
-def _stranger(heard: bytes, source: str) -> str:
-    if not heard:
+def _untrusted(error: Exception, source: str, host: str, timeout: float) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        advice = f"was it signed by --tls-ca, and does it name {shown(host)}?"
+        return f"the certificate of {source} does not do: {error.verify_message}; {advice}"
+    if isinstance(error, TimeoutError):
+        return f"{source} does not shake hands within {timeout:g} s: it has no TLS, or is no node"
+    return f"{source} does not speak TLS with these certificates: {getattr(error, 'reason', None) or words(error)}"
+
+
+def _stranger(heard: bytes, source: str, keyring: Keyring | None) -> str:
+    if not heard and keyring is not None:
         return (
-            f"{source} accepted, but did not answer a HELLO: it is a Node.js node, a node that wants keys or TLS that were not "
-            "given here, or no node"
+            f"{source} accepted, but did not answer a HELLO sealed with {keyring.ids[0]}: its keys are others, it has none, or "
+            "its cluster is another one; compare with `gossipmonger keyring` there"
         )
+    if not heard:
+        return f"{source} accepted, but did not answer a HELLO: it is a Node.js node, {_WANTS}, or is no node"
     what = next((said for begin, said in _OTHERS.items() if heard.startswith(begin)), "something else")
     return f"{source} is not a gossipmonger node but {what}: it answered {shown(heard[:40])}; check the port"

@@ -23,7 +23,8 @@ __all__ = ["OPTIONS", "SETTINGS", "Settings", "option_value", "resolve", "trust"
 
 #: Options of a `Gossipmonger` that are objects, or settings of their own here.
 _NOT_HERE = frozenset({
-    "seeds", "storage", "listen", "transport", "clock", "random", "timer", "executor", "cluster", "observer", "keyring", "tls",
+    "seeds", "storage", "listen", "transport", "clock", "random", "timer", "executor", "cluster", "observer", "keyring",
+    "tls_server", "tls_client", "tls_check_id",
 })  # fmt: skip
 
 #: The options that a configuration may name.
@@ -32,7 +33,7 @@ OPTIONS = tuple(option.name for option in fields(Options) if option.name not in 
 #: The settings, apart from options as variables.
 SETTINGS = (
     "id", "cluster", "listen", "advertise", "seeds", "transport", "socket", "json", "options", "values", "keys", "keys_file",
-    "web", "metrics", "on_event",
+    "tls_certificate", "tls_key", "tls_ca", "tls_check_id", "web", "metrics", "on_event",
 )  # fmt: skip
 
 #: Those that only a file can have: lists of tables, and secrets, which any user could read in the list of processes.
@@ -59,6 +60,10 @@ class Settings:
         values: Keys that the node has from the start.
         keys: The keys that seal messages, as text, the first one sealing; empty to seal nothing.
         keys_file: Where they stand, one a line; read again on SIGHUP.
+        tls_certificate: The path of the node's certificate and what signed it, as PEM; read again on SIGHUP, as the next two.
+        tls_key: That of its key.
+        tls_ca: That of the certificate of whoever signs those of other nodes.
+        tls_check_id: Whether the id of a node has to be among the names in its certificate.
         web: Where the page is served.
         metrics: Where metrics are served.
         on_event: The commands to run.
@@ -77,6 +82,10 @@ class Settings:
     values: Mapping[str, Any] = field(default_factory=dict)
     keys: Sequence[str] = field(default=(), repr=False)
     keys_file: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
+    tls_check_id: bool = False
     web: Mapping[str, Any] | None = None
     metrics: Mapping[str, Any] | None = None
     on_event: Sequence[Hook] = ()
@@ -116,7 +125,8 @@ def resolve(flags: Mapping[str, Given], environ: Mapping[str, str], path: str | 
 
 def trust(arguments: argparse.Namespace) -> dict[str, Given]:
     """Return the settings that say with whom to speak, as the flags give them."""
-    flags = {"seeds": "seed", "cluster": "cluster", "keys_file": "keys_file"}
+    same = ("cluster", "keys_file", "tls_certificate", "tls_key", "tls_ca", "tls_check_id")
+    flags = {"seeds": "seed", **{name: name for name in same}}
     found = {setting: (getattr(arguments, flag, None), f"--{flag.replace('_', '-')}") for setting, flag in flags.items()}
     return {setting: Given(value, where) for setting, (value, where) in found.items() if value is not None}
 
@@ -264,5 +274,6 @@ def _keys(given: Given) -> list[str]:
 _READERS: Mapping[str, Callable[[Given], Any]] = {
     "id": _text, "cluster": _text, "listen": _binding, "advertise": _address, "seeds": _seeds, "transport": _transport,
     "socket": _socket_path, "json": _boolean, "options": _options, "values": _values, "keys": _keys, "keys_file": _path,
+    "tls_certificate": _path, "tls_key": _path, "tls_ca": _path, "tls_check_id": _boolean,
     "web": _serving, "metrics": _serving, "on_event": lambda given: read_hooks(given.value, given.where),
 }  # fmt: skip
