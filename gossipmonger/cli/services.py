@@ -38,4 +38,20 @@ def serve_metrics(node: Gossipmonger, address: Mapping[str, Any]) -> Callable[[]
     Raises:
         CommandError: The extra is not installed, or the address cannot be bound.
     """
-    raise CommandError("metrics are not there yet", USAGE)
+    try:
+        client, collector = import_module("prometheus_client"), import_module("gossipmonger.metrics").Collector
+    except ImportError:
+        raise CommandError("metrics need one more package: pip install 'gossipmonger[prometheus]'", USAGE) from None
+    registry = client.CollectorRegistry()
+    registry.register(collector(node))
+    try:
+        server, thread = client.start_http_server(address["port"], address["host"] or "0.0.0.0", registry)
+    except OSError as error:
+        raise CommandError(f"can't serve metrics at {at(address)}: {error.strerror or words(error)}", ABSENT) from None
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return end
