@@ -235,6 +235,8 @@ class _Ping:
             told = at(said.sender.transport)
             text = f"{name(said.sender.id)}, which tells others to reach it at {told}"
             self._tell("node", text, node=said.sender.id, advertised=told)
+        if said.you:
+            self._tell("sees you", f"come from {name(said.you)}", seen=said.you)
         if not same:
             here = "gave no --cluster" if ours is None else f"asked as one of {shown(ours)}"
             theirs = "leave --cluster out" if said.cluster is None else f"use --cluster {name(said.cluster)}"

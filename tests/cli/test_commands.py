@@ -189,3 +189,12 @@ def test_hostile_ids_keys_and_values_are_printed_escaped(tmp_path: Path) -> None
     text = "".join(done.out + done.err for done in printed) + mine.out.getvalue() + mine.err.getvalue()
     assert len(text.splitlines()) > 20
     assert [character for character in text if not (character.isprintable() or character == "\n")] == []
+
+
+def test_a_key_may_last_for_a_time(a: Running) -> None:
+    assert a.run("set", "brief", "1", "--ttl", "300ms") == (0, "", "")
+    assert a.run("get", "brief") == (0, "1\n", "")
+    until(lambda: a.run("get", "brief").code == 1)
+    done = a.run("set", "brief", "1", "--ttl", "0s")
+    assert done.code == 2
+    assert "ttl must be" in done.err

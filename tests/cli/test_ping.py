@@ -47,6 +47,7 @@ def test_a_node_is_told_step_by_step(tmp_path: Path) -> None:
     assert re.search(r"^wire     gossipmonger, frames of version 1$", done.out, re.MULTILINE)
     assert re.search(r"^cluster  is prod, as here$", done.out, re.MULTILINE)
     assert re.search(rf"^node     a, which tells others to reach it at {a.address}$", done.out, re.MULTILINE)
+    assert re.search(r"^sees you come from 127\.0\.0\.1:\d+$", done.out, re.MULTILINE)
     assert done.err == ""
     assert [*known] == ["a"]  # nothing is left of who has asked
 
