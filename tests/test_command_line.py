@@ -28,11 +28,12 @@ SESSION = [
 ]
 
 #: The ports that the page has.
-PORTS = ("9742", "9743", "9799")
+PORTS = ("9742", "9743", "9744", "9799")
 
 
 def normal(line: str) -> str:
     """A line without what differs from run to run."""
+    line = re.sub(r"^[0-9a-f]{8} ", "KEY ", line)  # the id of a key
     line = re.sub(r"\d+(\.\d+)?", "N", line)
     return " ".join(re.sub(r"N(ms|s) ago", "N ago", line).split())
 
