@@ -135,9 +135,10 @@ class Control:
         self._thread.start()
 
     def _bind(self, private: bool) -> socket.socket:
+        family = _family()
         _make_directory(Path(self.path).parent, private)
         self._make_way()
-        listener = socket.socket(_family(), socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             before = os.umask(0o177)  # so the socket is nobody else's from its first moment
             try:

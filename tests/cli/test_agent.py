@@ -189,13 +189,3 @@ def test_it_goes_on_when_nobody_reads_its_events(tmp_path: Path) -> None:
         process.terminate()
         process.communicate(timeout=LIMIT)
     assert process.returncode == 0
-
-
-def test_a_configuration_is_checked(tmp_path: Path) -> None:
-    path = tmp_path / "a.toml"
-    path.write_text('id = "a"\nseeds = ["b.example"]\n[options]\ngossip_interval = "1s"\n', encoding="utf-8")
-    assert run("agent", "--config", str(path), "--check-config") == (0, "", "gossipmonger: the configuration is right: 'a'\n")
-    path.write_text("gossip_interval = 5\n", encoding="utf-8")
-    done = run("agent", "--config", str(path), "--check-config")
-    assert (done.code, done.out) == (2, "")
-    assert "unknown key 'gossip_interval'" in done.err
