@@ -279,7 +279,7 @@ def test_arguments_are_checked(cluster: Cluster) -> None:
     with pytest.raises(TypeError, match="name must be a string or None"):
         events.on(print)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="handler must be callable"):
-        events.on("x", 5)  # type: ignore[type-var]
+        events.on("x", 5)  # type: ignore[call-overload]
 
 
 def test_who_was_forgotten_long_ago_takes_no_memory(cluster: Cluster) -> None:
@@ -318,7 +318,8 @@ class History:
     def begin(self, node: Gossipmonger) -> None:
         id = node.local_peer.id
         self.events[id] = Events(node, ttl=3600)
-        self.heard[id] = heard = defaultdict(list)
+        heard: dict[str, list[int]] = defaultdict(list)
+        self.heard[id] = heard
         self.emitted[id] = []
         self.events[id].on("x", lambda event: heard[event.peer_id].append(event.payload))
 

@@ -172,7 +172,7 @@ def test_what_is_refused_is_not_asked(cluster: Cluster, arguments: Any, error: t
     with pytest.raises(TypeError, match="question must be a string"):
         questions.on(1)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="handler must be callable"):
-        questions.on("x", 1)  # type: ignore[type-var]
+        questions.on("x", 1)  # type: ignore[call-overload]
 
 
 def test_a_closed_one_neither_asks_nor_answers(cluster: Cluster) -> None:

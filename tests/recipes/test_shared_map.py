@@ -234,7 +234,8 @@ def test_entries_are_in_one_order(one: _Entry, two: _Entry, three: _Entry) -> No
 
 
 @pytest.mark.parametrize("value", [
-    1, [], [1], [1, "a", 2, 3], ["1", "a", 2], [True, "a", 2], [-1, "a", 2], [_LAST_STAMP + 1, "a", 2], [1, 2, 3], {"a": 1}, None,
+    1, [], [1], [1, "a", 2, 3], ["1", "a", 2], [True, "a", 2], [-1, "a", 2], [_LAST_STAMP + 1, "a", 2],
+    [1, 2, 3], {"a": 1}, None,
 ])  # fmt: skip
 def test_what_is_no_entry_is_ignored(world: World, value: Any) -> None:
     world.maps["n0"].node.update("map:map/x", value)
