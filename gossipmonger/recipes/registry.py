@@ -15,7 +15,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, overload
 
 from gossipmonger import Change, ClosedError, Gossipmonger, Watch
 from gossipmonger.recipes._recipe import Recipe, seconds
@@ -39,6 +40,9 @@ class Instance(NamedTuple):
     address: Any
     meta: Any
     healthy: bool
+
+
+_Handler = Callable[[list[Instance]], object]
 
 
 class Registry(Recipe):
@@ -118,12 +122,17 @@ class Registry(Recipe):
         there = [_read(service, id, value) for id, value in sorted(self.node.values(self._key(service)).items())]
         return [each for each in there if each is not None and (each.healthy or not healthy)]
 
-    def watch(self, service: str, handler: Callable[[list[Instance]], object]) -> Watch:
+    @overload
+    def watch(self, service: str) -> Callable[[_Handler], Watch]: ...
+    @overload
+    def watch(self, service: str, handler: _Handler) -> Watch: ...
+
+    def watch(self, service: str, handler: Any = None) -> Any:
         """Call a handler with what `lookup` returns, now if there is anything, and whenever that has changed.
 
         Args:
             service: Its name.
-            handler: It is called and ended as by `Gossipmonger.watch`.
+            handler: It is called and ended as by `Gossipmonger.watch`. Without one, decorate a function with this.
 
         Returns:
             The watch; its `cancel` ends it.
@@ -136,6 +145,9 @@ class Registry(Recipe):
         self._check_open("watch")
         if not isinstance(service, str):
             raise TypeError(f"service must be a string, got {service!r}")
+        return partial(self._watch, service) if handler is None else self._watch(service, handler)
+
+    def _watch(self, service: str, handler: Any) -> Watch:
         if not callable(handler):
             raise TypeError(f"handler must be callable, got {handler!r}")
         key = self._key(service)
