@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,9 @@ __all__ = ["Recipe", "Turns", "seconds"]
 
 #: Names in use, and the last life that each of them had: node -> prefix -> life. A life below 0 is over.
 _claims: WeakKeyDictionary[Gossipmonger, dict[str, int]] = WeakKeyDictionary()
+
+#: Seconds that a ttl may have: ten years.
+_LONGEST = 10 * 365 * 86_400
 
 Self = TypeVar("Self", bound="Recipe")
 
@@ -104,12 +106,7 @@ class Recipe:
 
     def _put(self, key: str, value: Any, ttl: float) -> None:
         """Set an own key for so many seconds."""
-        try:
-            self.node.update(key, value, ttl=ttl)  # type: ignore[call-arg]
-        except TypeError as error:  # TEMP
-            if "ttl" not in str(error):
-                raise
-            self.node.update(key, value)
+        self.node.update(key, value, ttl=ttl)
 
     def _withdraw(self, key: str) -> None:
         """Delete an own key, unless the node is closed, or is a forked child's copy."""
@@ -145,11 +142,11 @@ def seconds(name: str, value: float | timedelta) -> float:
     """Return a time in seconds.
 
     Raises:
-        TypeError, ValueError: It is neither a number nor a `timedelta`, or not above 0.
+        TypeError, ValueError: It is neither a number nor a `timedelta`, or out of range.
     """
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise TypeError(f"{name} must be a number of seconds or a timedelta, got {value!r}")
-    if not 0 < number < math.inf:
-        raise ValueError(f"{name} must be above 0 s, got {value!r}")
+    if not 0.001 <= number <= _LONGEST:  # as for every ttl
+        raise ValueError(f"{name} must be between 1 ms and ten years, got {value!r}")
     return float(number)

@@ -198,7 +198,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
             self._deleted.pop(key, None)
         else:
             left = self._keep - max(0.0, self.node.options.clock() - entry.stamp / 1000) / 1000
-            if left > 0:
+            if left >= 0.001:  # the least ttl
                 self._put(self._prefix + key, entry.write(), left)
             else:
                 self.node.delete(self._prefix + key)
