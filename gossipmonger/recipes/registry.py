@@ -53,9 +53,10 @@ class Registry(Recipe):
     * A service whose check fails, by returning something false or by raising, is unhealthy and not looked up.
     * A service whose check hangs is not renewed, and is gone when its ttl has passed. So is one whose program hangs as a whole.
 
-    Limits: a node offers a service at one address; several processes have several nodes. What is looked up is what this node
-        has
-    heard, so an instance may have died a moment ago: try another one then.
+    Limits:
+
+    * A node offers a service at one address; several processes have several nodes.
+    * What is looked up is what this node has heard, so an instance may have died a moment ago: try another one then.
 
     Args:
         node: The node, started or not.
