@@ -48,7 +48,7 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.filterwarnings("default")  # of the test client's own making
+@pytest.mark.filterwarnings("ignore:Using `httpx`")
 def test_the_lifespan_starts_a_node_and_closes_it(seed: Gossipmonger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fastapi.testclient import TestClient
 

@@ -69,7 +69,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
 
     It is a `MutableMapping`: `flags[key]`, `flags[key] = value`, `del flags[key]`, `get`, `items`, `update`, `len` and so on.
     What it returns are copies. Reading takes no lock and no network, so it may be done for each request. Any thread and any
-    handler may use it. What this node has written, it reads at once.
+    handler may use it. What this node has written, it reads at once. An observer reads it, and cannot write.
 
     Limits:
 
@@ -101,6 +101,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
         self._deleted: OrderedDict[str, None] = OrderedDict()  # keys of tombstones, the next to expire first, nearly
         self._last_stamp = 0
         self._turns = Turns()
+        self._observes: bool = getattr(node.options, "observer", False)  # and so reads, and keeps nothing at the node
         node.on("update", self._updated)  # first this, and then what there is: what happens meanwhile may come twice
         for peer in node.peers().values():
             for key, value in peer.data.items():
@@ -169,7 +170,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
 
     def _write(self, key: str, value: Any) -> None:
         stamp = max(self._last_stamp + 1, int(self.node.options.clock() * 1000))
-        self._adopt(key, _Entry(stamp, self._id, value))
+        self._adopt(key, _Entry(stamp, self._id, value), True)
 
     # Adopting
 
@@ -186,27 +187,32 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
         if not entry.beats(self._entries.get(key)):
             return
         try:
-            self._adopt(key, entry)
+            self._adopt(key, entry, not self._observes)
         except ClosedError:  # the node is, just now
             pass
 
-    def _adopt(self, key: str, entry: _Entry) -> None:
+    def _adopt(self, key: str, entry: _Entry, publish: bool) -> None:
         """Make an entry this node's own: first at the node, which may refuse it."""
-        if entry.value is not _GONE:
-            self.node.update(self._prefix + key, entry.write())
-            entry = entry._replace(value=json.loads(json.dumps(entry.value)))  # a copy, in the types that others read
-            self._deleted.pop(key, None)
-        else:
-            left = self._keep - max(0.0, self.node.options.clock() - entry.stamp / 1000) / 1000
-            if left >= 0.001:  # the least ttl
-                self._put(self._prefix + key, entry.write(), left)
-            else:
-                self.node.delete(self._prefix + key)
+        if publish:
+            self._publish(self._prefix + key, entry)
+        if entry.value is _GONE:
             self._deleted[key] = None
             self._deleted.move_to_end(key)
+        else:
+            entry = entry._replace(value=json.loads(json.dumps(entry.value)))  # a copy, in the types that others read
+            self._deleted.pop(key, None)
         self._last_stamp = max(self._last_stamp, entry.stamp)
         self._entries[key] = entry
         self._forget_deleted()
+
+    def _publish(self, key: str, entry: _Entry) -> None:
+        left = self._keep - max(0.0, self.node.options.clock() - entry.stamp / 1000) / 1000
+        if entry.value is not _GONE:
+            self.node.update(key, entry.write())
+        elif left >= 0.001:  # the least ttl
+            self._put(key, entry.write(), left)
+        else:
+            self.node.delete(key)
 
     def _forget_deleted(self) -> None:
         """Forget tombstones that have expired, which the node does by itself."""
@@ -232,19 +238,20 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
             TypeError: The handler cannot be called.
         """
         self._check_open("watch")
-        told: set[str] = set()
+        told: dict[str, _Entry] = {}
 
         def changed(change: Change) -> object:
-            entry = _Entry.read(change.value)
-            key = change.key[len(self._prefix) :]
-            if entry is None or (entry.value is _GONE and key not in told):
-                return None  # one that has expired, or was never told of
-            if entry.value is _GONE:
-                told.remove(key)
-                return handler(Change(entry.writer, key, None, "delete"))
-            told.add(key)
-            return handler(Change(entry.writer, key, entry.value, "set"))
+            entry, key = _Entry.read(change.value), change.key[len(self._prefix) :]
+            if entry is None or not entry.beats(told.get(key)):
+                return None  # gone with its node, or expired, or another node's copy
+            was_there = key in told and told[key].value is not _GONE
+            told[key] = entry
+            if entry.value is not _GONE:
+                return handler(Change(entry.writer, key, entry.value, "set"))
+            if not self._observes:  # of which all nodes would tell again
+                del told[key]
+            return handler(Change(entry.writer, key, None, "delete")) if was_there else None
 
         if not callable(handler):
             raise TypeError(f"handler must be callable, got {handler!r}")
-        return self._follow(self._prefix, changed, self._id)
+        return self._follow(self._prefix, changed, None if self._observes else self._id)
