@@ -105,8 +105,8 @@ class Questions(Recipe):
     def _answer_by(self, question: str, handler: Any) -> Any:
         if not callable(handler):
             raise TypeError(f"handler must be callable, got {handler!r}")
-        self._handlers[question] = handler
         self.node.update(f"{self._prefix}can/{question}", True)
+        self._handlers[question] = handler
         if not self._watches:
             self._follow(f"{self._prefix}question/", self._asked)
         return handler

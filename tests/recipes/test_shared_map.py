@@ -398,6 +398,24 @@ def test_deleted_keys_are_forgotten_in_time(rng: Random) -> None:
     world.sim.close()
 
 
+def test_a_deletion_that_is_remembered_no_more_deletes_all_the_same(world: World) -> None:
+    start = int(world.sim.now * 1000) - 2 * 3_600_000_000
+    for each in world.maps.values():
+        each.node.update("map:map/x", [start, "z", 1])
+    world.agree({"x": 1})
+    world.maps["n0"].node.update("map:map/x", [start + 1, "z"])
+    world.sim.run(5 * SECOND)
+    assert [each.copy() for id, each in world.maps.items() if id != "n0"] == [{}] * 2
+    assert world.maps["n1"].node.get("n1", "map:map/x") is None
+
+
+def test_news_that_come_as_the_node_ends_are_no_error(world: World) -> None:
+    a = world.maps["n0"]
+    a.node.close()
+    a._updated("n1", "map:map/x", [1, "n1", 1])
+    assert a.copy() == {}
+
+
 def test_a_closed_map_takes_part_no_more_and_keeps_what_it_has(world: World) -> None:
     a, b, _ = world.maps.values()
     a["x"] = 1
