@@ -88,8 +88,7 @@ class Membership:
     def look_up(self, ids: Iterable[str]) -> None:
         """Begin a step that is about the peers with these ids."""
         get = self._storage.get
-        self.found = {id: get(id) for id in ids}
-        self.found[self._local.id] = self._local
+        self.found = {**{id: get(id) for id in ids}, self._local.id: self._local}
 
     def change(self, peer: Peer) -> None:
         """Have a peer put at the end of the step, after its last change has been made."""

@@ -7,7 +7,8 @@ A link begins with one line from either side, its `HELLO`, first from the side t
 It names the cluster, unless that has no name, and nodes of different clusters go no further. It names the two ends, so what
 follows leaves the sender out. Each also says which process it is, by a random `life`, so that a node knows when it has reached
 itself, whatever the addresses look like. A Node.js node ignores it, since it has neither deltas nor a digest, but loses
-whatever comes after the first line of a connection; so nothing follows until the other side's has come.
+whatever comes after the first line of a connection; so nothing follows until the other side's has come. The side that was
+dialled adds `you`, the address from which it sees the other one come, for people who wonder what lies in between.
 
 After that, frames follow each other in both directions. The first byte tells what a frame is:
 
@@ -56,16 +57,18 @@ class Hello(NamedTuple):
         version: The version of the frames that it reads.
         life: Text that no other process says; "" if it says none.
         cluster: The name of its cluster; None if it has none.
+        you: Where it sees the reader come from, as text; "" if it does not say.
     """
 
     sender: RemotePeer | None
     version: int = 1
     life: str = ""
     cluster: str | None = None
+    you: str = ""
 
 
-def hello(sender: RemotePeer | None, life: str = "", cluster: str | None = None) -> bytes:
-    """Return the line that a link begins with. `life` consists of letters and digits.
+def hello(sender: RemotePeer | None, life: str = "", cluster: str | None = None, you: str = "") -> bytes:
+    """Return the line that a link begins with. `life` consists of letters and digits; `you` is where the reader comes from.
 
     Raises:
         TypeError, ValueError: The sender's transport is something that JSON has no form for.
@@ -73,7 +76,8 @@ def hello(sender: RemotePeer | None, life: str = "", cluster: str | None = None)
     named = "" if sender is None else f",{sender_text(sender)}"
     lives = f',"life":"{life}"' if life else ""
     of = "" if cluster is None else f',"cluster":{text_of(cluster)}'
-    return b'%b{"version":1%b}%b}\r\n' % (_HELLO, (lives + of).encode(), named.encode())
+    seen = f',"you":{text_of(you)}' if you else ""
+    return b'%b{"version":1%b}%b}\r\n' % (_HELLO, (lives + of + seen).encode(), named.encode())
 
 
 def begins_link(data: bytes | bytearray) -> bool | None:
@@ -97,10 +101,10 @@ def read_hello(line: bytes | bytearray, source: object, limits: Limits = DEFAULT
     cluster = told.get("cluster")
     if "cluster" in told and (type(cluster) is not str or not is_cluster(cluster)):
         raise refusal("hello.cluster", CLUSTER_WORDS, cluster, source)
-    life = told.get("life")
+    life, you = told.get("life"), told.get("you")
     decoder = _decoder if limits is DEFAULT_LIMITS else JsonDecoder(schema_of(limits))
     sender = decoder.sender_of(said, source) if "sender" in said else None
-    return Hello(sender, version, life if type(life) is str else "", cluster)
+    return Hello(sender, version, life if type(life) is str else "", cluster, you if type(you) is str else "")
 
 
 class Framer:

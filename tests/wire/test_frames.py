@@ -48,6 +48,15 @@ def test_a_hello_says_who_is_there_and_is_one_line(sender: RemotePeer | None) ->
     assert read_hello(bytearray(data.strip()), "there") == Hello(sender, 1)
 
 
+@pytest.mark.parametrize(("you", "read"), [("10.0.0.9:53122", "10.0.0.9:53122"), ("", ""), ("\x1b", "\x1b")])
+def test_a_hello_may_say_where_it_sees_the_reader_come_from(you: str, read: str) -> None:
+    data = hello(A, you=you)
+    assert data.endswith(b"\r\n")
+    assert data.count(b"\n") == 1
+    assert read_hello(data, "there") == Hello(A, 1, "", None, read)
+    assert read_hello(data.replace(b'"you":"', b'"you":5,"x":"'), "there").you == ""
+
+
 @pytest.mark.parametrize("cluster", ["prod", "é\ud800", "c" * 255])
 def test_a_hello_names_the_cluster(cluster: str) -> None:
     data = hello(A, cluster=cluster)

@@ -192,7 +192,7 @@ class Acceptor:
             self._failed(error)
             return
         named, life = self._named(), self._life()
-        answer = hello(named, life, self._clusters.name)
+        answer = hello(named, life, self._clusters.name, incoming.source)
         self._links.traffic.received.greet(len(line) + 1)
         self._links.traffic.sent.greet()
         foreign = greeting.cluster != self._clusters.name

@@ -50,7 +50,7 @@ def peer(id: str) -> RemotePeer:
 def test_a_hello_is_answered_with_ours_and_messages_follow(net: Net) -> None:
     node = net.named("n")
     connection = net.connect(node, hello(SENDER))
-    assert connection.line() == hello(node.transport.local, node.transport.life)
+    assert connection.line() == hello(node.transport.local, node.transport.life, you=connection.source)
     connection.send(message(1, None) + message(2, None))
     node.wait(values=2)
     assert node.heard == [("deltas", SENDER, delta(1)), ("deltas", SENDER, delta(2))]
@@ -65,7 +65,7 @@ def test_a_hello_and_what_follows_may_come_in_any_pieces(net: Net, size: int) ->
     for at in range(0, len(data), size):
         connection.send(data[at : at + size])
     node.wait(values=2)
-    assert connection.line() == hello(None, node.transport.life)
+    assert connection.line() == hello(None, node.transport.life, you=connection.source)
     assert (node.values, node.errors) == ([1, 2], [])
 
 
@@ -323,7 +323,7 @@ def test_where_all_are_being_closed_nobody_else_gets_in(net: Net) -> None:
     waiting = net.connect(node)
     assert links[2].read(1) == CLOSING
     waiting.send(hello(peer("s")))
-    assert waiting.line() == hello(None, node.transport.life)
+    assert waiting.line() == hello(None, node.transport.life, you=waiting.source)
     net.connect(node).close()
     assert waiting.read(1) == CLOSING
     late = net.connect(node)
@@ -418,7 +418,7 @@ def test_a_hello_of_another_cluster_is_answered_and_turned_away(net: Net, ours: 
     node.transport.cluster = ours
     for _ in range(3):
         connection = net.connect(node, hello(SENDER, cluster=theirs))
-        assert connection.line() == hello(node.transport.local, node.transport.life, ours)
+        assert connection.line() == hello(node.transport.local, node.transport.life, ours, you=connection.source)
         assert connection.closed()
     node.wait(errors=1)
     (error,) = node.errors
@@ -433,7 +433,7 @@ def test_a_hello_of_the_same_cluster_makes_a_link_that_vouches_for_its_messages(
     vouched: list[str | None] = []
     node.transport.on("message", lambda message: vouched.append(message.sender.vouched))
     connection = net.connect(node, hello(SENDER, cluster="prod"))
-    assert connection.line() == hello(node.transport.local, node.transport.life, "prod")
+    assert connection.line() == hello(node.transport.local, node.transport.life, "prod", you=connection.source)
     connection.send(message(1, None))
     node.wait(values=1)
     net.settle(node)  # alone on its connection, so nobody vouches for it

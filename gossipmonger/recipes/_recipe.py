@@ -1,0 +1,152 @@
+"""What recipes have in common: a place among a node's keys, turns, and an end."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from gossipmonger import Change, ClosedError, ForkedError, Gossipmonger, Watch
+
+__all__ = ["Recipe", "Turns", "seconds"]
+
+#: Names in use, and the last life that each of them had: node -> prefix -> life. A life below 0 is over.
+_claims: WeakKeyDictionary[Gossipmonger, dict[str, int]] = WeakKeyDictionary()
+
+#: Seconds that a ttl may have: ten years.
+_LONGEST = 10 * 365 * 86_400
+
+Self = TypeVar("Self", bound="Recipe")
+
+
+class Recipe:
+    """Something that is built on a node and has keys of its own there. It is a context manager, which closes it.
+
+    Args:
+        node: The node, started or not.
+        kind: What its keys begin with, which tells it from other kinds.
+        name: Which one it is. A node has one of each kind and name at a time.
+
+    Raises:
+        ClosedError: The node has been closed.
+        TypeError, ValueError: An argument is of the wrong type; the name is empty, contains a slash, or is in use.
+    """
+
+    def __init__(self, node: Gossipmonger, kind: str, name: str) -> None:
+        if not isinstance(node, Gossipmonger):
+            raise TypeError(f"node must be a Gossipmonger, got {node!r}")
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, got {name!r}")
+        if not name or "/" in name:
+            raise ValueError(f"name must be a string without slashes, and not empty, got {name!r}")
+        if node.closed:
+            raise ClosedError(f"{type(self).__name__}: this endpoint has been closed")
+        self.node: Gossipmonger = node
+        self.name: str = name
+        self._id: str = node.local_peer.id
+        self._prefix = f"{kind}:{name}/"
+        self._closed = False
+        self._watches: list[Watch] = []
+        claims = _claims.setdefault(node, {})
+        former = claims.get(self._prefix, 0)
+        if former > 0:
+            raise ValueError(
+                f"name must be new: this node has a {type(self).__name__} {name!r} already, which you may share, or close"
+            )
+        self._life = max(1 - former, int(node.options.clock() * 1000))  # no two of this node, nor of two of its lives
+        claims[self._prefix] = self._life
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r} of {self._id!r}{', closed' if self._closed else ''})"
+
+    def __enter__(self: Self) -> Self:
+        """Return the recipe itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._closed
+
+    def close(self) -> None:
+        """End it, and let go of what it has registered at the node. May be called again, and after the node's own end."""
+        if self._closed:
+            return
+        self._closed = True
+        self._let_go()
+        for watch in self._watches:
+            watch.cancel()
+        _claims[self.node][self._prefix] = -self._life
+
+    def _let_go(self) -> None:
+        """Let go of whatever is not a watch."""
+
+    def _check_open(self, what: str) -> None:
+        if self._closed:
+            raise ClosedError(f"{what}: this {type(self).__name__} has been closed")
+
+    def _follow(self, prefix: str, handler: Callable[[Change], object], peer: str | None = None, replay: bool = True) -> Watch:
+        """Return a watch that ends with the recipe."""
+        watch = self.node.watch(prefix, handler, peer=peer, replay=replay)
+        self._watches = [each for each in self._watches if each.active] + [watch]
+        return watch
+
+    def _off(self, event: str, handler: Callable[..., object]) -> None:
+        """Let a handler be called no more at an event of the node."""
+        if handler in self.node.listeners(event):
+            self.node.remove_listener(event, handler)
+
+    def _put(self, key: str, value: Any, ttl: float) -> None:
+        """Set an own key for so many seconds."""
+        self.node.update(key, value, ttl=ttl)
+
+    def _withdraw(self, key: str) -> None:
+        """Delete an own key, unless the node is closed, or is a forked child's copy."""
+        with suppress(ClosedError, ForkedError):
+            self.node.delete(key)
+
+
+class Turns:
+    """Makes calls one at a time. One that interrupts another on the same thread is made when that is over."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._busy = False
+        self._waiting: deque[Callable[[], object]] = deque()
+
+    def take(self, call: Callable[[], object]) -> None:
+        """Make a call, and then those that have interrupted it. May be called from anywhere."""
+        with self._lock:
+            self._waiting.append(call)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waiting and not self._busy:
+            self._busy = True
+            try:
+                self._waiting.popleft()()
+            finally:
+                self._busy = False
+                self._go_on()
+
+
+def seconds(name: str, value: float | timedelta) -> float:
+    """Return a time in seconds.
+
+    Raises:
+        TypeError, ValueError: It is neither a number nor a `timedelta`, or out of range.
+    """
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds or a timedelta, got {value!r}")
+    if not 0.001 <= number <= _LONGEST:  # as for every ttl
+        raise ValueError(f"{name} must be between 1 ms and ten years, got {value!r}")
+    return float(number)

@@ -1,0 +1,101 @@
+"""What recipes have in common: they use public names, take turns, and have one place each among a node's keys."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import sys
+import weakref
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gossipmonger
+from gossipmonger import Gossipmonger, recipes
+from gossipmonger.recipes._recipe import Recipe, Turns, seconds
+
+FOLDER = Path(recipes.__file__).parent
+
+
+def imports(path: Path) -> set[tuple[str, str]]:
+    """The modules and names that a file imports of this package."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            found |= {(node.module or "", name.name) for name in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {(name.name, "") for name in node.names}
+    return {(module, name) for module, name in found if module.split(".")[0] not in sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_a_recipe_uses_public_names_only(path: Path) -> None:
+    outside = {(module, name) for module, name in imports(path) if not module.startswith("gossipmonger.recipes")}
+    assert {module for module, _ in outside} <= {"gossipmonger"}
+    assert {name for _, name in outside} <= set(gossipmonger.__all__)
+    attributes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)]
+    assert not [
+        node.attr
+        for node in attributes
+        if node.attr.startswith("_") and isinstance(node.value, (ast.Name, ast.Attribute))
+        and "node" in (getattr(node.value, "id", ""), getattr(node.value, "attr", ""))
+    ]  # fmt: skip
+
+
+def test_calls_that_interrupt_others_are_made_after_them_and_none_is_lost() -> None:
+    turns, made = Turns(), []
+
+    def call(number: int) -> None:
+        if number < 3:
+            turns.take(lambda: call(number + 1))
+        made.append(number)
+        if number == 1:
+            raise LookupError("one")
+
+    with pytest.raises(LookupError, match="one"):
+        turns.take(lambda: call(0))
+    assert made == [0, 1, 2, 3]
+    turns.take(lambda: call(3))
+    assert made == [0, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize(("value", "found"), [(1, 1.0), (0.001, 0.001), (timedelta(minutes=1), 60.0)])
+def test_times_are_in_seconds(value: Any, found: float) -> None:
+    assert seconds("ttl", value) == found
+
+
+@pytest.mark.parametrize(("value", "error"), [
+    (0, ValueError), (-1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError), (10**9, ValueError),
+    (timedelta(0), ValueError), ("1", TypeError), (True, TypeError), (None, TypeError),
+])  # fmt: skip
+def test_other_times_are_refused(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^ttl must be "):
+        seconds("ttl", value)
+
+
+def test_no_two_recipes_of_one_place_have_the_same_life() -> None:
+    node = Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": 0}}, clock=lambda: 1_000.0)
+    lives = []
+    for _ in range(3):
+        with Recipe(node, "kind", "name") as recipe:
+            lives.append(recipe._life)
+            with pytest.raises(ValueError, match="this node has a Recipe"):
+                Recipe(node, "kind", "name")
+            Recipe(node, "other", "name").close()
+    assert lives == [1_000_000, 1_000_001, 1_000_002]
+    assert repr(recipe) == "Recipe('name' of 'a', closed)"
+    node.close()
+
+
+def test_a_node_that_is_used_no_more_is_kept_by_none() -> None:
+    node = Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": 0}})
+    shared = recipes.SharedMap(node)
+    shared["x"] = 1
+    node.close()
+    reference = weakref.ref(node)
+    del node, shared
+    gc.collect()
+    assert reference() is None
