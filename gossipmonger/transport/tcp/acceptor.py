@@ -17,8 +17,10 @@ from typing import Any
 from gossipmonger.errors import MessageError
 from gossipmonger.state import Clusters, RemotePeer
 from gossipmonger.transport.loop import READ, Handle, Loop
+from gossipmonger.transport.tcp.caller import source_of
 from gossipmonger.transport.tcp.keepalive import keep_alive
-from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Link, Links, source_of
+from gossipmonger.transport.tcp.link import Link
+from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Links
 from gossipmonger.transport.tcp.server import Server
 from gossipmonger.wire import Limits, begins_link, hello, read_hello
 

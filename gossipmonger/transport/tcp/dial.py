@@ -19,7 +19,8 @@ from gossipmonger.state import Clusters
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Handle, Loop
 from gossipmonger.transport.resolver import Address
-from gossipmonger.transport.tcp.links import Link, source_of
+from gossipmonger.transport.tcp.caller import source_of
+from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import Limits, begins_link, hello, read_hello
 

@@ -36,7 +36,8 @@ from gossipmonger.state import Clusters, Message, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.resolver import Address, Resolver
 from gossipmonger.transport.tcp.dial import Dial, Greeting, ReachedItself, SingleMessage
-from gossipmonger.transport.tcp.links import Link, Links
+from gossipmonger.transport.tcp.link import Link
+from gossipmonger.transport.tcp.links import Links
 from gossipmonger.transport.tcp.place import Place, Places
 from gossipmonger.wire import Limits, encode, hello, split
 

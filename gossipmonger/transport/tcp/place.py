@@ -22,7 +22,7 @@ from typing import Any
 
 from gossipmonger.errors import at, shown
 from gossipmonger.state import Message, RemotePeer
-from gossipmonger.transport.tcp.links import Link
+from gossipmonger.transport.tcp.link import Link
 
 __all__ = ["ALLOWANCE", "RENEWED_AFTER", "RETURN", "Place", "Places"]
 

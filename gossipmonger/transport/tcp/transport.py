@@ -27,14 +27,17 @@ from typing import Any
 from gossipmonger.errors import ClosedError, ForkedError, SendError, at, shown
 from gossipmonger.process import finish, fresh, here, marked
 from gossipmonger.state import Clusters, ExtendedPeer, Message, RemotePeer
-from gossipmonger.state.arguments import check_number, seconds, unknown_option
+from gossipmonger.state.arguments import check_number, unknown_option
 from gossipmonger.transport.address import check_host, is_local, is_wildcard, read_address
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
 from gossipmonger.transport.loop import Handle, Loop
 from gossipmonger.transport.resolver import Resolver, host_of
 from gossipmonger.transport.tcp.acceptor import Acceptor
+from gossipmonger.transport.tcp.caller import Caller
 from gossipmonger.transport.tcp.dialler import Dialler
-from gossipmonger.transport.tcp.links import Caller, Link, Links
+from gossipmonger.transport.tcp.link import Link
+from gossipmonger.transport.tcp.links import Links
+from gossipmonger.transport.tcp.options import read_options
 from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Framer, decode, inflate, is_address
 
 __all__ = ["TcpTransport"]
@@ -95,24 +98,12 @@ class TcpTransport(Transport):
             "compress_above": compress_above, "max_connections": max_connections, "max_links": max_links,
             "connect_timeout": connect_timeout, "send_timeout": send_timeout, "receive_timeout": receive_timeout,
         }  # fmt: skip
-        for name, value in (options or {}).items():
-            if name not in given:
-                raise unknown_option(name, given)
-            given[name] = value
-        self.binding: dict[str, Any] = {}
-        if given["binding"] is not None:
-            self.binding = read_address("binding", given["binding"], binding=True, port=None)
+        given = read_options(options, given)
+        self.binding: dict[str, Any] = given["binding"]
         self.named: bool = given["host"] is not None
-        self.host: str = check_host(given["host"]) if self.named else "localhost"
+        self.host: str = given["host"] if self.named else "localhost"
         self.port: int = DEFAULT_PORT if given["port"] is None else given["port"]
-        check_number("port", self.port, int, 0, 65535)
         self._port_is_open = given["port"] in (None, 0)  # so it is told as it is bound
-        for name in ("max_message_size", "max_connections", "max_links"):
-            check_number(name, given[name], int, 1)
-        if given["compress_above"] is not None:
-            check_number("compress_above", given["compress_above"], int, 0)
-        for name in ("connect_timeout", "send_timeout", "receive_timeout"):
-            given[name] = seconds(name, given[name], 0.001, 3_600)
         self.max_message_size: int = given["max_message_size"]
         self.compress_above: int | None = given["compress_above"]
         self.loop: Loop = Loop("gossipmonger-tcp")

@@ -30,7 +30,7 @@ from gossipmonger.state.arguments import check_number
 from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ
 from gossipmonger.transport.resolver import Address
-from gossipmonger.transport.tcp.links import Caller, source_of
+from gossipmonger.transport.tcp.caller import Caller, source_of
 from gossipmonger.transport.tcp.transport import TcpTransport
 from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import Encoder, decode, divide, inflate, is_address

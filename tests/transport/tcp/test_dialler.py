@@ -19,7 +19,7 @@ from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.tcp import dial as dial_module
 from gossipmonger.transport.tcp import dialler as dialler_module
 from gossipmonger.transport.tcp import place as place_module
-from gossipmonger.transport.tcp.links import Link
+from gossipmonger.transport.tcp.link import Link
 from gossipmonger.wire import CLOSING, encode, hello
 from tests.transport.tcp.net import (
     HOST,
