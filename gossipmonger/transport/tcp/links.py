@@ -14,10 +14,11 @@ from contextlib import suppress
 from functools import partial
 from time import monotonic
 
-from gossipmonger.errors import MessageError, SendError
+from gossipmonger.errors import MessageError, SendError, TlsError
 from gossipmonger.state.message import Kind, Message
 from gossipmonger.transport.loop import READ, WRITE, Loop
 from gossipmonger.transport.tcp.caller import Caller, name_of, remote_of
+from gossipmonger.transport.tcp.handshake import TlsFailure, check_id
 from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits, decode, is_address
@@ -161,8 +162,10 @@ class Links:
                 data = link.socket.recv(CHUNK)
             except BlockingIOError:
                 return
-            except OSError:
+            except OSError as error:
                 data = b""
+                if isinstance(error, TlsFailure):
+                    self._failed(TlsError(str(error), link.source))
             if not data:
                 if len(link.splitter) and not link.retired:
                     self._failed(MessageError("cut off", link.source, "truncated"))
@@ -204,6 +207,10 @@ class Links:
             self._failed(error)
             return
         if message.sender is not link.peer:
+            unnamed = check_id(link.socket, message.sender)
+            if unnamed is not None:
+                self._failed(TlsError(str(unnamed), link.source))
+                return
             known = link.peer if message.sender == link.peer else None
             message = message._replace(sender=known or Caller.on(link, message.sender))
         written, digest = link.written, message.digest
@@ -226,6 +233,12 @@ class Links:
         if not link.closed:
             link.retired = True
             self.end(link)
+
+    def renew(self) -> None:
+        """Close all links on purpose. Whoever needs one dials anew, and shakes hands with the certificates of then."""
+        for link in [*self.open_links]:
+            if not link.retired:
+                self.retire(link)
 
     def retire(self, link: Link) -> None:
         """Close a link on purpose, now or when the other side has finished, and say so."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gossipmonger.state.arguments import check_number, seconds, unknown_option
 from gossipmonger.transport.address import check_host, read_address
 
-__all__ = ["read_options"]
+if TYPE_CHECKING:
+    from gossipmonger.transport.tcp.tls import Tls
+
+__all__ = ["TLS", "read_binding", "read_options", "read_tls"]
+
+#: The options of TLS, of a transport and of a node.
+TLS = ("tls_server", "tls_client", "tls_check_id")
 
 
 def read_options(options: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options, those of a mapping before keywords, with `binding` as a mapping and timeouts in seconds.
+    """Return all options, those of a mapping before keywords: timeouts in seconds, and `tls` for those of TLS.
 
     Raises:
         TypeError, ValueError: An option is unknown or out of range; the error names it.
@@ -34,4 +40,41 @@ def read_options(options: Mapping[str, Any] | None, keywords: Mapping[str, Any])
         check_number("compress_above", given["compress_above"], int, 0)
     for name in ("connect_timeout", "send_timeout", "receive_timeout"):
         given[name] = seconds(name, given[name], 0.001, 3_600)
+    given["tls"] = read_tls(given["tls_server"], given["tls_client"], given["tls_check_id"])
     return given
+
+
+def read_binding(told: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, int]:
+    """Return where to bind, from the arguments of `listen`, and from what holds without them.
+
+    Raises:
+        TypeError, ValueError: An option is unknown, of the wrong type or out of range; the error names it.
+    """
+    for name in options:
+        if name not in told:
+            raise unknown_option(name, told)
+    chosen = {**told, **options}
+    if not isinstance(chosen["host"], str):
+        raise TypeError(f"host must be a string, got {chosen['host']!r}")
+    check_number("port", chosen["port"], int, 0, 65535)
+    host: str = read_address("host", {"host": chosen["host"]}, binding=True)["host"]
+    return host, chosen["port"]
+
+
+def read_tls(server: Any, client: Any, check_id: Any, names: Sequence[str] = TLS) -> Tls | None:
+    """Return the TLS that is asked for; None for none, which does not load the module `ssl`.
+
+    Args:
+        server: The option `tls_server`.
+        client: The option `tls_client`.
+        check_id: The option `tls_check_id`.
+        names: What the caller calls the three.
+
+    Raises:
+        TypeError, ValueError: An option does not do; the error calls it by its name.
+    """
+    if server is None and client is None and check_id is False:
+        return None
+    from gossipmonger.transport.tcp.tls import Tls
+
+    return Tls(server, client, check_id, names)
