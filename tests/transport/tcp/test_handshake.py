@@ -15,6 +15,7 @@ import pytest
 
 from gossipmonger import TlsError
 from gossipmonger.errors import SendError
+from gossipmonger.process import here, marked
 from gossipmonger.state.message import Delta, Message, RemotePeer
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import TcpTransport
@@ -167,6 +168,16 @@ def test_the_host_is_the_one_that_was_typed(make: Callable[..., Node], certifica
         assert told_of.pop() == {"host": HOST, "port": port}  # as the peer itself tells it
 
 
+def test_a_host_that_no_certificate_can_name_is_one_error(make: Callable[..., Node]) -> None:
+    node, other = make("a"), make("b")
+    at = {"host": HOST, "port": other.address[1], "tls_name": ".x"}
+    node.transport.send(RemotePeer("b", at), tells(1, node.transport.local))
+    node.wait(errors=1)
+    assert told(node)[0].startswith("no certificate can name '.x': ")
+    node.transport.send(RemotePeer("b", {**at, "tls_name": 5}), tells(1, node.transport.local))  # as nobody types it
+    other.wait(values=1)
+
+
 def test_links_are_bounded_as_ever(make: Callable[..., Node]) -> None:
     node, others = make("a", max_links=1), [make(id) for id in "bc"]
     for value in range(3):
@@ -281,7 +292,7 @@ def test_certificates_that_do_not_do_are_an_error_on_both_sides(
         "tls_server": strangers.server(ca=certificates.ca),
         "tls_client": strangers.client(ca=certificates.ca),
     }
-    for options, here, there in (
+    for options, ours, theirs in (
         (foreign, refusal + "unable to get local issuer certificate", mine + "unknown ca"),
         (certificates.both("x", life=-60), refusal + "certificate has expired", mine + "certificate expired"),
         (
@@ -294,14 +305,14 @@ def test_certificates_that_do_not_do_are_an_error_on_both_sides(
         bad.send(good.address, 1)
         good.wait(errors=1)
         bad.wait(errors=1)
-        assert (told(good), told(bad)) == ([here], [there])
+        assert (told(good), told(bad)) == ([ours], [theirs])
         if "tls_server" in options:
             bad.errors.clear()
             good.errors.clear()
             good.send(bad.address, 1)
             good.wait(errors=1)
             bad.wait(errors=1)
-            assert (told(good), told(bad)) == ([here], [there])
+            assert (told(good), told(bad)) == ([ours], [theirs])
         good.errors.clear()
         assert (good.heard, bad.heard) == ([], [])
 
@@ -417,6 +428,16 @@ def test_new_certificates_hold_from_the_next_handshake_on(
     third = linked(net, node, certificates.client("z"))
     assert len({serial(each) for each in (first, second, third)}) == 3
     assert (node.errors, node.links) == ([], [])
+
+
+def test_a_renewal_that_interrupts_a_call_waits_for_it(net: Net, make: Callable[..., Node], certificates: Certificates) -> None:
+    node = make()
+    connection = linked(net, node, certificates.client("z"))
+    with marked():
+        node.transport.renew()
+        assert here().deferred
+    here().settle()
+    assert connection.read(1) == CLOSING
 
 
 def test_no_message_is_lost_while_links_are_renewed(make: Callable[..., Node], certificates: Certificates) -> None:
