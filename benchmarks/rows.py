@@ -27,7 +27,7 @@ __all__ = ["ROWS", "SLOW", "VARIANTS", "Line", "Row", "lags", "measure", "merged
 VARIANTS = (
     Variant("ours", peers.ours, keys=True),
     Variant("ours, UDP", peers.ours, keys=True, more={"transport": "UdpTransport"}),
-    Variant("ours, TLS", peers.ours_tls, keys=True),
+    Variant("ours, TLS", peers.ours_tls, keys=True, more={"certificates": str(peers.BUILD / "tls")}),
     Variant("chitchat", peers.chitchat, {"interval": 1000}, keys=True),
     Variant("memberlist", peers.memberlist),
     Variant("kinship", peers.kinship),

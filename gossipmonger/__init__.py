@@ -25,6 +25,7 @@ from gossipmonger.errors import (
     OverflowedError,
     ReentrantError,
     SendError,
+    TlsError,
 )
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.state.peer import Peer
@@ -57,6 +58,7 @@ __all__ = [
     "SendError",
     "Storage",
     "TcpTransport",
+    "TlsError",
     "Transport",
     "UdpTransport",
     "Watch",

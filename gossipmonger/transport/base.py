@@ -8,7 +8,8 @@ A transport carries messages and does not know what they mean. It emits, on any 
 * `link` (remote_peer, what), if it keeps connections: what the kernel said of that peer's address. "accepted": it accepted a
   dial. "refused": it refused one, so nobody listens there. "ended": a kept link ended without a frame that says so. A time-out
   proves nothing and is never reported. And what a transport knows beyond that: "itself": the address is this node's own.
-  "silent" and "foreign": who accepted a dial has answered nothing, or something that no node says.
+  "silent" and "foreign": who accepted a dial has answered nothing, or something that no node says. "tls": with who accepted
+  it, TLS has failed.
 
 The Node.js package's transports have two methods and two events in place of `send` and `message`: `deltas` (remote_peer,
 deltas) and `digest` (remote_peer, digest), with deltas as lists and digests as lists of dicts. Both directions are bridged.

@@ -12,15 +12,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gossipmonger.errors import MessageError
 from gossipmonger.state import Clusters, RemotePeer
+from gossipmonger.transport.address import is_local, is_wildcard
 from gossipmonger.transport.loop import READ, Handle, Loop
+from gossipmonger.transport.tcp.caller import source_of
+from gossipmonger.transport.tcp.handshake import Handshake, Notices, Secured, TlsFailure, begins_tls, check_id
 from gossipmonger.transport.tcp.keepalive import keep_alive
-from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Link, Links, source_of
+from gossipmonger.transport.tcp.link import Link
+from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Links
 from gossipmonger.transport.tcp.server import Server
 from gossipmonger.wire import Limits, begins_link, hello, read_hello
+
+if TYPE_CHECKING:
+    from gossipmonger.transport.tcp.tls import Tls
 
 __all__ = ["Acceptor"]
 
@@ -57,6 +64,8 @@ class Acceptor:
         life: Returns what tells this process from all others.
         clusters: Says which cluster this node is of.
         limits: Returns what a part of a message may have.
+        tls: What connections begin with; None for nothing.
+        notices: Takes what TLS fails of.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
             recently used link is asked to be, an observer's before any other.
         max_message_size: Bytes.
@@ -74,6 +83,8 @@ class Acceptor:
         life: Callable[[], str],
         clusters: Clusters,
         limits: Callable[[], Limits],
+        tls: Tls | None,
+        notices: Notices,
         *,
         max_connections: int,
         max_message_size: int,
@@ -88,6 +99,8 @@ class Acceptor:
         self._life = life
         self._clusters = clusters
         self._limits = limits
+        self._tls = tls
+        self._notices = notices
         self._max_connections = max_connections
         self._max_message_size = max_message_size
         self._receive_timeout = receive_timeout
@@ -112,6 +125,18 @@ class Acceptor:
             server.close()
             raise
 
+    @property
+    def bound(self) -> tuple[str, int] | None:
+        """The host and port that the socket is bound to, None while it is not."""
+        return None if self.server is None else (str(self.server.server_address[0]), self.server.server_address[1])
+
+    def listens_at(self, host: str, port: int) -> bool:
+        """Return whether an IP address is one at which connections are accepted."""
+        bound = self.bound
+        if bound is None or bound[1] != port:
+            return False
+        return bound[0] == host or (is_wildcard(bound[0]) and is_local(host))
+
     def _accepted(self, connected: socket.socket, address: Any) -> None:
         self._handed.add(connected)
         self._loop.call(partial(self._take, connected, source_of(address)))
@@ -129,14 +154,32 @@ class Acceptor:
             self._failed(MessageError(f"{self._max_connections} connections are busy", source, "busy"))
             return
         self._incoming[incoming] = None
-        try:
-            self._loop.watch(connected, READ, partial(self._read, incoming))
-        except OSError as error:  # the system's limit on watched sockets
-            self._refuse(incoming, str(error), "busy")
+        begin: Callable[[], None] = partial(self._read, incoming)
+        if self._tls is not None:
+            try:
+                incoming.socket = secured = self._tls.accept(connected)
+            except Exception as error:  # a lack of memory, say
+                self._refuse(incoming, str(error), "busy")
+                return
+            begin = Handshake(self._loop, secured, partial(self._shaken, incoming), partial(self._lose, incoming)).step
+        if not self._watch(incoming, begin):
             return
         incoming.timer = self._loop.after(self._receive_timeout, partial(self._be_late, incoming))
         incoming.timer.start()
-        self._read(incoming)
+        begin()
+
+    def _watch(self, incoming: _Incoming, ready: Callable[[], None]) -> bool:
+        try:
+            self._loop.watch(incoming.socket, READ, ready)
+        except OSError as error:  # the system's limit on watched sockets
+            self._refuse(incoming, str(error), "busy")
+            return False
+        return True
+
+    def _shaken(self, incoming: _Incoming) -> None:
+        """Go on when hands are shaken. A `HELLO` may have come with the end of the handshake."""
+        if self._watch(incoming, partial(self._read, incoming)):
+            self._read(incoming)
 
     def _accepted_links(self) -> int:
         return sum(not link.dialled for link in self._links.open_links)
@@ -161,9 +204,7 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
-                if incoming.data:
-                    self._failed(MessageError(f"cut off: {error}", incoming.source, "truncated"))
-                self._close(incoming)
+                self._lose(incoming, error)
                 return
             if not data:
                 self._close(incoming)
@@ -181,6 +222,14 @@ class Acceptor:
                     self._greet(incoming)
                     return
                 incoming.alone = begun is False
+                if incoming.alone and isinstance(incoming.socket, Secured):
+                    self._refuse(incoming, "it begins without a HELLO, which a connection with TLS must have", "malformed")
+                    return
+                if incoming.alone and begins_tls(incoming.data):
+                    with suppress(OSError):
+                        incoming.socket.send(hello(None))  # in the clear, which tells the other side
+                    self._lose(incoming, TlsFailure("it begins with TLS, and this node has no tls_server and tls_client"))
+                    return
 
     def _greet(self, incoming: _Incoming) -> None:
         """Answer a `HELLO`; the connection is a link from now on."""
@@ -190,6 +239,10 @@ class Acceptor:
         except MessageError as error:
             self._close(incoming)
             self._failed(error)
+            return
+        unnamed = check_id(incoming.socket, greeting.sender)
+        if unnamed is not None:
+            self._lose(incoming, unnamed)
             return
         named, life = self._named(), self._life()
         answer = hello(named, life, self._clusters.name, incoming.source)
@@ -245,6 +298,17 @@ class Acceptor:
         """Note that a link is closed."""
         if link.peer is not None and self._by_id.get(link.peer.id) is link:
             del self._by_id[link.peer.id]
+
+    def _lose(self, incoming: _Incoming, error: OSError) -> None:
+        """Close a connection that is broken. One on which nothing has come, as a port scan makes, is no error."""
+        touched = incoming.socket.touched if isinstance(incoming.socket, Secured) else bool(incoming.data)
+        self._close(incoming)
+        if not touched:
+            return
+        if isinstance(error, TlsFailure):
+            self._notices.tell(incoming.source, error, incoming.source.rpartition(":")[0])  # the port is another each time
+        else:
+            self._failed(MessageError(f"cut off: {error}", incoming.source, "truncated"))
 
     def _be_late(self, incoming: _Incoming) -> None:
         self._refuse(incoming, f"incomplete after {self._receive_timeout:g} s", "late")

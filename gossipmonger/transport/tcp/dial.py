@@ -19,7 +19,9 @@ from gossipmonger.state import Clusters
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Handle, Loop
 from gossipmonger.transport.resolver import Address
-from gossipmonger.transport.tcp.links import Link, source_of
+from gossipmonger.transport.tcp.caller import source_of
+from gossipmonger.transport.tcp.handshake import Secured, TlsFailure, check_id, is_refusal
+from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import Limits, begins_link, hello, read_hello
 
@@ -150,6 +152,12 @@ class Dial:
         if self.socket is not None:
             self._loop.unwatch(self.socket)
 
+    def become(self, connected: socket.socket) -> None:
+        """Go on with another object for the same connection."""
+        self._sockets.discard(self.socket)
+        self._sockets.add(connected)
+        self.socket = connected
+
     def release(self) -> socket.socket:
         """Return the socket, which is the caller's from now on."""
         self._stop_waiting()
@@ -170,6 +178,9 @@ class Dial:
 
 #: Seconds that a `HELLO` waits for its answer before the address counts as a Node.js node's. A loaded machine takes tenths.
 _HELLO_TIMEOUT = 1.0
+
+#: The same with TLS, where no Node.js node can be there.
+_TLS_TIMEOUT = 5.0
 
 #: Seconds that it waits for one that comes even later, to know better next time.
 _LATE = 10.0
@@ -229,12 +240,15 @@ class Greeting:
         except Exception as error:  # it is gone already, or JSON has no form for the name
             dial.fail(error)
             return
-        dial.wait(READ, _HELLO_TIMEOUT, self._read, self._turn_away)
+        dial.wait(READ, _TLS_TIMEOUT if isinstance(dial.socket, Secured) else _HELLO_TIMEOUT, self._read, self._turn_away)
 
     def _read(self) -> None:
         try:
             data = self._dial.socket.recv(_MAX_HELLO)
         except BlockingIOError:
+            return
+        except TlsFailure as error:  # the other side has judged this one's certificate by now
+            self._dial.go_on(error)
             return
         except OSError:
             data = b""
@@ -251,11 +265,15 @@ class Greeting:
             answer = None
         if answer is not None:
             self._traffic.received.greet(len(line) + 1)
-        if answer is None:
+        if is_refusal(self._heard):
+            self._dial.go_on(TlsFailure("it takes nothing but TLS, and this node has no tls_server and tls_client"))
+        elif answer is None:
             self._dial.close()
             self._silent("foreign" if self._heard else "silent")
         elif answer.life == self._life if answer.life else answer.sender is not None and answer.sender == self._named:
             self._dial.go_on(ReachedItself(f"{source} is this node itself"))
+        elif (unnamed := check_id(self._dial.socket, answer.sender)) is not None:
+            self._dial.go_on(unnamed)
         elif answer.cluster != self._clusters.name:
             self._dial.go_on(self._clusters.error(answer.cluster, answer.sender, source))
         else:

@@ -30,7 +30,8 @@ from gossipmonger.state.arguments import check_number
 from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ
 from gossipmonger.transport.resolver import Address
-from gossipmonger.transport.tcp.links import Caller, source_of
+from gossipmonger.transport.tcp.caller import Caller, source_of
+from gossipmonger.transport.tcp.options import TLS
 from gossipmonger.transport.tcp.transport import TcpTransport
 from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import Encoder, decode, divide, inflate, is_address
@@ -79,6 +80,9 @@ class UdpTransport(TcpTransport):
         given = {"max_datagram_size": max_datagram_size, **keywords, **(options or {})}
         check_number("max_datagram_size", given["max_datagram_size"], int, 512, _LARGEST)
         self.max_datagram_size: int = given.pop("max_datagram_size")
+        for name in TLS:
+            if given.get(name):
+                raise ValueError(f"{name} is for TcpTransport: TLS does not encrypt datagrams, which a Keyring does")
         super().__init__(given)
         self._datagrams = Traffic("udp")
         self._count_with(self._datagrams)
