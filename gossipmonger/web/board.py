@@ -13,8 +13,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from itertools import islice
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 from gossipmonger import Change, Gossipmonger, RemotePeer, SendError, __version__
@@ -91,7 +90,7 @@ class Board:
     def __init__(self, node: Gossipmonger) -> None:
         self.life: str = secrets.token_hex(4)
         self._node = node
-        self._began = _now()
+        self._began = self._now()
         self._changed = threading.Condition()  # its lock guards what follows, and it tells that the number has risen
         self._number = 0
         self._peers: list[dict[str, Any]] = []
@@ -108,7 +107,7 @@ class Board:
         self._watch = node.watch("")
         for change in iter(lambda: self._watch.next(0), None):  # what there is: nobody knows since when
             self._take(change, replayed=True)
-        self._look()
+        self.look()
         self._handlers: list[tuple[Any, Callable[..., object]]] = [
             ("update", lambda peer, key, value: self._tell_key("update", peer, key, value)),
             ("delete", lambda peer, key: self._tell_key("delete", peer, key)),
@@ -153,7 +152,7 @@ class Board:
                 self._changed.wait_for(lambda: self._closed or self._number > known, timeout)
             if self._closed or (number is not None and self._number <= known):
                 return None
-            told: dict[str, Any] = {"time": _now()}
+            told: dict[str, Any] = {"time": self._now()}
             if number is None:
                 told.update(node=self.about(), phis={id: [*phis] for id, phis in self._phis.items()})
             if self._peers_number > known:
@@ -169,7 +168,7 @@ class Board:
         while not self._wait(pause):
             began = monotonic()
             try:
-                self._look()
+                self.look()
             except GossipmongerError:  # this is a forked child's copy
                 return
             except Exception as error:  # the storage's; there may be more to see later
@@ -180,8 +179,8 @@ class Board:
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, seconds)
 
-    def _look(self) -> None:
-        """Look at the peers."""
+    def look(self) -> None:
+        """Look at the peers, as the thread does each second."""
         local = self._node.local_peer.id
         rows = [row(peer, peer.id == local) for peer in self._node.peers().values()]
         ids = {each["id"] for each in rows}
@@ -206,7 +205,7 @@ class Board:
             _, old = self._keys.get(key, (0, {}))
             if change.kind == "set":
                 same = "gone" in old and (old["text"], old["cut"]) == (text, cut)  # its peer is back
-                when = old["time"] if same else None if replayed else _now()
+                when = old["time"] if same else None if replayed else self._now()
                 self._put(key, {"text": text, "cut": cut, "time": when})
             elif change.kind == "gone" and "text" in old and change.peer_id in self._ids:
                 self._put(key, {**old, "gone": True})
@@ -232,13 +231,13 @@ class Board:
             events = self._happened[kind]
             times = 1
             if event["event"] == "error":
-                for old in islice(reversed(events), MAX_EVENTS):
+                for old in reversed(events):
                     if event.items() <= old[1].items():
                         times = old[1]["times"] + 1
                         events.remove(old)
                         break
             number = self._next()
-            events.append((number, {"number": number, "time": _now(), **event, "times": times}))
+            events.append((number, {"number": number, "time": self._now(), **event, "times": times}))
             self._changed.notify_all()
 
     def _put(self, key: _Key, shown: Mapping[str, Any]) -> None:
@@ -246,6 +245,10 @@ class Board:
         self._keys.move_to_end(key)
         if len(self._keys) > MAX_KEYS:
             self._keys.popitem(last=False)
+
+    def _now(self) -> int:
+        """Milliseconds since the epoch, by the node's clock."""
+        return round(self._node.options.clock())
 
     def _next(self) -> int:
         self._number += 1
@@ -274,7 +277,3 @@ def _newer(numbered: Iterable[tuple[int, dict[str, Any]]], known: int) -> list[d
         found.append(each)
     return found[::-1]
 
-
-def _now() -> int:
-    """Milliseconds since the epoch."""
-    return round(time() * 1000)

@@ -95,15 +95,17 @@ class Page:
 
     Attributes:
         url: Where.
+        board: What it shows.
     """
 
     def __init__(self, node: Gossipmonger, host: str, port: int, hosts: Iterable[str]) -> None:
         self._server = _Server(host, port, frozenset(each.lower().rstrip(".") for each in hosts))
         try:
-            self._server.board = Board(node)
+            self.board: Board = Board(node)
         except BaseException:
             self._server.server_close()
             raise
+        self._server.board = self.board
         self._server.answers = Answers(node)
         address, bound = self._server.server_address[:2]
         self.url: str = f"http://{f'[{address}]' if ':' in str(address) else address}:{bound}/"
@@ -120,7 +122,7 @@ class Page:
     def close(self) -> None:
         """Serve no more, and join the threads. May be called again."""
         self._server.closing.set()
-        self._server.board.close()
+        self.board.close()
         self._server.shutdown()
         self._server.server_close()
         deadline = monotonic() + _CLOSE_TIMEOUT
@@ -199,8 +201,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: _Server
     protocol_version = "HTTP/1.1"
-    server_version = "gossipmonger"
-    sys_version = ""
     timeout = _PATIENCE
 
     def do_GET(self) -> None:
@@ -298,6 +298,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Refuse what is not HTTP, as JSON like everything else."""
         self.command = getattr(self, "command", None) or ""
         self._send(Answer(int(code), {"error": message or self.responses[code][0]}))
+
+    def version_string(self) -> str:
+        return "gossipmonger"
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: who looks at a page is nobody's business."""

@@ -16,6 +16,7 @@ let phis = new Map(); // id -> the last values of phi
 let keys = new Map(); // peer and key -> what is known of it; what changed last comes last
 let events = []; // newest first
 let fresh = new Set(); // keys that have changed since they were drawn
+let now = 0; // by the clock of the node
 let selected = null; // the id of the peer that was chosen
 const orders = { "peer-table": { by: "state", down: false }, "key-table": { by: "time", down: true } };
 
@@ -65,7 +66,7 @@ function span(seconds) {
 
 function changed(time) {
   if (time === null) return `before ${clock(node.began)}`;
-  return Date.now() - time < 86_400_000 ? clock(time) : new Date(time).toLocaleString([], { hour12: false });
+  return now - time < 86_400_000 ? clock(time) : new Date(time).toLocaleString([], { hour12: false });
 }
 
 function stateOf(peer) {
@@ -82,6 +83,7 @@ function ordered(list, { by, down }, value) {
 // What comes
 
 function take(told, everything) {
+  now = told.time;
   if (everything) {
     node = told.node;
     keys = new Map();
@@ -221,7 +223,7 @@ const SHAPES = {
   live: (r) => `M${-r} 0A${r} ${r} 0 1 1 ${r} 0A${r} ${r} 0 1 1 ${-r} 0Z`,
 };
 SHAPES.left = SHAPES.live;
-const [INNER, EDGE, OUTER] = [240, 370, 410];
+const [INNER, EDGE, OUTER] = [270, 390, 425];
 
 function drawPicture() {
   const map = $("map");
@@ -229,9 +231,9 @@ function drawPicture() {
     map.append(draw("circle", { class: "circle", r: INNER }), draw("circle", { class: "circle edge", r: EDGE }));
   }
   const others = ordered([...peers.values()].filter((peer) => !peer.local), { by: "id", down: false }, (peer) => peer.id);
-  const unit = 1240 / Math.max(200, map.clientWidth); // of the picture, for a pixel
+  const unit = 1200 / Math.max(200, map.clientWidth); // of the picture, for a pixel
   const letters = 12 * unit;
-  const size = Math.max(Math.min((2 * Math.PI * INNER) / Math.max(1, others.length) / 2.4, 20), 2.5 * unit);
+  const size = Math.max(Math.min((2 * Math.PI * INNER) / Math.max(1, others.length) / 2.4, 20), 1.7 * unit);
   const own = [...peers.values()].filter((peer) => peer.local);
   const taken = { 1: [], "-1": [] }; // the heights at which there are labels, on the right and on the left
   const placed = others.map((peer, index) => {
