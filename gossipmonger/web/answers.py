@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gossipmonger import Gossipmonger
 from gossipmonger.errors import shown
-from gossipmonger.web.board import row
+from gossipmonger.web.board import Board
 
 __all__ = ["NOT_FOUND", "Answer", "Answers"]
 
@@ -33,16 +33,17 @@ class Answers:
 
     Args:
         node: The node.
+        board: Knows its peers.
     """
 
-    def __init__(self, node: Gossipmonger) -> None:
+    def __init__(self, node: Gossipmonger, board: Board) -> None:
         self._node = node
+        self._board = board
         self._registry: Any = None
 
     def peers(self) -> Answer:
         """Return all peers."""
-        local = self._node.local_peer.id
-        return Answer(200, {"node": local, "peers": [row(peer, peer.id == local) for peer in self._node.peers().values()]})
+        return Answer(200, {"node": self._node.local_peer.id, "peers": self._board.rows()})
 
     def key(self, key: str, all: bool) -> Answer:
         """Return a key's values: those of live peers, or of all."""

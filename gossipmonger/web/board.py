@@ -109,8 +109,6 @@ class Board:
             self._take(change, replayed=True)
         self.look()
         self._handlers: list[tuple[Any, Callable[..., object]]] = [
-            ("update", lambda peer, key, value: self._tell_key("update", peer, key, value)),
-            ("delete", lambda peer, key: self._tell_key("delete", peer, key)),
             ("error", self._tell_error),
             *((name, self._teller(name)) for name in ("new peer", "peer live", "peer dead", "peer left", "peer forgotten")),
         ]
@@ -181,8 +179,15 @@ class Board:
 
     def look(self) -> None:
         """Look at the peers, as the thread does each second."""
+        self.show(self.rows())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what is to be shown of the peers now."""
         local = self._node.local_peer.id
-        rows = [row(peer, peer.id == local) for peer in self._node.peers().values()]
+        return [row(peer, peer.id == local) for peer in self._node.peers().values()]
+
+    def show(self, rows: list[dict[str, Any]]) -> None:
+        """Show these peers."""
         ids = {each["id"] for each in rows}
         with self._changed:
             self._peers = rows
@@ -207,15 +212,15 @@ class Board:
                 same = "gone" in old and (old["text"], old["cut"]) == (text, cut)  # its peer is back
                 when = old["time"] if same else None if replayed else self._now()
                 self._put(key, {"text": text, "cut": cut, "time": when})
+                if not (same or replayed):
+                    self._tell("keys", {"event": "update", "peer": change.peer_id, "key": change.key, "text": text})
             elif change.kind == "gone" and "text" in old and change.peer_id in self._ids:
                 self._put(key, {**old, "gone": True})
             elif old:
                 self._put(key, {"removed": True})
+            if change.kind == "delete":
+                self._tell("keys", {"event": "delete", "peer": change.peer_id, "key": change.key})
             self._changed.notify_all()
-
-    def _tell_key(self, name: str, peer: str, key: str, *values: Any) -> None:
-        text = {"text": preview(values[0])[0]} if values else {}
-        self._tell("keys", {"event": name, "peer": peer, "key": key, **text})
 
     def _teller(self, name: str) -> Callable[[RemotePeer], None]:
         return lambda peer: self._tell("peers", {"event": name, "peer": peer.id, "text": at(peer.transport)})

@@ -106,7 +106,7 @@ class Page:
             self._server.server_close()
             raise
         self._server.board = self.board
-        self._server.answers = Answers(node)
+        self._server.answers = Answers(node, self.board)
         address, bound = self._server.server_address[:2]
         self.url: str = f"http://{f'[{address}]' if ':' in str(address) else address}:{bound}/"
         # A daemon, as all threads here: a program that ends without closing this need not wait for browsers.

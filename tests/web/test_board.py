@@ -104,7 +104,7 @@ def test_a_peer_that_is_back_has_changed_nothing(case: Case) -> None:
     case.simulation.run(10_000)
     case.board.look()
     before = case.news(None)[1]["keys"][-1]
-    case.simulation.partition(["a"], ["b"])
+    case.simulation.partition(["a"])
     case.simulation.run(60_000)
     assert "gone" in case.news(None)[1]["keys"][-1]
     case.simulation.heal()

@@ -214,7 +214,8 @@ function select(id) {
   redraw();
 }
 
-// The picture: a peer's angle is its place among all ids, its distance from the middle is phi.
+// The picture: a peer's angle is its place among all ids, its distance from the middle is phi. Whoever is in trouble has a label,
+// the others too if they are few.
 
 const dots = new Map();
 const SHAPES = {
@@ -223,56 +224,84 @@ const SHAPES = {
   live: (r) => `M${-r} 0A${r} ${r} 0 1 1 ${r} 0A${r} ${r} 0 1 1 ${-r} 0Z`,
 };
 SHAPES.left = SHAPES.live;
-const [INNER, EDGE, OUTER] = [270, 390, 425];
+const [WIDE, HIGH] = [600, 490]; // half of the picture
+const [INNER, EDGE, OUTER, LEFT] = [270, 390, 425, 450]; // radii, if labels have room beside them
+const FEW = 40;
+const CHARACTER = 0.58; // how wide one is, for its height
 
-function drawPicture() {
-  const map = $("map");
-  if (!map.querySelector(".edge")) {
-    map.append(draw("circle", { class: "circle", r: INNER }), draw("circle", { class: "circle edge", r: EDGE }));
-  }
-  const others = ordered([...peers.values()].filter((peer) => !peer.local), { by: "id", down: false }, (peer) => peer.id);
-  const unit = 1200 / Math.max(200, map.clientWidth); // of the picture, for a pixel
-  const letters = 12 * unit;
-  const size = Math.max(Math.min((2 * Math.PI * INNER) / Math.max(1, others.length) / 2.4, 20), 1.7 * unit);
-  const own = [...peers.values()].filter((peer) => peer.local);
-  const taken = { 1: [], "-1": [] }; // the heights at which there are labels, on the right and on the left
-  const placed = others.map((peer, index) => {
+function place(others, scale) {
+  return others.map((peer, index) => {
     const angle = (2 * Math.PI * (index + 0.5)) / others.length - Math.PI / 2;
     const state = stateOf(peer);
     const near = INNER + (EDGE - INNER) * Math.min(1, Math.max(0, peer.phi) / node.dead_phi);
-    const radius = state === "dead" ? OUTER : state === "left" ? OUTER + 30 : Math.min(near, EDGE - 12);
+    const radius = scale * (state === "dead" ? OUTER : state === "left" ? LEFT : Math.min(near, EDGE - 12));
     return { peer, state, x: radius * Math.cos(angle), y: radius * Math.sin(angle) };
   });
-  for (const peer of own) placed.push({ peer, state: stateOf(peer), x: 0, y: 0 });
-  // Labels go to who is in trouble first, as long as there is room.
-  const first = (each) => (each.peer.id === selected ? -2 : each.peer.local ? -1 : RANKS[each.state]);
-  for (const each of [...placed].sort((a, b) => first(a) - first(b))) {
-    const side = each.x < -1 ? -1 : 1;
-    const fits = each.peer.local || (each.state === "live" && others.length > 40 && each.peer.id !== selected
-      ? false : taken[side].every((height) => Math.abs(height - each.y) > letters * 1.15));
-    if (fits && !each.peer.local) taken[side].push(each.y);
-    each.label = fits ? (each.peer.id.length > 18 ? `${each.peer.id.slice(0, 17)}…` : each.peer.id) : "";
-    each.side = side;
+}
+
+// Give labels to as many as have room on one side, and move them apart.
+function label(placed, side, letters, gap, scale) {
+  const line = letters * 1.15;
+  const most = Math.floor((2 * HIGH) / line);
+  const rank = ({ peer, state }) => (peer.id === selected ? -1 : RANKS[state]);
+  const chosen = placed.sort((a, b) => rank(a) - rank(b)).slice(0, most).sort((a, b) => a.y - b.y);
+  let next = -HIGH + line / 2;
+  for (const each of chosen) next = (each.labelY = Math.max(each.y, next)) + line;
+  next = HIGH - line / 2;
+  for (const each of chosen.reverse()) next = (each.labelY = Math.min(each.labelY, next)) - line;
+  for (const each of chosen) {
+    const moved = Math.abs(each.labelY - each.y) > line / 3;
+    const beyond = moved ? Math.sqrt(Math.max(0, (scale * LEFT) ** 2 - each.labelY ** 2)) + gap : 0;
+    each.labelX = side * Math.max(Math.abs(each.x) + each.r + gap, beyond);
+    each.moved = moved;
+    const room = Math.floor((WIDE - Math.abs(each.labelX)) / (letters * CHARACTER));
+    const letter = [...each.peer.id];
+    each.label = letter.length > room ? `${letter.slice(0, room - 1).join("")}…` : each.peer.id;
   }
-  for (const { peer, state, x, y, label, side } of placed) {
-    if (!dots.has(peer.id)) {
-      const [group, path, text, title] = ["g", "path", "text", "title"].map((name) => draw(name));
-      group.append(title, path, text);
-      group.addEventListener("click", () => select(selected === peer.id ? null : peer.id));
-      map.append(group);
-      dots.set(peer.id, { group, path, text, title });
-    }
-    const dot = dots.get(peer.id);
-    const r = peer.local ? 24 : state === "live" ? size : Math.max(size, 5 * unit);
+}
+
+function dotOf(id) {
+  if (!dots.has(id)) {
+    const [group, line, path, text, title] = ["g", "line", "path", "text", "title"].map((name) => draw(name));
+    group.append(title, line, path, text);
+    group.addEventListener("click", () => select(selected === id ? null : id));
+    $("map").append(group);
+    dots.set(id, { group, line, path, text, title });
+  }
+  return dots.get(id);
+}
+
+function drawPicture() {
+  const map = $("map");
+  const unit = (2 * WIDE) / Math.max(200, map.clientWidth); // of the picture, for a pixel
+  const letters = 12 * unit;
+  const scale = Math.min(1, (WIDE - 8 * CHARACTER * letters - 12 * unit) / LEFT);
+  if (!map.querySelector(".edge")) map.append(draw("circle", { class: "circle" }), draw("circle", { class: "circle edge" }));
+  map.querySelector(".circle").setAttribute("r", INNER * scale);
+  map.querySelector(".edge").setAttribute("r", EDGE * scale);
+  const others = ordered([...peers.values()].filter((peer) => !peer.local), { by: "id", down: false }, (peer) => peer.id);
+  const placed = place(others, scale);
+  const size = Math.max(Math.min((2 * Math.PI * INNER * scale) / Math.max(1, others.length) / 2.4, 20), 1.7 * unit);
+  for (const each of placed) each.r = each.state === "live" ? size : Math.max(size, 5 * unit);
+  const named = placed.filter(({ peer, state }) => others.length <= FEW || state !== "live" || peer.id === selected);
+  for (const side of [-1, 1]) label(named.filter(({ x }) => (x < 0 ? -1 : 1) === side), side, letters, 5 * unit, scale);
+  for (const peer of peers.values()) {
+    if (!peer.local) continue;
+    placed.push({ peer, state: stateOf(peer), x: 0, y: 0, r: 24, label: peer.id, labelX: 0, labelY: 24 + letters });
+  }
+  for (const { peer, state, x, y, r, label: text = "", labelX = x, labelY = y, moved } of placed) {
+    const dot = dotOf(peer.id);
     dot.group.setAttribute("class", `${state}${peer.id === selected ? " selected" : ""}`);
     dot.group.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
     dot.path.setAttribute("d", SHAPES[state](r));
+    dot.line.setAttribute("x2", moved ? labelX - x : 0);
+    dot.line.setAttribute("y2", moved ? labelY - y : 0);
     write(dot.title, `${peer.id}: ${state}${peer.local ? "" : `, phi ${peer.phi}, heard ${span(peer.heard)}`}`);
-    write(dot.text, label);
+    write(dot.text, text);
     dot.text.setAttribute("font-size", letters);
-    dot.text.setAttribute("x", peer.local ? 0 : side * (r + 6 * unit));
-    dot.text.setAttribute("y", peer.local ? r + letters : 0);
-    dot.text.setAttribute("text-anchor", peer.local ? "middle" : side > 0 ? "start" : "end");
+    dot.text.setAttribute("x", labelX - x);
+    dot.text.setAttribute("y", labelY - y);
+    dot.text.setAttribute("text-anchor", peer.local ? "middle" : x < 0 ? "end" : "start");
   }
   for (const [id, dot] of dots) {
     if (!peers.has(id)) {
