@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from typing import Any, NamedTuple
 
 from gossipmonger import Gossipmonger
@@ -61,14 +60,15 @@ class Answers:
     def metrics(self, accept: str) -> Answer:
         """Return metrics in the form that is asked for."""
         try:
-            collector = import_module("gossipmonger.metrics").Collector
             from prometheus_client import CollectorRegistry
             from prometheus_client.exposition import choose_encoder
-        except ImportError as error:
-            return Answer(501, {"error": str(error)})
+
+            from gossipmonger.metrics import Collector
+        except ImportError:
+            return Answer(501, {"error": "metrics need one more package: pip install 'gossipmonger[prometheus]'"})
         if self._registry is None:
             registry = CollectorRegistry()
-            registry.register(collector(self._node))
+            registry.register(Collector(self._node))
             self._registry = registry
         encode, type = choose_encoder(accept)
         return Answer(200, encode(self._registry), type)

@@ -281,4 +281,3 @@ def _newer(numbered: Iterable[tuple[int, dict[str, Any]]], known: int) -> list[d
             break
         found.append(each)
     return found[::-1]
-

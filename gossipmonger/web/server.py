@@ -9,9 +9,9 @@
 | `/healthz` | 200 while the node runs, 503 once it is closed |
 | `/metrics` | metrics for Prometheus, if the extra is installed |
 
-Everything can only be read. There is no password: whoever can connect reads what the node knows. What a page on another site can
-make a browser do is refused. A name that such a site has pointed to this address (DNS rebinding) is not in the list of hosts,
-and browsers say by `Sec-Fetch-Site` who asks.
+Everything can only be read. There is no password: whoever can connect reads what the node knows. What a page on another site
+can make a browser do is refused. A name that such a site has pointed to this address (DNS rebinding) is not in the list of
+hosts, and browsers say by `Sec-Fetch-Site` who asks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from gossipmonger import Gossipmonger
-from gossipmonger.errors import report, shown
+from gossipmonger.errors import at, report, shown
 from gossipmonger.web.answers import NOT_FOUND, Answer, Answers
 from gossipmonger.web.board import Board
 
@@ -107,8 +107,7 @@ class Page:
             raise
         self._server.board = self.board
         self._server.answers = Answers(node, self.board)
-        address, bound = self._server.server_address[:2]
-        self.url: str = f"http://{f'[{address}]' if ':' in str(address) else address}:{bound}/"
+        self.url: str = f"http://{at({'host': self._server.server_name, 'port': self._server.server_port})}/"
         # A daemon, as all threads here: a program that ends without closing this need not wait for browsers.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="gossipmonger-web", daemon=True)
         self._thread.start()
@@ -167,7 +166,9 @@ class _Server(ThreadingHTTPServer):
             return
         with suppress(OSError):
             request.setblocking(False)
-            request.send(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            request.send(
+                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
         self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -238,7 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/v1/peers":
             self._send(self.server.answers.peers())
         elif path.startswith("/v1/keys/"):
-            self._send(self.server.answers.key(unquote(path[len("/v1/keys/") :], errors="surrogatepass"), "all" in parse_qs(query)))
+            self._send(
+                self.server.answers.key(unquote(path[len("/v1/keys/") :], errors="surrogatepass"), "all" in parse_qs(query))
+            )
         elif path == "/healthz":
             self._send(self.server.answers.health())
         elif path == "/metrics":

@@ -166,7 +166,8 @@ def test_whoever_waits_is_told_of_the_end(case: Case) -> None:
     ("value", "text", "cut"),
     [
         (None, "null", False), ("käse", '"käse"', False), ({"a": [1, 2.5, True]}, '{"a": [1, 2.5, true]}', False),
-        ("x" * 500, '"' + "x" * 199, True), (list(range(1000)), str(list(range(1000)))[:200], True), ("\ud800", '"\ud800"', False),
+        ("x" * 500, '"' + "x" * 199, True), (list(range(1000)), str(list(range(1000)))[:200], True),
+        ("\ud800", '"\ud800"', False),
     ],
 )  # fmt: skip
 def test_a_value_is_shown_as_json_as_far_as_there_is_room(value: Any, text: str, cut: bool) -> None:
