@@ -284,16 +284,16 @@ class _Handler(BaseHTTPRequestHandler):
         life, _, number = self.headers.get("Last-Event-ID", "").partition("-")
         return int(number) if life == self.server.board.life and number.isascii() and number.isdigit() else None
 
-    def _send(self, answer: Answer, more: Mapping[str, str] | None = None) -> None:
+    def _send(self, answer: Answer, extra: Mapping[str, str] | None = None) -> None:
         body = answer.encoded()
-        self._send_head(answer.status, answer.type, {"Content-Length": str(len(body)), **(more or {})})
+        self._send_head(answer.status, answer.type, {"Content-Length": str(len(body)), **(extra or {})})
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _send_head(self, status: int, type: str, more: Mapping[str, str]) -> None:
+    def _send_head(self, status: int, type: str, extra: Mapping[str, str]) -> None:
         self.close_connection = True
         self.send_response(status)
-        for name, value in {"Content-Type": type, **_HEADERS, **more}.items():
+        for name, value in {"Content-Type": type, **_HEADERS, **extra}.items():
             self.send_header(name, value)
         self.end_headers()
 

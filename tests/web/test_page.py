@@ -200,9 +200,10 @@ def test_nothing_moves_for_whoever_wants_that(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_two_hundred_nodes_can_be_told_apart(shown: Shown, width: int) -> None:
+def test_two_hundred_nodes_can_be_told_apart(shown: Shown, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     board = shown.page.board
     shown.run(5)
+    monkeypatch.setattr(board, "look", lambda: None)  # what is shown is made up
     row = dict(next(each for each in board.rows() if each["id"] == "b"))
     rows = [{**row, "id": f"node-{n}", "phi": n % 7 / 10, "state": "live"} for n in range(180)]
     rows += [{**row, "id": f"slow-{n}", "phi": 5 + n % 3, "state": "live"} for n in range(7)]

@@ -218,8 +218,9 @@ function select(id) {
 // the others too if they are few.
 
 const dots = new Map();
+const CROSS = [[-2, -1], [-1, -2], [0, -1], [1, -2], [2, -1], [1, 0], [2, 1], [1, 2], [0, 1], [-1, 2], [-2, 1], [-1, 0]];
 const SHAPES = {
-  dead: (r) => `M${-r} ${-r * 0.5}L${-r * 0.5} ${-r}L0 ${-r * 0.5}L${r * 0.5} ${-r}L${r} ${-r * 0.5}L${r * 0.5} 0L${r} ${r * 0.5}L${r * 0.5} ${r}L0 ${r * 0.5}L${-r * 0.5} ${r}L${-r} ${r * 0.5}L${-r * 0.5} 0Z`,
+  dead: (r) => `M${CROSS.map(([x, y]) => `${(x * r) / 2} ${(y * r) / 2}`).join("L")}Z`,
   suspected: (r) => `M0 ${-r * 1.2}L${r * 1.2} ${r}L${-r * 1.2} ${r}Z`,
   live: (r) => `M${-r} 0A${r} ${r} 0 1 1 ${r} 0A${r} ${r} 0 1 1 ${-r} 0Z`,
 };
