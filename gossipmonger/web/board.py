@@ -30,6 +30,9 @@ MAX_EVENTS = 200
 #: Characters of a value that are shown; `/v1/keys/K` has all.
 MAX_TEXT = 200
 
+#: Characters of an error that are shown.
+MAX_ERROR = 500
+
 #: Values of phi of each peer that are shown as a line: a minute's worth.
 MAX_PHIS = 60
 
@@ -228,7 +231,7 @@ class Board:
     def _tell_error(self, error: Exception) -> None:
         peer = error.remote_peer if isinstance(error, SendError) else None
         about = {"peer": peer.id} if isinstance(peer, RemotePeer) else {}
-        self._tell("peers", {"event": "error", **about, "text": f"{type(error).__name__}: {words(error)}"})
+        self._tell("peers", {"event": "error", **about, "text": f"{type(error).__name__}: {words(error)}"[:MAX_ERROR]})
 
     def _tell(self, kind: str, event: Mapping[str, Any]) -> None:
         """Put an event on the board. An error that is there already moves up, with how often it came: each round may fail."""

@@ -162,7 +162,12 @@ class _Server(ThreadingHTTPServer):
             if accepted:
                 self._open[request] = thread
         if accepted:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more threads
+                with self._open_lock:
+                    del self._open[request]
+                raise
             return
         with suppress(OSError):
             request.setblocking(False)

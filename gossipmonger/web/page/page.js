@@ -4,7 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const MAX_ROWS = 500; // more keys than these are found by the filter
+const MAX_ROWS = 500; // of a table; whatever else there is, the filter finds
 const MAX_PHIS = 60;
 const QUIET = 30_000; // milliseconds without a word after which what is shown is old
 const RANKS = { dead: 0, suspected: 1, live: 2, left: 3 };
@@ -164,7 +164,7 @@ function drawPeers() {
     if (by === "state") return RANKS[stateOf(peer)];
     return by === "heard" ? (peer.heard ?? Infinity) : peer[by];
   });
-  const rows = list.map((peer) => {
+  const rows = list.slice(0, MAX_ROWS).map((peer) => {
     const state = stateOf(peer);
     if (!peerRows.has(peer.id)) peerRows.set(peer.id, peerRow(peer.id));
     const parts = peerRows.get(peer.id);
@@ -186,7 +186,7 @@ function drawPeers() {
   });
   for (const id of peerRows.keys()) if (!peers.has(id)) peerRows.delete(id);
   arrange($("peer-table").tBodies[0], rows);
-  write($("peer-count"), list.length === peers.size ? "" : `${list.length} of ${plural(peers.size, "peer")}`);
+  write($("peer-count"), rows.length === peers.size ? "" : `${rows.length} of ${plural(peers.size, "peer")}`);
 }
 
 function drawCounts() {
@@ -319,7 +319,7 @@ const keyRows = new Map();
 function keyRow(each) {
   const code = make("code");
   const whole = make("a", { textContent: "all of it", hidden: true });
-  whole.href = `v1/keys/${encodeURIComponent(each.key.toWellFormed?.() ?? each.key)}?all`;
+  whole.href = `v1/keys/${encodeURIComponent(each.key.replace(/\p{Surrogate}/gu, "\ufffd"))}?all`;
   const when = make("time");
   const row = make("tr", {}, make("td", { textContent: each.key }), make("td", {}, code, whole));
   row.append(make("td", { textContent: each.peer }), make("td", { className: "when" }, when));
