@@ -24,6 +24,7 @@ from gossipmonger.errors import (
     ObserverError,
     OverflowedError,
     ReentrantError,
+    SealError,
     SendError,
     TlsError,
 )
@@ -32,6 +33,7 @@ from gossipmonger.state.peer import Peer
 from gossipmonger.state.phi import PhiAccrual
 from gossipmonger.storage import MemoryStorage, Storage
 from gossipmonger.transport import TcpTransport, Transport, UdpTransport
+from gossipmonger.wire import Keyring
 
 __all__ = [
     "Change",
@@ -42,6 +44,7 @@ __all__ = [
     "ForkedError",
     "Gossipmonger",
     "GossipmongerError",
+    "Keyring",
     "LonelyError",
     "MemoryStorage",
     "MessageError",
@@ -55,6 +58,7 @@ __all__ = [
     "PhiAccrual",
     "ReentrantError",
     "RemotePeer",
+    "SealError",
     "SendError",
     "Storage",
     "TcpTransport",

@@ -4,6 +4,7 @@
 GossipmongerError
 ├── MessageError      something from the network was malformed, too large or too slow
 │   ├── ClusterError  it came from another cluster
+│   ├── SealError     no key of this node opens it, or only one of the two nodes has keys
 │   └── TlsError      a connection failed because of TLS, or its certificate names somebody else
 ├── SendError         a message could not be handed to a peer
 ├── OverflowedError   handlers are slower than events come; some were dropped
@@ -36,7 +37,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "FAILURES", "REFUSALS", "ClosedError", "ClusterError", "DuplicateError", "ForkedError", "GossipmongerError", "LonelyError",
-    "MessageError", "ObserverError", "OverflowedError", "ReentrantError", "Reporter",
+    "MessageError", "ObserverError", "OverflowedError", "ReentrantError", "Reporter", "SealError",
     "SendError", "TlsError", "at", "logs", "release", "report", "shown", "tell", "words",
 ]  # fmt: skip
 
@@ -53,9 +54,9 @@ _BURST, _PAUSE = 10, 6.0
 _NAMED = 20
 
 #: Why messages are refused, in words that are counted: it makes no sense; it is too long; it took too long; the connection
-#: ended in its midst; too many connections are open; it is of another cluster; TLS fails; there is too little memory; anything
-#: else.
-REFUSALS = ("malformed", "oversized", "late", "truncated", "busy", "cluster", "tls", "memory", "other")
+#: ended in its midst; too many connections are open; it is of another cluster; no key opens it; TLS fails; there is too little
+#: memory; anything else.
+REFUSALS = ("malformed", "oversized", "late", "truncated", "busy", "cluster", "sealed", "tls", "memory", "other")
 
 #: Why messages cannot be sent: nobody listens; no answer in time; no way there; the connection broke; the name has no address;
 #: the peer takes messages slower than they come; its address cannot be used; anything else.
@@ -103,6 +104,16 @@ class ClusterError(MessageError):
         reason = f"{there}, and {here}; the option `cluster` has to be the same in all nodes"
         super().__init__(reason, f"{shown(id)} at {where}" if id else where, "cluster")
         self.cluster = theirs
+
+
+class SealError(MessageError):
+    """A message was not opened: it is of another key, altered or not sealed, or it is sealed and this node has no keyring.
+
+    It was not looked at any further, and nothing is answered. A node emits it at most once a minute for each host.
+    """
+
+    def __init__(self, reason: str, source: object = None) -> None:
+        super().__init__(reason, source, "sealed")
 
 
 class TlsError(MessageError):

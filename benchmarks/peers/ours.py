@@ -2,7 +2,7 @@
 
 `age` makes it as old as that many digests: it continues a life that a storage kept, as after a restart. Heartbeats are told as
 their distance from where a life began, and those of a cluster that has run for a day take more bytes. With `count`, its state
-also says how many messages it has received. With `certificates`, a folder, it has TLS.
+also says how many messages it has received. With `certificates`, a folder, it has TLS; with `keyring`, a shared key, it seals.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def main(config: dict[str, Any]) -> None:
         from node import contexts
 
         options.update(contexts(Path(config["certificates"]), "node"))
+    if "keyring" in config:
+        options["keyring"] = gossipmonger.Keyring(config["keyring"])
     if "age" in config:
         start = int(time.time() * 1e6)
         former = gossipmonger.Peer(

@@ -21,7 +21,7 @@ from gossipmonger.storage import StorageLike
 from gossipmonger.transport import TcpTransport, TransportLike
 from gossipmonger.transport.address import read_address
 from gossipmonger.transport.tcp import TLS, read_tls
-from gossipmonger.wire import COMPRESS_ABOVE, DEFAULT_LIMITS, MAX_CLUSTER, MAX_SIZE, Limits, is_cluster
+from gossipmonger.wire import COMPRESS_ABOVE, DEFAULT_LIMITS, MAX_CLUSTER, MAX_SIZE, Keyring, Limits, is_cluster
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -89,7 +89,7 @@ _ELSEWHERE: Mapping[Any, str] = {
 #: Options that may be None, which stands for the default of the same meaning, or for "never".
 _OPTIONAL = frozenset({
     "storage", "transport", "listen", "executor", "compress_above", "max_deltas_per_gossip", "max_exchanges_per_gossip",
-    "cluster", "tls_server", "tls_client",
+    "cluster", "keyring", "tls_server", "tls_client",
 })  # fmt: skip
 
 
@@ -110,6 +110,7 @@ class OptionsDict(TypedDict, total=False):
     flow_control: bool
     minimum_live_peers: int
     cluster: str | None
+    keyring: Keyring | None
     observer: bool
     max_peers: int
     max_keys_per_peer: int
@@ -166,6 +167,9 @@ class Options:
     minimum_live_peers: int = 1
     #: The cluster's name, the same in all its nodes. Nodes of another name, and Node.js nodes, are refused. None for no name.
     cluster: str | None = None
+    #: The keys that all nodes of the cluster share. What they send is sealed, and what is not is refused, as are Node.js nodes.
+    #: None to send and take everything in plain.
+    keyring: Keyring | None = None
     #: Whether this node only reads. The others answer it and never know it, so it leaves nothing behind, however it ends.
     observer: bool = False
     #: Other peers that are known at a time, dead ones among them; those beyond are refused. The largest cluster that was
@@ -271,6 +275,8 @@ def _check(name: str, typed: str, value: Any) -> None:
             raise TypeError(f"{typed} must be a string, got {shown(value)}")
         if not is_cluster(value):
             raise ValueError(f"{typed} must be a string of 1 to {MAX_CLUSTER} characters, got {shown(value)}")
+    elif name == "keyring" and not isinstance(value, Keyring):  # which may be a key, and is not shown
+        raise TypeError(f"{typed} must be a Keyring, as of Keyring([key, ...]), got {type(value).__name__}")
     elif name in ("flow_control", "observer") and not isinstance(value, bool):
         raise TypeError(f"{typed} must be True or False, got {shown(value)}")
 

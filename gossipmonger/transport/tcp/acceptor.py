@@ -24,7 +24,7 @@ from gossipmonger.transport.tcp.keepalive import keep_alive
 from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Links
 from gossipmonger.transport.tcp.server import Server
-from gossipmonger.wire import Limits, begins_link, hello, read_hello
+from gossipmonger.wire import Greeter, hello
 
 if TYPE_CHECKING:
     from gossipmonger.transport.tcp.tls import Tls
@@ -63,7 +63,7 @@ class Acceptor:
         named: Returns how this node names itself, None if nobody has said so.
         life: Returns what tells this process from all others.
         clusters: Says which cluster this node is of.
-        limits: Returns what a part of a message may have.
+        greeter: Makes what greets the other side of a link that is dialled from here (True) or from there.
         tls: What connections begin with; None for nothing.
         notices: Takes what TLS fails of.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
@@ -82,7 +82,7 @@ class Acceptor:
         named: Callable[[], RemotePeer | None],
         life: Callable[[], str],
         clusters: Clusters,
-        limits: Callable[[], Limits],
+        greeter: Callable[[bool], Greeter],
         tls: Tls | None,
         notices: Notices,
         *,
@@ -98,7 +98,7 @@ class Acceptor:
         self._named = named
         self._life = life
         self._clusters = clusters
-        self._limits = limits
+        self._greeter = greeter
         self._tls = tls
         self._notices = notices
         self._max_connections = max_connections
@@ -217,9 +217,15 @@ class Acceptor:
                 self._refuse(incoming, f"more than {self._max_message_size} bytes", "oversized")
                 return
             if not incoming.alone:
-                begun = begins_link(incoming.data)
-                if begun:
-                    self._greet(incoming)
+                greeter = self._greeter(False)
+                try:
+                    begun = greeter.begun(incoming.data, incoming.source)
+                    if begun:
+                        self._greet(incoming, greeter)
+                        return
+                except MessageError as error:
+                    self._close(incoming)
+                    self._failed(error)
                     return
                 incoming.alone = begun is False
                 if incoming.alone and isinstance(incoming.socket, Secured):
@@ -231,22 +237,20 @@ class Acceptor:
                     self._lose(incoming, TlsFailure("it begins with TLS, and this node has no tls_server and tls_client"))
                     return
 
-    def _greet(self, incoming: _Incoming) -> None:
-        """Answer a `HELLO`; the connection is a link from now on."""
-        line, _, rest = incoming.data.partition(b"\n")
-        try:
-            greeting = read_hello(line, incoming.source, self._limits())
-        except MessageError as error:
-            self._close(incoming)
-            self._failed(error)
-            return
+    def _greet(self, incoming: _Incoming, greeter: Greeter) -> None:
+        """Answer a `HELLO`; the connection is a link from now on.
+
+        Raises:
+            MessageError: The `HELLO` does not open, or is malformed.
+        """
+        greeting, rest = greeter.read(incoming.data, incoming.source)
         unnamed = check_id(incoming.socket, greeting.sender)
         if unnamed is not None:
             self._lose(incoming, unnamed)
             return
         named, life = self._named(), self._life()
-        answer = hello(named, life, self._clusters.name, incoming.source)
-        self._links.traffic.received.greet(len(line) + 1)
+        answer = greeter.hello(named, life, self._clusters.name, incoming.source)
+        self._links.traffic.received.greet(len(incoming.data) - len(rest))
         self._links.traffic.sent.greet()
         foreign = greeting.cluster != self._clusters.name
         if foreign or greeting.life == life:  # or it is the dialling half of this node, which is about to close
@@ -262,23 +266,25 @@ class Acceptor:
         self._release(incoming)
         link = Link(
             incoming.socket, incoming.source, dialled=False, named=named, peer=greeting.sender,
-            limit=self._max_message_size, cluster=greeting.cluster,
+            limit=self._max_message_size, cluster=greeting.cluster, greeter=greeter,
         )  # fmt: skip
         with suppress(OSError):
             incoming.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if greeting.sender is None:  # no later link of its will replace this one, if its host has vanished
                 keep_alive(incoming.socket)
         try:
-            link.write(answer)
-            if greeting.sender is not None:
-                self._replace(greeting.sender.id, link)
+            link.write(answer, sealed=True)
+            if link.sealed:  # its `HELLO` may be a recording, after which nothing can come that opens
+                link.begun = partial(self._replace, link)
+            else:
+                self._replace(link)
             self._links.open(link)
         except OSError:
             self._links.end(link)
             return
         self._loop.after(self._receive_timeout, partial(self._expect, link, link.used)).start()
         if rest:
-            self._links.take(link, bytes(rest))
+            self._links.take(link, rest)
 
     def _expect(self, link: Link, opened: float) -> None:
         """Close a link on which nothing has followed the `HELLO`: who dials has something to say."""
@@ -286,13 +292,14 @@ class Acceptor:
             self._links.retire(link)
             self._loop.after(_CLOSE_TIMEOUT, partial(self._links.end, link)).start()
 
-    def _replace(self, id: str, link: Link) -> None:
-        """Ask for the link to be closed that a peer dialled before: it may be one of a former life."""
-        former, self._by_id[id] = self._by_id.get(id), link
+    def _replace(self, link: Link) -> None:
+        """Ask for the link to be closed that its peer dialled before: it may be one of a former life."""
+        if link.peer is None:
+            return
+        former, self._by_id[link.peer.id] = self._by_id.get(link.peer.id), link
         if former is not None:
             self._links.retire(former)
-        if link.peer is not None:
-            self._greeted(RemotePeer(*link.peer))
+        self._greeted(RemotePeer(*link.peer))
 
     def forget(self, link: Link) -> None:
         """Note that a link is closed."""

@@ -23,7 +23,7 @@ from gossipmonger.transport.tcp.caller import source_of
 from gossipmonger.transport.tcp.handshake import Secured, TlsFailure, check_id, is_refusal
 from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.traffic import Traffic
-from gossipmonger.wire import Limits, begins_link, hello, read_hello
+from gossipmonger.wire import Greeter
 
 __all__ = ["Dial", "Greeting", "ReachedItself", "SingleMessage"]
 
@@ -197,7 +197,7 @@ class Greeting:
         named: How this node names itself.
         life: What tells this process from all others.
         clusters: Says which cluster it is of.
-        limits: What a part of a message may have.
+        greeter: Says and hears the `HELLO`s.
         limit: Bytes that a message on the link may have.
         linked: Called with the link that comes of it, and what has come on it already.
         silent: Called with "silent" if no `HELLO` comes in time, or with "foreign" if something else does.
@@ -212,7 +212,7 @@ class Greeting:
         named: RemotePeer | None,
         life: str,
         clusters: Clusters,
-        limits: Limits,
+        greeter: Greeter,
         limit: int,
         *,
         linked: Callable[[Link, bytes], None],
@@ -225,7 +225,7 @@ class Greeting:
         self._named = named
         self._life = life
         self._clusters = clusters
-        self._limits = limits
+        self._greeter = greeter
         self._limit = limit
         self._linked = linked
         self._silent = silent
@@ -234,7 +234,7 @@ class Greeting:
         self._traffic = traffic
         self._heard = bytearray()
         try:
-            said = hello(named, life, clusters.name)
+            said = greeter.hello(named, life, clusters.name)
             dial.socket.send(said)
             traffic.sent.greet(len(said))
         except Exception as error:  # it is gone already, or JSON has no form for the name
@@ -253,21 +253,20 @@ class Greeting:
         except OSError:
             data = b""
         self._heard += data
-        begun = begins_link(self._heard)
-        if begun is None and data and len(self._heard) < _MAX_HELLO:
-            return
-        source = self._dial.source
-        line, _, rest = self._heard.partition(b"\n")
-        try:
-            answer = read_hello(line, source, self._limits) if begun else None
-        except MessageError as error:
-            self._failed(error)
-            answer = None
-        if answer is not None:
-            self._traffic.received.greet(len(line) + 1)
+        source, answer, rest = self._dial.source, None, b""
         if is_refusal(self._heard):
             self._dial.go_on(TlsFailure("it takes nothing but TLS, and this node has no tls_server and tls_client"))
-        elif answer is None:
+            return
+        try:
+            begun = self._greeter.begun(self._heard, source)
+            if begun is None and data and len(self._heard) < _MAX_HELLO:
+                return
+            if begun:
+                answer, rest = self._greeter.read(self._heard, source)
+                self._traffic.received.greet(len(self._heard) - len(rest))
+        except MessageError as error:
+            self._failed(error)
+        if answer is None:
             self._dial.close()
             self._silent("foreign" if self._heard else "silent")
         elif answer.life == self._life if answer.life else answer.sender is not None and answer.sender == self._named:
@@ -286,8 +285,9 @@ class Greeting:
                 peer=answer.sender,
                 limit=self._limit,
                 cluster=answer.cluster,
+                greeter=self._greeter,
             )
-            self._linked(link, bytes(rest))
+            self._linked(link, rest)
 
     def _turn_away(self) -> None:
         """Tell a Node.js node that nothing follows. Should it be one of ours that was slow, that is heard yet."""
@@ -297,8 +297,8 @@ class Greeting:
         self._silent("silent")
 
     def _read_late(self) -> None:
-        with suppress(OSError):
-            if begins_link(self._dial.socket.recv(_MAX_HELLO)):
+        with suppress(OSError, MessageError):
+            if self._greeter.begun(self._dial.socket.recv(_MAX_HELLO), self._dial.source):
                 self._late()
         self._dial.close()
 

@@ -40,7 +40,7 @@ from gossipmonger.transport.tcp.handshake import Notices, TlsFailure, shake_hand
 from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.tcp.links import Links
 from gossipmonger.transport.tcp.place import Place, Places
-from gossipmonger.wire import Limits, encode, hello, split
+from gossipmonger.wire import Greeter, encode, split
 
 if TYPE_CHECKING:
     from gossipmonger.transport.tcp.tls import Tls
@@ -70,7 +70,7 @@ class Dialler:
         named: Returns how this node names itself; None to take a message's sender.
         life: Returns what tells this process from all others.
         clusters: Says which cluster this node is of.
-        limits: Returns what a part of a message may have.
+        greeter: Makes what greets the other side of a link that is dialled from here (True) or from there.
         tls: What links begin with; None for nothing.
         notices: Takes what TLS fails of.
         max_message_size: Bytes.
@@ -89,7 +89,7 @@ class Dialler:
         named: Callable[[], RemotePeer | None],
         life: Callable[[], str],
         clusters: Clusters,
-        limits: Callable[[], Limits],
+        greeter: Callable[[bool], Greeter],
         tls: Tls | None,
         notices: Notices,
         *,
@@ -106,7 +106,7 @@ class Dialler:
         self._named = named
         self._life = life
         self._clusters = clusters
-        self._limits = limits
+        self._greeter = greeter
         self._tls = tls
         self._notices = notices
         self._max_message_size = max_message_size
@@ -223,7 +223,7 @@ class Dialler:
 
     def _hello_size(self, place: Place) -> int:
         try:
-            return len(hello(self._name_for(place), self._life(), self._clusters.name))
+            return len(self._greeter(True).hello(self._name_for(place), self._life(), self._clusters.name))
         except (TypeError, ValueError):  # JSON has no form for the name, so none will be sent
             return 0
 
@@ -302,11 +302,13 @@ class Dialler:
 
     def _greet(self, place: Place, aside: bool, dial: Dial) -> None:
         place.asked = monotonic()
+        greeter = self._greeter(True)
 
         def silent(what: str) -> None:
             self._told(RemotePeer(*place.peer), what)
             place.shown &= place.node_js  # if it was one of ours that lived there, that is over
-            ours = "it answers no HELLO, as each node with TLS does" if self._tls else self._clusters.only_ours
+            has = "keys" if greeter.seals else "TLS" if self._tls else ""
+            ours = f"it answers no HELLO, as each node with {has} does" if has else self._clusters.only_ours
             place.node_js = not ours
             if place.node_js and not aside:
                 self._send_next(place)
@@ -315,7 +317,7 @@ class Dialler:
                 self._fail(place, ConnectionError(ours), known)
 
         Greeting(
-            dial, self._name_for(place), self._life(), self._clusters, self._limits(), self._max_message_size,
+            dial, self._name_for(place), self._life(), self._clusters, greeter, self._max_message_size,
             linked=partial(self._link, place, aside), silent=silent, late=place.answer,
             failed=self._failed, traffic=self._links.traffic,
         )  # fmt: skip

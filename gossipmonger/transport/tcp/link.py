@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -11,7 +12,7 @@ from gossipmonger.process import marked
 from gossipmonger.state.message import Message, RemotePeer
 from gossipmonger.transport.tcp.caller import Caller
 from gossipmonger.transport.traffic import Count
-from gossipmonger.wire import Splitter
+from gossipmonger.wire import Greeter, Splitter
 
 __all__ = ["Link"]
 
@@ -32,6 +33,7 @@ class Link:
         peer: How the other side named itself.
         limit: Bytes that a message may have.
         cluster: The cluster that both sides have named; None for none.
+        greeter: What has said and heard the `HELLO`s, if they were sealed.
 
     Attributes:
         closed: Whether the socket is closed.
@@ -42,12 +44,13 @@ class Link:
         written: Frames that were written.
         sent: What they were.
         late: What closes the link if the rest of a frame does not come in time.
+        begun: Called when the first frame has come; None if that has been done.
         stuck: What closes it if the rest of a frame does not leave in time.
     """
 
     __slots__ = (
-        "_link_lock", "_outgoing", "closed", "cluster", "dialled", "late", "named", "peer", "retired", "sent", "socket",
-        "source", "splitter", "stuck", "unanswered", "used", "written",
+        "_link_lock", "_outgoing", "_records", "begun", "closed", "cluster", "dialled", "late", "named", "peer", "retired",
+        "sent", "socket", "source", "splitter", "stuck", "unanswered", "used", "written",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +63,7 @@ class Link:
         peer: RemotePeer | None,
         limit: int,
         cluster: str | None = None,
+        greeter: Greeter | None = None,
     ) -> None:
         self.socket: socket.socket = connected
         self.cluster: str | None = cluster
@@ -67,7 +71,10 @@ class Link:
         self.dialled: bool = dialled
         self.named: RemotePeer | None = named
         self.peer: Caller | None = None if peer is None else Caller.on(self, peer)
-        self.splitter: Splitter = Splitter(limit, source)
+        greeter = greeter or Greeter()
+        self._records = greeter.records
+        self.splitter: Splitter = greeter.splitter(limit, source)
+        self.begun: Callable[[], None] | None = None
         self.closed: bool = False
         self.retired: bool = False
         self.unanswered: int = 0
@@ -84,8 +91,10 @@ class Link:
         """Bytes that are still to be written."""
         return len(self._outgoing)
 
-    def write(self, data: bytes, message: Message | None = None) -> bool | None:
+    def write(self, data: bytes, message: Message | None = None, sealed: bool = False) -> bool | None:
         """Write what the system takes at once, and keep the rest. `message` is the one in it, if there is one.
+
+        What is `sealed` already, such as a `HELLO`, goes as it is.
 
         Returns:
             Whether the socket has to be watched from now on until it can be written; None if the frame is lost, because too
@@ -100,11 +109,13 @@ class Link:
             if self._outgoing:
                 if len(self._outgoing) > _MAX_WAITING and len(data) > 1:  # that a link is closed has to be said
                     return None
+                data = data if sealed else self._seal(data)
                 self._outgoing += data
                 self.written += 1
                 self.sent.note(message, len(data))
                 return False
             try:
+                data = data if sealed else self._seal(data)
                 sent = self.socket.send(data)
             except BlockingIOError:
                 sent = 0
@@ -118,6 +129,16 @@ class Link:
                 return False
             self._outgoing += memoryview(data)[sent:]
             return True
+
+    def _seal(self, data: bytes) -> bytes:
+        """Return what goes on the wire for these frames. This requires holding `_link_lock`: records are numbered."""
+        assert self._link_lock.locked()
+        return data if self._records is None else self._records.seal(data)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether what goes on it is sealed."""
+        return self._records is not None
 
     def write_rest(self) -> bool:
         """Write more of what waits; return whether nothing is left.

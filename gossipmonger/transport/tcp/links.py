@@ -182,6 +182,9 @@ class Links:
         self.traffic.received.bytes += len(data)
         try:
             for frame in link.splitter.frames(data):
+                if link.begun is not None:
+                    begun, link.begun = link.begun, None
+                    begun()
                 if frame == CLOSING:
                     self.retire(link)
                 elif frame != EMPTY:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossipmonger.state.arguments import check_number, seconds, unknown_option
 from gossipmonger.transport.address import check_host, read_address
+from gossipmonger.wire import Keyring
 
 if TYPE_CHECKING:
     from gossipmonger.transport.tcp.tls import Tls
@@ -38,6 +39,8 @@ def read_options(options: Mapping[str, Any] | None, keywords: Mapping[str, Any])
         check_number(name, given[name], int, 1)
     if given["compress_above"] is not None:
         check_number("compress_above", given["compress_above"], int, 0)
+    if given["keyring"] is not None and not isinstance(given["keyring"], Keyring):  # which may be a key, and is not shown
+        raise TypeError(f"keyring must be a Keyring, as of Keyring([key, ...]), got {type(given['keyring']).__name__}")
     for name in ("connect_timeout", "send_timeout", "receive_timeout"):
         given[name] = seconds(name, given[name], 0.001, 3_600)
     given["tls"] = read_tls(given["tls_server"], given["tls_client"], given["tls_check_id"])

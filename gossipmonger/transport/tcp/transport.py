@@ -39,7 +39,7 @@ from gossipmonger.transport.tcp.handshake import NAME, Notices
 from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.tcp.links import Links
 from gossipmonger.transport.tcp.options import read_binding, read_options
-from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Framer, decode, inflate, is_address
+from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Framer, Keyring, decode, inflate, is_address
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -75,6 +75,7 @@ class TcpTransport(Transport):
         tls_client: The same for connections that this node dials. It may check that the host which was dialled is named.
         tls_check_id: Whether the certificate of a node has to have its id among its names, as a DNS name or a URI. What is
             said under another id is refused.
+        keyring: What all that is sent is sealed with, and all that comes is opened with; None to send and take it in plain.
 
     Attributes:
         host: As above, "localhost" as long as it is open.
@@ -87,6 +88,7 @@ class TcpTransport(Transport):
     """
 
     greets: bool = True
+    seals: bool = True
 
     def __init__(
         self,
@@ -105,13 +107,14 @@ class TcpTransport(Transport):
         tls_server: SSLContext | None = None,
         tls_client: SSLContext | None = None,
         tls_check_id: bool = False,
+        keyring: Keyring | None = None,
     ) -> None:
         super().__init__()
         given: dict[str, Any] = {
             "host": host, "port": port, "binding": binding, "max_message_size": max_message_size,
             "compress_above": compress_above, "max_connections": max_connections, "max_links": max_links,
             "connect_timeout": connect_timeout, "send_timeout": send_timeout, "receive_timeout": receive_timeout,
-            "tls_server": tls_server, "tls_client": tls_client, "tls_check_id": tls_check_id,
+            "tls_server": tls_server, "tls_client": tls_client, "tls_check_id": tls_check_id, "keyring": keyring,
         }  # fmt: skip
         given = read_options(options, given)
         self.binding: dict[str, Any] = given["binding"]
@@ -121,6 +124,7 @@ class TcpTransport(Transport):
         self._port_is_open = given["port"] in (None, 0)  # so it is told as it is bound
         self.max_message_size: int = given["max_message_size"]
         self.compress_above: int | None = given["compress_above"]
+        self.keyring: Keyring | None = given["keyring"]
         self.loop: Loop = Loop("gossipmonger-tcp")
         self.resolver: Resolver = Resolver()
         self._tls: Tls | None = given["tls"]
@@ -133,13 +137,12 @@ class TcpTransport(Transport):
         self._count_with(self._links.traffic)
         self._dialler = Dialler(
             self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local, lambda: self.life,
-            clusters, lambda: self.limits, self._tls, notices, max_message_size=self.max_message_size,
-            max_links=given["max_links"],
+            clusters, self.greeter, self._tls, notices, max_message_size=self.max_message_size, max_links=given["max_links"],
             connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._acceptor = Acceptor(
             self.loop, self._links, self._received_alone, self._failed, self._greeted, lambda: self.local, lambda: self.life,
-            clusters, lambda: self.limits, self._tls, notices, max_connections=given["max_connections"],
+            clusters, self.greeter, self._tls, notices, max_connections=given["max_connections"],
             max_message_size=self.max_message_size, receive_timeout=given["receive_timeout"],
         )  # fmt: skip
         self._token = secrets.token_hex(8)
@@ -357,7 +360,7 @@ class TcpTransport(Transport):
     def _ended(self, link: Link) -> None:
         self._dialler.forget(link)
         self._acceptor.forget(link)
-        if not link.retired and link.peer is not None:
+        if not link.retired and link.peer is not None and link.begun is None:
             self._told(RemotePeer(*link.peer), "ended")
 
     def _failed(self, error: Exception) -> None:
