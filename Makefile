@@ -7,7 +7,7 @@ NODE := tests/node
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all histories histories-simulated histories-dense watches ttls short-programs false-deaths
-.PHONY: figures paper bench generated overload lossy fuzz hostile signals forks lint types structure docs dist release clean
+.PHONY: figures paper bench generated overload lossy fuzz hostile signals forks lint types structure screenshots docs dist release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ types: install ## Check types, and that every public name has one
 
 structure: install ## Write the tree and the arrows of the code into docs/architecture.md
 	$(BIN)/python docs/structure.py --write
+
+screenshots: install ## Make the screenshots of the page in docs/web; needs chromium and chromedriver, a minute
+	$(BIN)/python -m tests.web.screenshots docs/web
 
 docs: install ## Build the documentation and run its examples; fails if `make structure` would change a page
 	$(BIN)/python docs/structure.py

@@ -27,7 +27,9 @@ __all__ = ["ROWS", "SLOW", "VARIANTS", "Line", "Row", "lags", "measure", "merged
 VARIANTS = (
     Variant("ours", peers.ours, keys=True),
     Variant("ours, UDP", peers.ours, keys=True, more={"transport": "UdpTransport"}),
-    Variant("ours, TLS", peers.ours_tls, keys=True),
+    Variant("ours, TLS", peers.ours_tls, keys=True, more={"certificates": str(peers.BUILD / "tls")}),
+    Variant("ours, sealed", peers.ours_sealed, keys=True, more={"keyring": peers.KEY}),
+    Variant("ours, UDP, sealed", peers.ours_sealed, keys=True, more={"transport": "UdpTransport", "keyring": peers.KEY}),
     Variant("chitchat", peers.chitchat, {"interval": 1000}, keys=True),
     Variant("memberlist", peers.memberlist),
     Variant("kinship", peers.kinship),

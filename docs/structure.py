@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 
 #: What stands above the rooms and may import any of them.
-ABOVE = ("simulation", "testing", "metrics", "recipes", "cli")
+ABOVE = ("simulation", "testing", "metrics", "recipes", "web", "cli")
 
 BEGIN, END = "<!-- {}: written by `make structure` -->", "<!-- end of {} -->"
 

@@ -24,13 +24,16 @@ from gossipmonger.errors import (
     ObserverError,
     OverflowedError,
     ReentrantError,
+    SealError,
     SendError,
+    TlsError,
 )
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.state.peer import Peer
 from gossipmonger.state.phi import PhiAccrual
 from gossipmonger.storage import MemoryStorage, Storage
 from gossipmonger.transport import TcpTransport, Transport, UdpTransport
+from gossipmonger.wire import Keyring
 
 __all__ = [
     "Change",
@@ -41,6 +44,7 @@ __all__ = [
     "ForkedError",
     "Gossipmonger",
     "GossipmongerError",
+    "Keyring",
     "LonelyError",
     "MemoryStorage",
     "MessageError",
@@ -54,9 +58,11 @@ __all__ = [
     "PhiAccrual",
     "ReentrantError",
     "RemotePeer",
+    "SealError",
     "SendError",
     "Storage",
     "TcpTransport",
+    "TlsError",
     "Transport",
     "UdpTransport",
     "Watch",

@@ -3,7 +3,9 @@
 ```
 GossipmongerError
 ├── MessageError      something from the network was malformed, too large or too slow
-│   └── ClusterError  it came from another cluster
+│   ├── ClusterError  it came from another cluster
+│   ├── SealError     no key of this node opens it, or only one of the two nodes has keys
+│   └── TlsError      a connection failed because of TLS, or its certificate names somebody else
 ├── SendError         a message could not be handed to a peer
 ├── OverflowedError   handlers are slower than events come; some were dropped
 ├── LonelyError       no other node was found, for ten intervals
@@ -35,8 +37,8 @@ from typing import Any, TypeVar
 
 __all__ = [
     "FAILURES", "REFUSALS", "ClosedError", "ClusterError", "DuplicateError", "ForkedError", "GossipmongerError", "LonelyError",
-    "MessageError", "ObserverError", "OverflowedError", "ReentrantError", "Reporter",
-    "SendError", "at", "logs", "release", "report", "shown", "tell", "words",
+    "MessageError", "ObserverError", "OverflowedError", "ReentrantError", "Reporter", "SealError",
+    "SendError", "TlsError", "at", "logs", "release", "report", "shown", "tell", "words",
 ]  # fmt: skip
 
 _log = logging.getLogger("gossipmonger")
@@ -52,8 +54,9 @@ _BURST, _PAUSE = 10, 6.0
 _NAMED = 20
 
 #: Why messages are refused, in words that are counted: it makes no sense; it is too long; it took too long; the connection
-#: ended in its midst; too many connections are open; it is of another cluster; there is too little memory; anything else.
-REFUSALS = ("malformed", "oversized", "late", "truncated", "busy", "cluster", "memory", "other")
+#: ended in its midst; too many connections are open; it is of another cluster; no key opens it; TLS fails; there is too little
+#: memory; anything else.
+REFUSALS = ("malformed", "oversized", "late", "truncated", "busy", "cluster", "sealed", "tls", "memory", "other")
 
 #: Why messages cannot be sent: nobody listens; no answer in time; no way there; the connection broke; the name has no address;
 #: the peer takes messages slower than they come; its address cannot be used; anything else.
@@ -101,6 +104,28 @@ class ClusterError(MessageError):
         reason = f"{there}, and {here}; the option `cluster` has to be the same in all nodes"
         super().__init__(reason, f"{shown(id)} at {where}" if id else where, "cluster")
         self.cluster = theirs
+
+
+class SealError(MessageError):
+    """A message was not opened: it is of another key, altered or not sealed, or it is sealed and this node has no keyring.
+
+    It was not looked at any further, and nothing is answered. A node emits it at most once a minute for each host.
+    """
+
+    def __init__(self, reason: str, source: object = None) -> None:
+        super().__init__(reason, source, "sealed")
+
+
+class TlsError(MessageError):
+    """A connection was given up because of TLS, by this side or the other, or a message on it was refused.
+
+    A certificate does not do, or does not name the id of the message's sender; or one side has TLS and the other has not.
+    Failed handshakes are emitted at most once a minute for each source and reason, since nodes try again in each round.
+    """
+
+    def __init__(self, reason: str, source: object = None) -> None:
+        super().__init__(reason if source is None else f"TLS with {source} refused: {reason}", kind="tls")
+        self.source = source
 
 
 class SendError(GossipmongerError):

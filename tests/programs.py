@@ -39,14 +39,17 @@ def free_ports(count: int) -> list[int]:
 
 
 class Program:
-    """A program that runs, and the lines it has printed so far. It is killed at the end of a `with` block."""
+    """A program that runs, and the lines it has printed so far. It is killed at the end of a `with` block.
+
+    It flushes what it prints line by line. Unbuffered, a line of the log could come between a line and its end.
+    """
 
     def __init__(self, command: list[str], folder: Path, **environment: str) -> None:
         paths = os.pathsep.join([str(ROOT), *([environment["PYTHONPATH"]] if "PYTHONPATH" in environment else [])])
         self.process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, "PYTHONPATH": paths},
+            env={**os.environ, "PYTHONUNBUFFERED": "", **environment, "PYTHONPATH": paths},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

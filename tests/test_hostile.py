@@ -155,7 +155,7 @@ def test_a_character_that_is_cut_between_two_chunks_arrives_whole(both: Both) ->
 
 
 @pytest.mark.untraced
-@pytest.mark.parametrize("version", [10**15, int(time.time() * 1e6) + 10**9, MAX_VERSION])
+@pytest.mark.parametrize("version", [10**15, int(time.time() * 1e6) + 10**9, MAX_VERSION], ids=["past", "soon", "last"])
 def test_a_forged_delta_blocks_no_keys(both: Both, version: int) -> None:
     a, b, _ = both
     say(a, message(deltas=[["b", "k", "forged", version]], sender=SENDER))

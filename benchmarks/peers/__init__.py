@@ -25,6 +25,7 @@ To add a peer: a program here, and a function below that builds it and returns h
 from __future__ import annotations
 
 import functools
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "KEY",
     "Program",
     "UnavailableError",
     "Variant",
@@ -44,6 +46,7 @@ __all__ = [
     "original",
     "ours",
     "ours_many",
+    "ours_sealed",
     "ours_tls",
     "serf",
 ]
@@ -51,6 +54,9 @@ __all__ = [
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 BUILD = HERE.parent / "build"
+
+#: What the nodes of a benchmark seal with.
+KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
 class UnavailableError(Exception):
@@ -149,9 +155,19 @@ def ours_many() -> Program:
     return _python("ours_many.py", ROOT)
 
 
+def ours_sealed() -> Program:
+    """Return this library's with shared keys."""
+    if importlib.util.find_spec("cryptography") is None:
+        raise UnavailableError("the package cryptography is not installed")
+    return ours()
+
+
+@functools.cache
 def ours_tls() -> Program:
-    """Return this library's with TLS."""
-    raise UnavailableError("no transport has TLS yet")
+    """Return this library's with TLS, and one certificate for all nodes. They are told where it is."""
+    program = ROOT / "examples" / "tls" / "certificates.py"
+    _run(sys.executable, str(program), str(BUILD / "tls"), "node=127.0.0.1")
+    return ours()
 
 
 @functools.cache

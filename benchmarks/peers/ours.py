@@ -2,7 +2,7 @@
 
 `age` makes it as old as that many digests: it continues a life that a storage kept, as after a restart. Heartbeats are told as
 their distance from where a life began, and those of a cluster that has run for a day take more bytes. With `count`, its state
-also says how many messages it has received.
+also says how many messages it has received. With `certificates`, a folder, it has TLS; with `keyring`, a shared key, it seals.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from lines import Updates, commands, fill, say
@@ -24,6 +25,13 @@ def main(config: dict[str, Any]) -> None:
     address = {"host": config["host"], "port": config["port"]}
     if "transport" in config:
         options["transport"] = getattr(gossipmonger, config["transport"])(address)
+    if "certificates" in config:
+        sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "tls"))
+        from node import contexts
+
+        options.update(contexts(Path(config["certificates"]), "node"))
+    if "keyring" in config:
+        options["keyring"] = gossipmonger.Keyring(config["keyring"])
     if "age" in config:
         start = int(time.time() * 1e6)
         former = gossipmonger.Peer(

@@ -117,7 +117,7 @@ class Agent:
         if self._settings.metrics is not None:
             self._to_close.append(serve_metrics(self.node, self._settings.metrics))
         if self._settings.web is not None:
-            self._to_close.append(serve_web(self.node, self._settings.web))
+            self._to_close.append(serve_web(self.node, self._settings.web, self._output.note))
         self.node.gossip()
         address = at(self.node.local_peer.transport)
         self._print({"time": stamp(), "event": "listening", "peer": self.node.local_peer.id, "address": address})

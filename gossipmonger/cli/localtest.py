@@ -74,7 +74,7 @@ def localtest(arguments: argparse.Namespace, output: Output, _: Any, environ: Ma
             made.start()
         if arguments.web is not None:
             assert isinstance(nodes[0], _Python)
-            stack.callback(serve_web(nodes[0].node, arguments.web))
+            stack.callback(serve_web(nodes[0].node, arguments.web, output.note))
         deadline = None if arguments.lasts is None else monotonic() + arguments.lasts.total_seconds()
         draw = random.Random()
         while not ended.wait(_PAUSE if deadline is None else max(0.0, min(_PAUSE, deadline - monotonic()))):

@@ -9,14 +9,18 @@ from typing import Any
 from gossipmonger import Gossipmonger
 from gossipmonger.cli.outcome import ABSENT, USAGE, CommandError
 from gossipmonger.errors import at, words
+from gossipmonger.transport.address import is_loopback
 
 __all__ = ["serve_metrics", "serve_web"]
 
 
-def serve_web(node: Gossipmonger, address: Mapping[str, Any]) -> Callable[[], object]:
+def serve_web(node: Gossipmonger, address: Mapping[str, Any], note: Callable[[str], object]) -> Callable[[], object]:
     """Serve the page that shows the cluster as a node sees it; return what ends that.
 
-    `gossipmonger.web` has `serve(node, host, port)`, which binds, serves on threads of its own, and returns what ends that.
+    Args:
+        node: The node.
+        address: Where; without a host, on loopback.
+        note: Called with a line that says where the page is.
 
     Raises:
         CommandError: This version has no page, or the address cannot be bound.
@@ -26,9 +30,12 @@ def serve_web(node: Gossipmonger, address: Mapping[str, Any]) -> Callable[[], ob
     except ImportError:
         raise CommandError("this version of gossipmonger has no page to serve: leave --web out", USAGE) from None
     try:
-        end: Callable[[], object] = serve(node, address["host"], address["port"])
+        page = serve(node, address["host"], address["port"])
     except OSError as error:
         raise CommandError(f"can't serve the page at {at(address)}: {error.strerror or words(error)}", ABSENT) from None
+    warning = "" if is_loopback(address["host"] or "127.0.0.1") else "; whoever can connect reads everything, so guard the port"
+    note(f"the page is at {page.url}{warning}")
+    end: Callable[[], object] = page.close
     return end
 
 

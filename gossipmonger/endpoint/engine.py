@@ -16,9 +16,10 @@ from gossipmonger.endpoint.flush import Flush
 from gossipmonger.endpoint.known import Known
 from gossipmonger.endpoint.options import Options
 from gossipmonger.endpoint.peer_info import PeerInfo, complete
+from gossipmonger.endpoint.sealing import SealErrors, share
 from gossipmonger.endpoint.steps import Failed, Steps
 from gossipmonger.endpoint.watches import Watches
-from gossipmonger.errors import at
+from gossipmonger.errors import SealError, at
 from gossipmonger.process import here, marked
 from gossipmonger.protocol import Output, Protocol
 from gossipmonger.state import Peer
@@ -79,6 +80,9 @@ class Engine(Steps):
         self._given = {} if info.transport is None and isinstance(transport, TcpTransport) else info.transport
         self._carrier.cluster, self._carrier.observer = options.cluster, options.observer
         self._carrier.limits = options.limits()
+        if options.keyring is not None:
+            share(options.keyring, transport)
+        self._seal_errors = SealErrors()
         self._carrier.local = RemotePeer(self.local_peer.id, self.local_peer.transport)
         self._complete_address()
         if hasattr(storage, "on"):
@@ -172,6 +176,8 @@ class Engine(Steps):
 
     def _transport_failed(self, error: Exception) -> None:
         self.counters.note(error)
+        if isinstance(error, SealError) and not self._seal_errors.is_news(self._clock(), error):
+            return
         if self._finder.failed(error):
             self.fail(error)
 

@@ -41,6 +41,7 @@ _WORDS = {
     "refused": "refused, so nobody listens there",
     "itself": "this node itself",
     "silent": "connected, but no answer: is it a node?",
+    "tls": "connected, but TLS fails, as an error says",
     "foreign": "answered by something that is not gossipmonger",
 }
 
@@ -196,13 +197,12 @@ class Finder:
         remote = error.remote_peer if isinstance(error, SendError) else None
         if not isinstance(remote, RemotePeer):
             return True
-        first = False
+        first, shown, remote = False, _show(remote), _hashable(remote)
         if not self._settled:
-            unheard = self._outcomes.get(_show(remote)) not in _ANSWERED
-            first = unheard and any(place.at == remote for place in self._places) and _show(remote) not in self._failed
-            self._failed.add(_show(remote))
-            self._outcomes[_show(remote)] = _reason(error.__cause__ or error)
-        remote = _hashable(remote)
+            unheard = self._outcomes.get(shown) not in _ANSWERED
+            first = unheard and any(_hashable(place.at) == remote for place in self._places) and shown not in self._failed
+            self._failed.add(shown)
+            self._outcomes[shown] = _reason(error.__cause__ or error)
         seed = self._siblings.get(remote)
         if seed is not None and self._good.get(seed) == remote:
             del self._good[seed]

@@ -33,6 +33,7 @@ from gossipmonger.state.message import MAX_TTL, MIN_TTL, Digest, Kind, RemotePee
 from gossipmonger.state.peer import NOTHING, Peer
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.transport import TcpTransport
+from gossipmonger.transport.tcp import TLS
 from gossipmonger.wire import as_dicts, fits
 
 if TYPE_CHECKING:  # no program needs this package to run
@@ -95,7 +96,8 @@ class Gossipmonger(Following, Measured, Events):
         self.transport: Any = chosen.transport
         if self.transport is None:
             info.check_over_tcp()
-            self.transport = TcpTransport(compress_above=chosen.compress_above)
+            tls = {name: getattr(chosen, name) for name in TLS}
+            self.transport = TcpTransport(tls, compress_above=chosen.compress_above)
         if chosen.observer:
             check_transport(self.transport)
         self._dispatcher = Dispatcher(self, chosen.executor, info.id)

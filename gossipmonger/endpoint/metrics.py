@@ -58,10 +58,10 @@ class Metrics(TypedDict):
         messages: "sent" and "received" -> transport -> kind -> messages. The transports are "tcp", "udp", "simulated", and
             "custom" for those that somebody else wrote. The kinds are "round", "reply", "rumor", "part", "farewell", "deltas"
             and "hello".
-        message_bytes: "sent" and "received" -> transport -> bytes of messages, as they go to the system: deflated, without the
-            headers of TCP and IP. Received are also those that are refused then.
+        message_bytes: "sent" and "received" -> transport -> bytes of messages, as they go to the system: deflated, without what
+            TLS, TCP and IP add. Received are also those that are refused then.
         messages_refused: A reason -> messages that were refused for it: "malformed", "oversized", "late", "truncated", "busy"
-            (too many connections), "cluster" (it is of another one), "memory", "other".
+            (too many connections), "cluster" (it is of another one), "tls", "memory", "other".
         send_errors: A reason -> messages that could not be sent: "refused", "timeout", "unreachable", "broken", "unresolved"
             (the name has no address), "slow" (the peer takes fewer than come), "address", "other".
         deltas: "sent" and "received" -> deltas in messages, whether news or not.

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from gossipmonger.endpoint.clock import monotonic_clock
 from gossipmonger.endpoint.seeds import parse_seeds
@@ -20,7 +20,11 @@ from gossipmonger.state.message import INTERVAL, MAX_INTERVAL, RemotePeer
 from gossipmonger.storage import StorageLike
 from gossipmonger.transport import TcpTransport, TransportLike
 from gossipmonger.transport.address import read_address
-from gossipmonger.wire import COMPRESS_ABOVE, DEFAULT_LIMITS, MAX_CLUSTER, MAX_SIZE, Limits, is_cluster
+from gossipmonger.transport.tcp import TLS, read_tls
+from gossipmonger.wire import COMPRESS_ABOVE, DEFAULT_LIMITS, MAX_CLUSTER, MAX_SIZE, Keyring, Limits, is_cluster
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 __all__ = ["DELTA_ORDERS", "Options", "OptionsDict"]
 
@@ -85,7 +89,7 @@ _ELSEWHERE: Mapping[Any, str] = {
 #: Options that may be None, which stands for the default of the same meaning, or for "never".
 _OPTIONAL = frozenset({
     "storage", "transport", "listen", "executor", "compress_above", "max_deltas_per_gossip", "max_exchanges_per_gossip",
-    "cluster",
+    "cluster", "keyring", "tls_server", "tls_client",
 })  # fmt: skip
 
 
@@ -106,6 +110,7 @@ class OptionsDict(TypedDict, total=False):
     flow_control: bool
     minimum_live_peers: int
     cluster: str | None
+    keyring: Keyring | None
     observer: bool
     max_peers: int
     max_keys_per_peer: int
@@ -117,6 +122,9 @@ class OptionsDict(TypedDict, total=False):
     storage: StorageLike | None
     listen: Mapping[str, Any] | str | tuple[str, int] | None
     transport: TransportLike | None
+    tls_server: SSLContext | None
+    tls_client: SSLContext | None
+    tls_check_id: bool
     clock: Callable[[], float]
     random: random_module.Random
     timer: MakeTimer
@@ -159,6 +167,9 @@ class Options:
     minimum_live_peers: int = 1
     #: The cluster's name, the same in all its nodes. Nodes of another name, and Node.js nodes, are refused. None for no name.
     cluster: str | None = None
+    #: The keys that all nodes of the cluster share. What they send is sealed, and what is not is refused, as are Node.js nodes.
+    #: None to send and take everything in plain.
+    keyring: Keyring | None = None
     #: Whether this node only reads. The others answer it and never know it, so it leaves nothing behind, however it ends.
     observer: bool = False
     #: Other peers that are known at a time, dead ones among them; those beyond are refused. The largest cluster that was
@@ -184,6 +195,12 @@ class Options:
     listen: Any = None
     #: What carries messages; None for a new `TcpTransport` at the local peer's `transport`.
     transport: TransportLike | None = None
+    #: The `ssl.SSLContext` for connections from others. With both, all are encrypted, and each side shows a certificate.
+    tls_server: SSLContext | None = None
+    #: The same for connections to others. It may check that a certificate names the host that was dialled.
+    tls_client: SSLContext | None = None
+    #: Whether a certificate has to name the id of its node too, so that what is said under another id is refused.
+    tls_check_id: bool = False
     #: () -> milliseconds since the epoch, never backwards.
     clock: Callable[[], float] = field(default_factory=monotonic_clock)
     #: Draws the partners of each round.
@@ -222,6 +239,7 @@ class Options:
             chosen["listen"] = read_address(typed["listen"], chosen["listen"], binding=True, port=None)
         for name, value in chosen.items():
             _check(name, typed[name], value)
+        _check_tls(chosen, typed)
         return cls(**chosen)
 
     def config(self) -> Config:
@@ -257,5 +275,15 @@ def _check(name: str, typed: str, value: Any) -> None:
             raise TypeError(f"{typed} must be a string, got {shown(value)}")
         if not is_cluster(value):
             raise ValueError(f"{typed} must be a string of 1 to {MAX_CLUSTER} characters, got {shown(value)}")
+    elif name == "keyring" and not isinstance(value, Keyring):  # which may be a key, and is not shown
+        raise TypeError(f"{typed} must be a Keyring, as of Keyring([key, ...]), got {type(value).__name__}")
     elif name in ("flow_control", "observer") and not isinstance(value, bool):
         raise TypeError(f"{typed} must be True or False, got {shown(value)}")
+
+
+def _check_tls(chosen: Mapping[str, Any], typed: Mapping[str, str]) -> None:
+    server, client, check_id = (chosen.get(name, getattr(Options, name)) for name in TLS)
+    tls = read_tls(server, client, check_id, [typed.get(name, name) for name in TLS])
+    if tls is not None and chosen.get("transport") is not None:
+        given = next(typed[name] for name in TLS if name in typed)
+        raise TypeError(f"{given} must be given to the transport, since there is one")

@@ -15,7 +15,8 @@ long ago. Ages thus add up along the way. A write is no later than the sign of l
 that an entry names, its age counts and not when they come. News that is passed on at once needs no age; it is told of peers
 that have keys with a ttl, and where a compact digest has no room for it, once they have been silent for longer than usual.
 
-What a storage has kept says nothing about who is alive, so keys out of a storage are hidden until their owner is heard of.
+What a storage has kept says nothing about who is alive, so keys out of a storage are hidden until their owner is heard of, by a
+sign of life that is later than these keys.
 
 All keys that may expire wait in one heap, each with a moment before which it will not. Only when that has come, the true one is
 looked up, which has moved if the owner lives. So a sign of life costs nothing for each key.
@@ -47,9 +48,10 @@ _UNKNOWN = MAX_TTL * 1000
 class _Life:
     """What is known of the signs of life of a peer that has keys with a ttl."""
 
-    __slots__ = ("alive", "dated", "fresh", "since")
+    __slots__ = ("alive", "dated", "fresh", "kept", "since")
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = -1) -> None:
+        self.kept = kept  # up to which version a storage has kept its writes
         self.alive = -math.inf  # its last sign of life, by this node's clock
         self.fresh = -math.inf  # when a write came that was news
         self.dated = -1  # up to this version, writes are no later than `alive`, whenever they come
@@ -87,14 +89,16 @@ class Expiry:
         self._heap: list[tuple[float, str, str]] = []  # not before when, id, key
         self._queued: dict[tuple[str, str], float] = {}  # id, key -> the one time in the heap that counts
         self._looked = -math.inf
+        self._begun: float = -math.inf
 
     def begin(self, now: float, others: Iterable[Peer]) -> None:
         """Begin with what a storage has kept."""
+        self._begun = now
         for key, ttl in self._local.ttls.items():
             self.set(now, key, ttl)
         for peer in others:
             if peer.ttls:
-                self._lives[peer.id] = _Life()
+                self._lives[peer.id] = _Life(peer.max_version_seen)
                 self.hidden[peer.id] = dict.fromkeys(peer.ttls)
 
     # Own keys
@@ -134,7 +138,7 @@ class Expiry:
         life.since[key] = -math.inf
         if version > life.dated:
             life.since[key] = life.fresh = now
-        until = max(life.alive, life.since[key]) + ttl * 1000
+        until = self._until(peer, key)
         if until > now:
             self._push(until, peer.id, key)
             return was, False
@@ -200,7 +204,11 @@ class Expiry:
         ]
 
     def _age(self, now: float, life: _Life) -> int:
-        return int(max(0, min(_UNKNOWN, now - max(life.alive, life.fresh))))
+        return int(max(0, min(_UNKNOWN, now - max(self._sign(life), life.fresh))))
+
+    def _sign(self, life: _Life) -> float:
+        """Return the last sign of life; minus infinity if that may be older than writes that a storage has kept."""
+        return life.alive if life.alive >= self._begun or life.dated >= life.kept else -math.inf
 
     def silent(self, now: float) -> Collection[str]:
         """Return the ids of peers with an age that has to be told beside a compact digest."""
@@ -264,7 +272,7 @@ class Expiry:
         life = None if peer is None else self._lives.get(peer.id)
         if peer is None or life is None or key not in peer.ttls:
             return math.inf
-        return max(life.alive, life.since.get(key, -math.inf)) + peer.ttls[key] * 1000
+        return max(self._sign(life), life.since.get(key, -math.inf)) + peer.ttls[key] * 1000
 
     def _push(self, until: float, id: str, key: str) -> None:
         if until < self._queued.get((id, key), math.inf):

@@ -279,7 +279,9 @@ class Membership:
             peer.speaks_extensions = digest.header is not None
             heartbeat = next((entry.heartbeat for entry in reversed(digest.entries) if entry.id == sender.id), -1)
         believed = heartbeat <= self.bound.limit(now)
-        if believed and (heartbeat < 0 or heartbeat >= peer.heartbeat) and peer.transport != sender.transport:
+        # Of one of ours, only a heartbeat tells that this is its latest word: deltas alone may be a recording.
+        latest = heartbeat >= peer.heartbeat or (heartbeat < 0 and not peer.speaks_extensions)
+        if believed and latest and peer.transport != sender.transport:
             peer.transport = sender.transport
             self._fresh[peer.id] = now
         # A heartbeat that is not believed counts as not told, so this node counts as it does for a Node.js node.

@@ -101,7 +101,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
         self._deleted: OrderedDict[str, None] = OrderedDict()  # keys of tombstones, the next to expire first, nearly
         self._last_stamp = 0
         self._turns = Turns()
-        self._observes: bool = getattr(node.options, "observer", False)  # and so reads, and keeps nothing at the node
+        self._observes: bool = node.options.observer  # and so reads, and keeps nothing at the node
         node.on("update", self._updated)  # first this, and then what there is: what happens meanwhile may come twice
         for peer in node.peers().values():
             for key, value in peer.data.items():

@@ -8,7 +8,8 @@ A transport carries messages and does not know what they mean. It emits, on any 
 * `link` (remote_peer, what), if it keeps connections: what the kernel said of that peer's address. "accepted": it accepted a
   dial. "refused": it refused one, so nobody listens there. "ended": a kept link ended without a frame that says so. A time-out
   proves nothing and is never reported. And what a transport knows beyond that: "itself": the address is this node's own.
-  "silent" and "foreign": who accepted a dial has answered nothing, or something that no node says.
+  "silent" and "foreign": who accepted a dial has answered nothing, or something that no node says. "tls": with who accepted
+  it, TLS has failed.
 
 The Node.js package's transports have two methods and two events in place of `send` and `message`: `deltas` (remote_peer,
 deltas) and `digest` (remote_peer, digest), with deltas as lists and digests as lists of dicts. Both directions are bridged.
@@ -22,11 +23,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from gossipmonger.errors import MessageError, release, report
+from gossipmonger.errors import MessageError, SealError, release, report
 from gossipmonger.process import Emitter, Latch, PatientTimer
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.traffic import Traffic
-from gossipmonger.wire import DEFAULT_LIMITS, Limits, as_dicts, as_lists, message_of
+from gossipmonger.wire import DEFAULT_LIMITS, MARK, Greeter, Keyring, Limits, as_dicts, as_lists, greeter, message_of
 
 __all__ = ["DEFAULT_PORT", "SeedTransport", "Transport", "TransportLike"]
 
@@ -56,6 +57,7 @@ class Transport(Emitter, ABC):
     * Messages: `send`, and the event `message`
     * Who listens: `dial`, and the event `link`
     * What a name stands for: `addresses`
+    * Shared keys: `keyring`; and for transports themselves, `seal`, `open_sealed` and `greeter`
     * Time: `timer`, `wait`
     * The same as in the Node.js package: `digest`, `deltas`, `exchange`, and the events of these names
     * Life: `listen`, `address`, `close`
@@ -66,6 +68,8 @@ class Transport(Emitter, ABC):
         local: How this node names itself, for a transport whose connections begin with that; None before it is known.
         linger: Seconds that `close` gives what still has to leave.
         cluster: The name of the node's cluster, likewise; None if it has none.
+        keyring: What all that is sent is sealed with, and all that comes is opened with; None to send and take it in plain.
+        seals: Whether it does so. A node refuses a keyring for a transport that does not.
         limits: What a part of a message may have.
         traffic: What it counts of its messages, for each protocol that it uses. If it counts none, the endpoint counts what it
             hands over and is handed, without bytes.
@@ -79,6 +83,8 @@ class Transport(Emitter, ABC):
     linger: float = 1.0
     begun: bool = False
     cluster: str | None = None
+    keyring: Keyring | None = None
+    seals: bool = False
     limits: Limits = DEFAULT_LIMITS
     traffic: tuple[Traffic, ...] = ()
     observer: bool = False
@@ -139,6 +145,26 @@ class Transport(Emitter, ABC):
     def wait(self, event: Latch, seconds: float) -> bool:
         """Wait until an event is set that a message may bring, at most so many seconds; return whether it is."""
         return event.wait(seconds)
+
+    def seal(self, data: bytes) -> bytes:
+        """Return a message as it is sent: sealed, if there is a keyring."""
+        return data if self.keyring is None else self.keyring.seal(data, self.cluster)
+
+    def open_sealed(self, data: bytes, source: object) -> bytes:
+        """Return a message that came, as it was before it was sealed.
+
+        Raises:
+            SealError: No key opens it; or it is not sealed though there is a keyring, or sealed though there is none.
+        """
+        if self.keyring is not None:
+            return self.keyring.open(data, self.cluster, source=source)
+        if data[:1] == MARK:
+            raise SealError("the message is sealed and this node has no keyring", source)
+        return data
+
+    def greeter(self, dialled: bool) -> Greeter:
+        """Return what greets the other end of a connection that is kept, which was dialled from here or from there."""
+        return greeter(self.keyring, self.cluster, dialled, self.limits)
 
     def _hand_out(self, message: Message) -> None:
         """Emit a message that came in, also as the Node.js package does to those who listen for that."""

@@ -190,6 +190,7 @@ class SimulatedTransport(Transport):
     max_message_size: int = MAX_MESSAGE_SIZE
     greets: bool = True
     virtual: bool = True
+    seals: bool = True
 
     def __init__(
         self,
@@ -218,7 +219,7 @@ class SimulatedTransport(Transport):
             self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to), "address"))
             return
         try:
-            parts = self._packer.pack(to, message)
+            parts = [self.seal(part) for part in self._packer.pack(to, message)]
         except Exception as error:  # JSON has no form for something in it
             self._failed(error)
             return
@@ -266,7 +267,8 @@ class SimulatedTransport(Transport):
     def receive(self, data: bytes, source: str) -> None:
         """Take one message from the network."""
         try:
-            message = decode(inflate(data, self.max_message_size, source), source, is_address, limits=self.limits)
+            plain = inflate(self.open_sealed(data, source), self.max_message_size, source)
+            message = decode(plain, source, is_address, limits=self.limits)
         except MessageError as error:
             self._traffic.received.note(None, len(data))
             self._failed(error)

@@ -12,10 +12,13 @@ from gossipmonger.wire.compression import COMPRESS_ABOVE, deflate, inflate
 from gossipmonger.wire.datagrams import divide
 from gossipmonger.wire.encoder import Encoder, as_dicts, as_lists, encode, fits, split
 from gossipmonger.wire.frames import CLOSING, EMPTY, Framer, Hello, Splitter, begins_link, hello, read_hello
+from gossipmonger.wire.greeting import Greeter, greeter
 from gossipmonger.wire.json_decoder import JsonDecoder
 from gossipmonger.wire.limits import DEFAULT_LIMITS, MAX_SIZE, Limits, is_longer
 from gossipmonger.wire.packer import Packer
+from gossipmonger.wire.records import Records, SealedSplitter
 from gossipmonger.wire.schema import FATAL_IDS, MAX_CLUSTER, MAX_MESSAGE_SIZE, is_address, is_cluster, is_transport, schema_of
+from gossipmonger.wire.sealing import MARK, OVERHEAD, Keyring
 
 try:
     from gossipmonger.wire.msgspec_decoder import MsgspecDecoder
@@ -25,10 +28,10 @@ else:
     _fast_decode = MsgspecDecoder().decode
 
 __all__ = [
-    "CLOSING", "COMPRESS_ABOVE", "DEFAULT_LIMITS", "EMPTY", "FATAL_IDS", "MAX_CLUSTER", "MAX_MESSAGE_SIZE", "MAX_SIZE",
-    "Encoder", "Framer", "Hello", "Limits", "Packer", "Splitter", "as_dicts", "as_lists", "begins_link", "decode", "deflate",
-    "divide", "encode", "fits", "hello", "inflate", "is_address", "is_cluster", "is_longer", "is_transport", "message_of",
-    "read_hello", "split",
+    "CLOSING", "COMPRESS_ABOVE", "DEFAULT_LIMITS", "EMPTY", "FATAL_IDS", "MARK", "MAX_CLUSTER", "MAX_MESSAGE_SIZE", "MAX_SIZE",
+    "OVERHEAD", "Encoder", "Framer", "Greeter", "Hello", "Keyring", "Limits", "Packer", "Records", "SealedSplitter", "Splitter",
+    "as_dicts", "as_lists", "begins_link", "decode", "deflate", "divide", "encode", "fits", "greeter", "hello", "inflate",
+    "is_address", "is_cluster", "is_longer", "is_transport", "message_of", "read_hello", "split",
 ]  # fmt: skip
 
 _json_decoder = JsonDecoder()

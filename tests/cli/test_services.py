@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
+from gossipmonger import Gossipmonger
 from gossipmonger.cli.outcome import ABSENT, USAGE, CommandError
+from gossipmonger.cli.services import serve_web
 from tests.cli.commands import agent
 
 
@@ -62,13 +65,28 @@ def test_the_page_is_served_until_the_agent_ends(tmp_path: Path, monkeypatch: py
 
     def serve(node: Any, host: str, port: int) -> Any:
         told.append((node.local_peer.id, host, port))
-        return lambda: told.append("ended")
+        return SimpleNamespace(url="http://x/", close=lambda: told.append("ended"))
 
     monkeypatch.setitem(sys.modules, "gossipmonger.web", module := ModuleType("gossipmonger.web"))
     monkeypatch.setattr(module, "serve", serve, raising=False)
     with agent(tmp_path, web={"host": "127.0.0.1", "port": 8042}):
         assert told == [("a", "127.0.0.1", 8042)]
     assert told[-1] == "ended"
+
+
+@pytest.mark.parametrize(("host", "warned"), [("", False), ("127.0.0.1", False), ("0.0.0.0", True)])
+def test_it_is_said_where_the_page_is(host: str, warned: bool) -> None:
+    said: list[str] = []
+    with Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": 0}}) as node:
+        end = serve_web(node, {"host": host, "port": 0}, said.append)
+        try:
+            url = said[0].split()[4].rstrip(";")
+            with urlopen(url.replace("0.0.0.0", "127.0.0.1") + "healthz", timeout=30) as answer:
+                assert json.load(answer)["status"] == "ok"
+        finally:
+            end()
+    assert url.startswith(f"http://{host or '127.0.0.1'}:")
+    assert ("guard the port" in said[0]) == warned
 
 
 @pytest.mark.parametrize(

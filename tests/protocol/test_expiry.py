@@ -241,6 +241,16 @@ def test_keys_out_of_a_storage_are_hidden_until_their_owner_is_heard_of() -> Non
     assert hidden(protocol) == []
 
 
+def test_a_sign_of_life_from_before_a_stored_key_was_written_does_not_show_it() -> None:
+    storage = MemoryStorage()
+    storage.put("b", a_peer("b", ours=True, heartbeat=7, data={"k": ("v", 5)}, ttls={"k": 20.0}))
+    protocol, *_ = a_protocol(storage=storage)
+    assert changes(c_tells(protocol, NOW + 100, 8, version=4, age=9_000)) == []  # k would go too early
+    assert changes(c_tells(protocol, NOW + 200, 8, version=5, age=8_000)) == [("update", "b", "k", "v")]
+    assert changes(protocol.lapse(NOW + 12_199)) == []
+    assert changes(protocol.lapse(NOW + 12_300)) == [("delete", "b", "k")]
+
+
 def test_copies_out_of_a_storage_will_do() -> None:
     storage = Copying()
     storage.put("b", a_peer("b", ours=True, heartbeat=7))

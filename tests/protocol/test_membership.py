@@ -269,6 +269,16 @@ def test_an_address_follows_a_later_heartbeat_and_the_peer_s_own_messages() -> N
     assert peer.transport == "moved again"
 
 
+def test_deltas_alone_move_a_node_js_node_and_none_of_ours() -> None:
+    """They tell no heartbeat, so they may have been recorded before the peer moved."""
+    peer = a_peer("c", heartbeat=10)
+    protocol, _, _ = a_protocol(peer)
+    for speaks, address in [(False, "moved"), (None, "moved again"), (True, "moved again")]:
+        peer.speaks_extensions = speaks
+        step(protocol, RemotePeer("c", "moved" if speaks is not None else "moved again"), deltas=[Delta("c", "k", 1, 5)])
+        assert peer.transport == address
+
+
 # Leaving
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossipmonger import ClosedError, Gossipmonger
+from gossipmonger import ClosedError, Gossipmonger, ObserverError
 from gossipmonger.recipes import Event, Events
 
 from .worlds import SECOND, Cluster
@@ -240,6 +240,18 @@ def test_a_handler_ends_when_it_says_so_or_with_the_events(cluster: Cluster) -> 
     for use in (lambda: second.emit("x"), lambda: second.on("x"), lambda: second.on("x", print)):
         with pytest.raises(ClosedError, match="Events has been closed"):
             use()
+
+
+def test_an_observer_is_told_and_cannot_emit(cluster: Cluster) -> None:
+    events = Events(cluster.add("observer", observer=True))
+    heard = hear(events)
+    cluster.run(3)
+    Events(cluster[0]).emit("x", 1)
+    cluster.run(5)
+    assert heard == [1]
+    with pytest.raises(ObserverError):
+        events.emit("x", 2)
+    assert (heard, cluster.errors) == ([1], [])
 
 
 def test_what_is_no_event_is_ignored(cluster: Cluster) -> None:

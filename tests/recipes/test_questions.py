@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gossipmonger import ClosedError, Gossipmonger
+from gossipmonger import ClosedError, Gossipmonger, ObserverError
 from gossipmonger.recipes import Answers, Asked, Questions
 
 from .worlds import SECOND, Cluster
@@ -173,6 +173,15 @@ def test_what_is_refused_is_not_asked(cluster: Cluster, arguments: Any, error: t
         questions.on(1)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="handler must be callable"):
         questions.on("x", 1)  # type: ignore[call-overload]
+
+
+def test_an_observer_neither_asks_nor_answers(cluster: Cluster) -> None:
+    questions = Questions(cluster.add("observer", observer=True))
+    cluster.run(2)
+    for use in (lambda: questions.ask("x", 1), lambda: questions.on("x", own_name)):
+        with pytest.raises(ObserverError):
+            use()
+    questions.close()
 
 
 def test_a_closed_one_neither_asks_nor_answers(cluster: Cluster) -> None:

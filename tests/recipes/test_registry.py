@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gossipmonger import ClosedError, Gossipmonger
+from gossipmonger import ClosedError, Gossipmonger, ObserverError
 from gossipmonger.recipes import Instance, Registry
 
 from .worlds import SECOND, Cluster
@@ -176,6 +176,16 @@ def test_the_end_of_the_node_ends_its_timers(cluster: Cluster) -> None:
     assert len(checks) == 2
     assert registration._ended
     registration.close()
+
+
+def test_an_observer_looks_up_and_cannot_register(cluster: Cluster) -> None:
+    Registry(cluster[0]).register("web", "a")
+    with Registry(cluster.add("observer", observer=True)) as registry:
+        cluster.run(5)
+        assert addresses(registry) == ["a"]
+        with pytest.raises(ObserverError):
+            registry.register("web", "b")
+    assert not cluster.errors
 
 
 @pytest.mark.parametrize("value", [1, [], ["a", 1], ["a", 1, 1], ["a", 1, True, 2], None])

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossipmonger import Change, ClosedError, Gossipmonger, GossipmongerError
+from gossipmonger import Change, ClosedError, Gossipmonger, GossipmongerError, ObserverError
 from gossipmonger.recipes import SharedMap
 from gossipmonger.recipes.shared_map import _GONE, _LAST_STAMP, _Entry
 from gossipmonger.simulation import Simulation
@@ -375,6 +375,37 @@ def test_a_watch_ends_with_the_map_or_when_its_handler_says_so(world: World) -> 
     assert not second.active
     with pytest.raises(TypeError, match="handler must be callable"):
         world.maps["n1"].watch(5)  # type: ignore[arg-type]
+
+
+# Observers
+
+
+def test_an_observer_reads_and_follows_it_and_cannot_write(world: World) -> None:
+    a, b, _ = world.maps.values()
+    a["x"] = 1
+    world.agree()
+    observer = world.sim.add("observer", seeds=["n0"], observer=True)
+    seen = SharedMap(observer, "map")
+    told: list[Change] = []
+    seen.watch(told.append)
+    world.sim.run(5 * SECOND)
+    assert seen.copy() == {"x": 1}
+    a["x"] = 2
+    world.sim.run(5 * SECOND)  # it learns by its own rounds
+    del b["x"]
+    world.sim.run(5 * SECOND)
+    b["y"] = 3
+    world.agree({"y": 3})
+    world.sim.run(5 * SECOND)
+    assert seen.copy() == {"y": 3}
+    assert [(each.peer_id, each.key, each.value) for each in told] == [
+        ("n0", "x", 1), ("n0", "x", 2), ("n1", "x", None), ("n1", "y", 3),
+    ]  # fmt: skip
+    with pytest.raises(ObserverError):
+        seen["z"] = 1
+    with pytest.raises(ObserverError):
+        del seen["y"]
+    assert seen.copy() == {"y": 3}
 
 
 # The end

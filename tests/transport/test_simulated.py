@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gossipmonger import Keyring
 from gossipmonger.errors import MessageError, SendError
 from gossipmonger.state import Delta, ExtendedPeer, Message, RemotePeer
 from gossipmonger.testing.transport import TransportContract
@@ -16,6 +17,7 @@ from gossipmonger.transport import Network, SimulatedTransport
 from gossipmonger.wire import encode
 from gossipmonger.wire.compression import deflate
 from tests.recorder import Recorder
+from tests.wire.test_sealing import ONE
 
 MESSAGE = Message(RemotePeer("a", {"host": "a", "port": 9742}), [Delta("a", "k", "v" * 1_000, 1)])
 
@@ -37,6 +39,13 @@ class TestContract(TransportContract):
     def make_transport(self) -> SimulatedTransport:
         self.hosts += 1
         return SimulatedTransport(self.network, f"host {self.hosts}")
+
+
+class TestSealedContract(TestContract):
+    def make_transport(self) -> SimulatedTransport:
+        transport = super().make_transport()
+        transport.keyring, transport.cluster = Keyring([ONE]), "prod"
+        return transport
 
 
 def void(_: object) -> None:

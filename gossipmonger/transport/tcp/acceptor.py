@@ -12,15 +12,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gossipmonger.errors import MessageError
 from gossipmonger.state import Clusters, RemotePeer
+from gossipmonger.transport.address import is_local, is_wildcard
 from gossipmonger.transport.loop import READ, Handle, Loop
+from gossipmonger.transport.tcp.caller import source_of
+from gossipmonger.transport.tcp.handshake import Handshake, Notices, Secured, TlsFailure, begins_tls, check_id
 from gossipmonger.transport.tcp.keepalive import keep_alive
-from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Link, Links, source_of
+from gossipmonger.transport.tcp.link import Link
+from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Links
 from gossipmonger.transport.tcp.server import Server
-from gossipmonger.wire import Limits, begins_link, hello, read_hello
+from gossipmonger.wire import Greeter, hello
+
+if TYPE_CHECKING:
+    from gossipmonger.transport.tcp.tls import Tls
 
 __all__ = ["Acceptor"]
 
@@ -56,7 +63,9 @@ class Acceptor:
         named: Returns how this node names itself, None if nobody has said so.
         life: Returns what tells this process from all others.
         clusters: Says which cluster this node is of.
-        limits: Returns what a part of a message may have.
+        greeter: Makes what greets the other side of a link that is dialled from here (True) or from there.
+        tls: What connections begin with; None for nothing.
+        notices: Takes what TLS fails of.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
             recently used link is asked to be, an observer's before any other.
         max_message_size: Bytes.
@@ -73,7 +82,9 @@ class Acceptor:
         named: Callable[[], RemotePeer | None],
         life: Callable[[], str],
         clusters: Clusters,
-        limits: Callable[[], Limits],
+        greeter: Callable[[bool], Greeter],
+        tls: Tls | None,
+        notices: Notices,
         *,
         max_connections: int,
         max_message_size: int,
@@ -87,7 +98,9 @@ class Acceptor:
         self._named = named
         self._life = life
         self._clusters = clusters
-        self._limits = limits
+        self._greeter = greeter
+        self._tls = tls
+        self._notices = notices
         self._max_connections = max_connections
         self._max_message_size = max_message_size
         self._receive_timeout = receive_timeout
@@ -112,6 +125,18 @@ class Acceptor:
             server.close()
             raise
 
+    @property
+    def bound(self) -> tuple[str, int] | None:
+        """The host and port that the socket is bound to, None while it is not."""
+        return None if self.server is None else (str(self.server.server_address[0]), self.server.server_address[1])
+
+    def listens_at(self, host: str, port: int) -> bool:
+        """Return whether an IP address is one at which connections are accepted."""
+        bound = self.bound
+        if bound is None or bound[1] != port:
+            return False
+        return bound[0] == host or (is_wildcard(bound[0]) and is_local(host))
+
     def _accepted(self, connected: socket.socket, address: Any) -> None:
         self._handed.add(connected)
         self._loop.call(partial(self._take, connected, source_of(address)))
@@ -129,14 +154,32 @@ class Acceptor:
             self._failed(MessageError(f"{self._max_connections} connections are busy", source, "busy"))
             return
         self._incoming[incoming] = None
-        try:
-            self._loop.watch(connected, READ, partial(self._read, incoming))
-        except OSError as error:  # the system's limit on watched sockets
-            self._refuse(incoming, str(error), "busy")
+        begin: Callable[[], None] = partial(self._read, incoming)
+        if self._tls is not None:
+            try:
+                incoming.socket = secured = self._tls.accept(connected)
+            except Exception as error:  # a lack of memory, say
+                self._refuse(incoming, str(error), "busy")
+                return
+            begin = Handshake(self._loop, secured, partial(self._shaken, incoming), partial(self._lose, incoming)).step
+        if not self._watch(incoming, begin):
             return
         incoming.timer = self._loop.after(self._receive_timeout, partial(self._be_late, incoming))
         incoming.timer.start()
-        self._read(incoming)
+        begin()
+
+    def _watch(self, incoming: _Incoming, ready: Callable[[], None]) -> bool:
+        try:
+            self._loop.watch(incoming.socket, READ, ready)
+        except OSError as error:  # the system's limit on watched sockets
+            self._refuse(incoming, str(error), "busy")
+            return False
+        return True
+
+    def _shaken(self, incoming: _Incoming) -> None:
+        """Go on when hands are shaken. A `HELLO` may have come with the end of the handshake."""
+        if self._watch(incoming, partial(self._read, incoming)):
+            self._read(incoming)
 
     def _accepted_links(self) -> int:
         return sum(not link.dialled for link in self._links.open_links)
@@ -161,9 +204,7 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
-                if incoming.data:
-                    self._failed(MessageError(f"cut off: {error}", incoming.source, "truncated"))
-                self._close(incoming)
+                self._lose(incoming, error)
                 return
             if not data:
                 self._close(incoming)
@@ -176,24 +217,40 @@ class Acceptor:
                 self._refuse(incoming, f"more than {self._max_message_size} bytes", "oversized")
                 return
             if not incoming.alone:
-                begun = begins_link(incoming.data)
-                if begun:
-                    self._greet(incoming)
+                greeter = self._greeter(False)
+                try:
+                    begun = greeter.begun(incoming.data, incoming.source)
+                    if begun:
+                        self._greet(incoming, greeter)
+                        return
+                except MessageError as error:
+                    self._close(incoming)
+                    self._failed(error)
                     return
                 incoming.alone = begun is False
+                if incoming.alone and isinstance(incoming.socket, Secured):
+                    self._refuse(incoming, "it begins without a HELLO, which a connection with TLS must have", "malformed")
+                    return
+                if incoming.alone and begins_tls(incoming.data):
+                    with suppress(OSError):
+                        incoming.socket.send(hello(None))  # in the clear, which tells the other side
+                    self._lose(incoming, TlsFailure("it begins with TLS, and this node has no tls_server and tls_client"))
+                    return
 
-    def _greet(self, incoming: _Incoming) -> None:
-        """Answer a `HELLO`; the connection is a link from now on."""
-        line, _, rest = incoming.data.partition(b"\n")
-        try:
-            greeting = read_hello(line, incoming.source, self._limits())
-        except MessageError as error:
-            self._close(incoming)
-            self._failed(error)
+    def _greet(self, incoming: _Incoming, greeter: Greeter) -> None:
+        """Answer a `HELLO`; the connection is a link from now on.
+
+        Raises:
+            MessageError: The `HELLO` does not open, or is malformed.
+        """
+        greeting, rest = greeter.read(incoming.data, incoming.source)
+        unnamed = check_id(incoming.socket, greeting.sender)
+        if unnamed is not None:
+            self._lose(incoming, unnamed)
             return
         named, life = self._named(), self._life()
-        answer = hello(named, life, self._clusters.name, incoming.source)
-        self._links.traffic.received.greet(len(line) + 1)
+        answer = greeter.hello(named, life, self._clusters.name, incoming.source)
+        self._links.traffic.received.greet(len(incoming.data) - len(rest))
         self._links.traffic.sent.greet()
         foreign = greeting.cluster != self._clusters.name
         if foreign or greeting.life == life:  # or it is the dialling half of this node, which is about to close
@@ -209,23 +266,25 @@ class Acceptor:
         self._release(incoming)
         link = Link(
             incoming.socket, incoming.source, dialled=False, named=named, peer=greeting.sender,
-            limit=self._max_message_size, cluster=greeting.cluster,
+            limit=self._max_message_size, cluster=greeting.cluster, greeter=greeter,
         )  # fmt: skip
         with suppress(OSError):
             incoming.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if greeting.sender is None:  # no later link of its will replace this one, if its host has vanished
                 keep_alive(incoming.socket)
         try:
-            link.write(answer)
-            if greeting.sender is not None:
-                self._replace(greeting.sender.id, link)
+            link.write(answer, sealed=True)
+            if link.sealed:  # its `HELLO` may be a recording, after which nothing can come that opens
+                link.begun = partial(self._replace, link)
+            else:
+                self._replace(link)
             self._links.open(link)
         except OSError:
             self._links.end(link)
             return
         self._loop.after(self._receive_timeout, partial(self._expect, link, link.used)).start()
         if rest:
-            self._links.take(link, bytes(rest))
+            self._links.take(link, rest)
 
     def _expect(self, link: Link, opened: float) -> None:
         """Close a link on which nothing has followed the `HELLO`: who dials has something to say."""
@@ -233,18 +292,30 @@ class Acceptor:
             self._links.retire(link)
             self._loop.after(_CLOSE_TIMEOUT, partial(self._links.end, link)).start()
 
-    def _replace(self, id: str, link: Link) -> None:
-        """Ask for the link to be closed that a peer dialled before: it may be one of a former life."""
-        former, self._by_id[id] = self._by_id.get(id), link
+    def _replace(self, link: Link) -> None:
+        """Ask for the link to be closed that its peer dialled before: it may be one of a former life."""
+        if link.peer is None:
+            return
+        former, self._by_id[link.peer.id] = self._by_id.get(link.peer.id), link
         if former is not None:
             self._links.retire(former)
-        if link.peer is not None:
-            self._greeted(RemotePeer(*link.peer))
+        self._greeted(RemotePeer(*link.peer))
 
     def forget(self, link: Link) -> None:
         """Note that a link is closed."""
         if link.peer is not None and self._by_id.get(link.peer.id) is link:
             del self._by_id[link.peer.id]
+
+    def _lose(self, incoming: _Incoming, error: OSError) -> None:
+        """Close a connection that is broken. One on which nothing has come, as a port scan makes, is no error."""
+        touched = incoming.socket.touched if isinstance(incoming.socket, Secured) else bool(incoming.data)
+        self._close(incoming)
+        if not touched:
+            return
+        if isinstance(error, TlsFailure):
+            self._notices.tell(incoming.source, error, incoming.source.rpartition(":")[0])  # the port is another each time
+        else:
+            self._failed(MessageError(f"cut off: {error}", incoming.source, "truncated"))
 
     def _be_late(self, incoming: _Incoming) -> None:
         self._refuse(incoming, f"incomplete after {self._receive_timeout:g} s", "late")

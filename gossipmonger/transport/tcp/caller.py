@@ -8,7 +8,7 @@ from gossipmonger.errors import shown
 from gossipmonger.state.message import ExtendedPeer, RemotePeer
 
 if TYPE_CHECKING:
-    from gossipmonger.transport.tcp.links import Link
+    from gossipmonger.transport.tcp.link import Link
 
 __all__ = ["Caller", "name_of", "remote_of", "source_of"]
 

@@ -19,9 +19,11 @@ from gossipmonger.state import Clusters
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.loop import READ, WRITE, Handle, Loop
 from gossipmonger.transport.resolver import Address
-from gossipmonger.transport.tcp.links import Link, source_of
+from gossipmonger.transport.tcp.caller import source_of
+from gossipmonger.transport.tcp.handshake import Secured, TlsFailure, check_id, is_refusal
+from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.traffic import Traffic
-from gossipmonger.wire import Limits, begins_link, hello, read_hello
+from gossipmonger.wire import Greeter
 
 __all__ = ["Dial", "Greeting", "ReachedItself", "SingleMessage"]
 
@@ -150,6 +152,12 @@ class Dial:
         if self.socket is not None:
             self._loop.unwatch(self.socket)
 
+    def become(self, connected: socket.socket) -> None:
+        """Go on with another object for the same connection."""
+        self._sockets.discard(self.socket)
+        self._sockets.add(connected)
+        self.socket = connected
+
     def release(self) -> socket.socket:
         """Return the socket, which is the caller's from now on."""
         self._stop_waiting()
@@ -171,6 +179,9 @@ class Dial:
 #: Seconds that a `HELLO` waits for its answer before the address counts as a Node.js node's. A loaded machine takes tenths.
 _HELLO_TIMEOUT = 1.0
 
+#: The same with TLS, where no Node.js node can be there.
+_TLS_TIMEOUT = 5.0
+
 #: Seconds that it waits for one that comes even later, to know better next time.
 _LATE = 10.0
 
@@ -186,7 +197,7 @@ class Greeting:
         named: How this node names itself.
         life: What tells this process from all others.
         clusters: Says which cluster it is of.
-        limits: What a part of a message may have.
+        greeter: Says and hears the `HELLO`s.
         limit: Bytes that a message on the link may have.
         linked: Called with the link that comes of it, and what has come on it already.
         silent: Called with "silent" if no `HELLO` comes in time, or with "foreign" if something else does.
@@ -201,7 +212,7 @@ class Greeting:
         named: RemotePeer | None,
         life: str,
         clusters: Clusters,
-        limits: Limits,
+        greeter: Greeter,
         limit: int,
         *,
         linked: Callable[[Link, bytes], None],
@@ -214,7 +225,7 @@ class Greeting:
         self._named = named
         self._life = life
         self._clusters = clusters
-        self._limits = limits
+        self._greeter = greeter
         self._limit = limit
         self._linked = linked
         self._silent = silent
@@ -223,39 +234,45 @@ class Greeting:
         self._traffic = traffic
         self._heard = bytearray()
         try:
-            said = hello(named, life, clusters.name)
+            said = greeter.hello(named, life, clusters.name)
             dial.socket.send(said)
             traffic.sent.greet(len(said))
         except Exception as error:  # it is gone already, or JSON has no form for the name
             dial.fail(error)
             return
-        dial.wait(READ, _HELLO_TIMEOUT, self._read, self._turn_away)
+        dial.wait(READ, _TLS_TIMEOUT if isinstance(dial.socket, Secured) else _HELLO_TIMEOUT, self._read, self._turn_away)
 
     def _read(self) -> None:
         try:
             data = self._dial.socket.recv(_MAX_HELLO)
         except BlockingIOError:
             return
+        except TlsFailure as error:  # the other side has judged this one's certificate by now
+            self._dial.go_on(error)
+            return
         except OSError:
             data = b""
         self._heard += data
-        begun = begins_link(self._heard)
-        if begun is None and data and len(self._heard) < _MAX_HELLO:
+        source, answer, rest = self._dial.source, None, b""
+        if is_refusal(self._heard):
+            self._dial.go_on(TlsFailure("it takes nothing but TLS, and this node has no tls_server and tls_client"))
             return
-        source = self._dial.source
-        line, _, rest = self._heard.partition(b"\n")
         try:
-            answer = read_hello(line, source, self._limits) if begun else None
+            begun = self._greeter.begun(self._heard, source)
+            if begun is None and data and len(self._heard) < _MAX_HELLO:
+                return
+            if begun:
+                answer, rest = self._greeter.read(self._heard, source)
+                self._traffic.received.greet(len(self._heard) - len(rest))
         except MessageError as error:
             self._failed(error)
-            answer = None
-        if answer is not None:
-            self._traffic.received.greet(len(line) + 1)
         if answer is None:
             self._dial.close()
             self._silent("foreign" if self._heard else "silent")
         elif answer.life == self._life if answer.life else answer.sender is not None and answer.sender == self._named:
             self._dial.go_on(ReachedItself(f"{source} is this node itself"))
+        elif (unnamed := check_id(self._dial.socket, answer.sender)) is not None:
+            self._dial.go_on(unnamed)
         elif answer.cluster != self._clusters.name:
             self._dial.go_on(self._clusters.error(answer.cluster, answer.sender, source))
         else:
@@ -268,8 +285,9 @@ class Greeting:
                 peer=answer.sender,
                 limit=self._limit,
                 cluster=answer.cluster,
+                greeter=self._greeter,
             )
-            self._linked(link, bytes(rest))
+            self._linked(link, rest)
 
     def _turn_away(self) -> None:
         """Tell a Node.js node that nothing follows. Should it be one of ours that was slow, that is heard yet."""
@@ -279,8 +297,8 @@ class Greeting:
         self._silent("silent")
 
     def _read_late(self) -> None:
-        with suppress(OSError):
-            if begins_link(self._dial.socket.recv(_MAX_HELLO)):
+        with suppress(OSError, MessageError):
+            if self._greeter.begun(self._dial.socket.recv(_MAX_HELLO), self._dial.source):
                 self._late()
         self._dial.close()
 

@@ -28,7 +28,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gossipmonger.errors import ClusterError, SendError
 from gossipmonger.process import Bell, after_fork, fresh, marked
@@ -36,14 +36,16 @@ from gossipmonger.state import Clusters, Message, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.resolver import Address, Resolver
 from gossipmonger.transport.tcp.dial import Dial, Greeting, ReachedItself, SingleMessage
-from gossipmonger.transport.tcp.links import Link, Links
+from gossipmonger.transport.tcp.handshake import Notices, TlsFailure, shake_hands
+from gossipmonger.transport.tcp.link import Link
+from gossipmonger.transport.tcp.links import Links
 from gossipmonger.transport.tcp.place import Place, Places
-from gossipmonger.wire import Limits, encode, hello, split
+from gossipmonger.wire import Greeter, encode, split
+
+if TYPE_CHECKING:
+    from gossipmonger.transport.tcp.tls import Tls
 
 __all__ = ["Dialler"]
-
-#: Messages that may wait for one address. Gossip repeats the news of a lost one.
-_MAX_WAITING = 64
 
 #: Seconds after which `flush` looks again in any case: several threads may wait there, and one ring wakes one of them.
 _LOOK_AGAIN = 0.1
@@ -68,7 +70,9 @@ class Dialler:
         named: Returns how this node names itself; None to take a message's sender.
         life: Returns what tells this process from all others.
         clusters: Says which cluster this node is of.
-        limits: Returns what a part of a message may have.
+        greeter: Makes what greets the other side of a link that is dialled from here (True) or from there.
+        tls: What links begin with; None for nothing.
+        notices: Takes what TLS fails of.
         max_message_size: Bytes.
         max_links: Links that are kept. Beyond it, the least recently used is closed.
         connect_timeout: Seconds for each address that a name has.
@@ -85,7 +89,9 @@ class Dialler:
         named: Callable[[], RemotePeer | None],
         life: Callable[[], str],
         clusters: Clusters,
-        limits: Callable[[], Limits],
+        greeter: Callable[[bool], Greeter],
+        tls: Tls | None,
+        notices: Notices,
         *,
         max_message_size: int,
         max_links: int,
@@ -100,7 +106,9 @@ class Dialler:
         self._named = named
         self._life = life
         self._clusters = clusters
-        self._limits = limits
+        self._greeter = greeter
+        self._tls = tls
+        self._notices = notices
         self._max_message_size = max_message_size
         self._max_links = max_links
         self._connect_timeout = connect_timeout
@@ -133,7 +141,7 @@ class Dialler:
             with marked(), self._places_lock:
                 if place.link is link:
                     place.link = None
-                dropped = self._put(place, to, message)
+                dropped = place.put(to, message)
                 begins, place.dialling = not place.dialling, True
             if dropped:
                 reason = f"{place} takes messages slower than they come: one dropped"
@@ -194,32 +202,17 @@ class Dialler:
         assert self._places_lock.locked()
         return self._places.find(to)
 
-    def _put(self, place: Place, to: RemotePeer, message: Message) -> bool:
-        """Let a message wait; return whether another was dropped for it. This requires holding `_places_lock`."""
-        assert self._places_lock.locked()
-        waiting = place.waiting
-        if message.deltas is None:
-            for index, (_, other) in enumerate(waiting):
-                if other.deltas is None:
-                    del waiting[index]
-                    break
-        waiting.append((to, message))
-        if len(waiting) <= _MAX_WAITING:
-            return False
-        waiting.popleft()
-        return True
-
     # On the loop's thread: what to do about a place
 
     def _begin(self, place: Place) -> None:
         """Send what waits for a place, in the way that is right for it."""
         if not place.node_js:
             if self._may_send(place, self._hello_size(place)):
-                self._dial(place, partial(self._greet, place, False))
+                self._dial(place, self._greeting(place, False))
             return
         if monotonic() - place.asked > _ASK_AGAIN and self.may_return(place, self._hello_size(place)):
             place.asked = monotonic()
-            self._dial(place, partial(self._greet, place, True), aside=True)
+            self._dial(place, self._greeting(place, True), aside=True)
         self._send_next(place)
 
     def _name_for(self, place: Place) -> RemotePeer | None:
@@ -230,7 +223,7 @@ class Dialler:
 
     def _hello_size(self, place: Place) -> int:
         try:
-            return len(hello(self._name_for(place), self._life(), self._clusters.name))
+            return len(self._greeter(True).hello(self._name_for(place), self._life(), self._clusters.name))
         except (TypeError, ValueError):  # JSON has no form for the name, so none will be sent
             return 0
 
@@ -263,7 +256,10 @@ class Dialler:
             self._told(RemotePeer(*place.peer), "cluster")
             for each in self._clusters.report(monotonic() * 1000, error):
                 self._failed(each)
-        if known or isinstance(error, (ClusterError, ReachedItself)):
+        elif isinstance(error, TlsFailure):
+            self._told(RemotePeer(*place.peer), "tls")
+            self._notices.tell(str(place), error)
+        if known or isinstance(error, (ClusterError, ReachedItself, TlsFailure)):
             return
         failure = SendError(f"can't send to {place}: {error}", RemotePeer(*place.peer))
         failure.__cause__ = error
@@ -298,21 +294,30 @@ class Dialler:
         except RuntimeError as error:  # the system cannot start a thread
             dial.fail(error)
 
+    def _greeting(self, place: Place, aside: bool) -> Callable[[Dial], None]:
+        greet = partial(self._greet, place, aside)
+        if self._tls is None:
+            return greet
+        return partial(shake_hands, self._loop, self._tls, place.name, self._connect_timeout, greet)
+
     def _greet(self, place: Place, aside: bool, dial: Dial) -> None:
         place.asked = monotonic()
+        greeter = self._greeter(True)
 
         def silent(what: str) -> None:
             self._told(RemotePeer(*place.peer), what)
             place.shown &= place.node_js  # if it was one of ours that lived there, that is over
-            place.node_js = not self._clusters.only_ours
+            has = "keys" if greeter.seals else "TLS" if self._tls else ""
+            ours = f"it answers no HELLO, as each node with {has} does" if has else self._clusters.only_ours
+            place.node_js = not ours
             if place.node_js and not aside:
                 self._send_next(place)
             elif not aside:
                 known, place.silent = place.silent, self._clusters.observer
-                self._fail(place, ConnectionError(self._clusters.only_ours), known)
+                self._fail(place, ConnectionError(ours), known)
 
         Greeting(
-            dial, self._name_for(place), self._life(), self._clusters, self._limits(), self._max_message_size,
+            dial, self._name_for(place), self._life(), self._clusters, greeter, self._max_message_size,
             linked=partial(self._link, place, aside), silent=silent, late=place.answer,
             failed=self._failed, traffic=self._links.traffic,
         )  # fmt: skip

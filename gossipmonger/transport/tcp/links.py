@@ -9,149 +9,21 @@ A host that vanished is noticed by its silence: each round on a link is answered
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any
 
-from gossipmonger.errors import MessageError, SendError
-from gossipmonger.process import marked
-from gossipmonger.state.message import Kind, Message, RemotePeer
+from gossipmonger.errors import MessageError, SendError, TlsError
+from gossipmonger.state.message import Kind, Message
 from gossipmonger.transport.loop import READ, WRITE, Loop
-from gossipmonger.transport.tcp.caller import Caller, name_of, remote_of, source_of
-from gossipmonger.transport.traffic import Count, Traffic
-from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits, Splitter, decode, is_address
+from gossipmonger.transport.tcp.caller import Caller, name_of, remote_of
+from gossipmonger.transport.tcp.handshake import TlsFailure, check_id
+from gossipmonger.transport.tcp.link import Link
+from gossipmonger.transport.traffic import Traffic
+from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits, decode, is_address
 
-__all__ = ["CHUNK", "READS_PER_TURN", "Caller", "Link", "Links", "source_of"]
-
-#: Bytes that may wait for a link whose peer is slow to read, beyond which messages are dropped.
-_MAX_WAITING = 1 << 20
-
-
-class Link:
-    """A connection after both `HELLO`s.
-
-    Frames may be written on any thread; everything else happens on the loop's.
-
-    Args:
-        connected: The socket, which the link owns from now on. It does not block.
-        source: The other side's address, for errors.
-        dialled: Whether it was opened from here.
-        named: How this side named itself.
-        peer: How the other side named itself.
-        limit: Bytes that a message may have.
-        cluster: The cluster that both sides have named; None for none.
-
-    Attributes:
-        closed: Whether the socket is closed.
-        peer: The other end, with the way back; None if it did not say who it is.
-        retired: Whether one of the two sides has said that it closes the link on purpose.
-        unanswered: Rounds that were sent since the last frame came.
-        used: When something came or went on it last; seconds of the monotonic clock.
-        written: Frames that were written.
-        sent: What they were.
-        late, stuck: What closes it if the rest of a frame does not come, or leave, in time.
-    """
-
-    __slots__ = (
-        "_link_lock", "_outgoing", "closed", "cluster", "dialled", "late", "named", "peer", "retired", "sent", "socket",
-        "source", "splitter", "stuck", "unanswered", "used", "written",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        connected: socket.socket,
-        source: str,
-        *,
-        dialled: bool,
-        named: RemotePeer | None,
-        peer: RemotePeer | None,
-        limit: int,
-        cluster: str | None = None,
-    ) -> None:
-        self.socket: socket.socket = connected
-        self.cluster: str | None = cluster
-        self.source: str = source
-        self.dialled: bool = dialled
-        self.named: RemotePeer | None = named
-        self.peer: Caller | None = None if peer is None else Caller.on(self, peer)
-        self.splitter: Splitter = Splitter(limit, source)
-        self.closed: bool = False
-        self.retired: bool = False
-        self.unanswered: int = 0
-        self.used: float = monotonic()
-        self.written: int = 0
-        self.sent: Count = Count()
-        self.late: Any = None
-        self.stuck: Any = None
-        self._outgoing = bytearray()
-        self._link_lock = threading.Lock()  # guards the socket's writing side and its end, _outgoing, closed, written and sent
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that are still to be written."""
-        return len(self._outgoing)
-
-    def write(self, data: bytes, message: Message | None = None) -> bool | None:
-        """Write what the system takes at once, and keep the rest. `message` is the one in it, if there is one.
-
-        Returns:
-            Whether the socket has to be watched from now on until it can be written; None if the frame is lost, because too
-            much waits already.
-
-        Raises:
-            OSError: The link is broken or closed.
-        """
-        with marked(), self._link_lock:
-            if self.closed:
-                raise ConnectionError("the link is closed")
-            if self._outgoing:
-                if len(self._outgoing) > _MAX_WAITING and len(data) > 1:  # that a link is closed has to be said
-                    return None
-                self._outgoing += data
-                self.written += 1
-                self.sent.note(message, len(data))
-                return False
-            try:
-                sent = self.socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except BaseException as error:
-                if not isinstance(error, OSError):  # out of a signal handler: nobody knows how much of the frame has left
-                    self.socket.shutdown(socket.SHUT_RDWR)
-                raise
-            self.written += 1
-            self.sent.note(message, len(data))
-            if sent == len(data):
-                return False
-            self._outgoing += memoryview(data)[sent:]
-            return True
-
-    def write_rest(self) -> bool:
-        """Write more of what waits; return whether nothing is left.
-
-        Raises:
-            OSError: The link is broken.
-        """
-        with marked(), self._link_lock:
-            try:
-                del self._outgoing[: self.socket.send(self._outgoing)]
-            except BlockingIOError:
-                pass
-            return not self._outgoing
-
-    def close(self) -> None:
-        """Close the socket. Safe to call again."""
-        with marked(), self._link_lock:
-            self.closed = True
-            self._outgoing.clear()
-            self.socket.close()
-        for timer in (self.late, self.stuck):
-            if timer is not None:
-                timer.cancel()
-
+__all__ = ["CHUNK", "READS_PER_TURN", "Links"]
 
 #: Bytes per read. Python reuses memory of this size; more is requested from the system and returned each time.
 CHUNK = 1 << 16
@@ -290,8 +162,10 @@ class Links:
                 data = link.socket.recv(CHUNK)
             except BlockingIOError:
                 return
-            except OSError:
+            except OSError as error:
                 data = b""
+                if isinstance(error, TlsFailure):
+                    self._failed(TlsError(str(error), link.source))
             if not data:
                 if len(link.splitter) and not link.retired:
                     self._failed(MessageError("cut off", link.source, "truncated"))
@@ -308,6 +182,9 @@ class Links:
         self.traffic.received.bytes += len(data)
         try:
             for frame in link.splitter.frames(data):
+                if link.begun is not None:
+                    begun, link.begun = link.begun, None
+                    begun()
                 if frame == CLOSING:
                     self.retire(link)
                 elif frame != EMPTY:
@@ -333,6 +210,10 @@ class Links:
             self._failed(error)
             return
         if message.sender is not link.peer:
+            unnamed = check_id(link.socket, message.sender)
+            if unnamed is not None:
+                self._failed(TlsError(str(unnamed), link.source))
+                return
             known = link.peer if message.sender == link.peer else None
             message = message._replace(sender=known or Caller.on(link, message.sender))
         written, digest = link.written, message.digest
@@ -355,6 +236,12 @@ class Links:
         if not link.closed:
             link.retired = True
             self.end(link)
+
+    def renew(self) -> None:
+        """Close all links on purpose. Whoever needs one dials anew, and shakes hands with the certificates of then."""
+        for link in [*self.open_links]:
+            if not link.retired:
+                self.retire(link)
 
     def retire(self, link: Link) -> None:
         """Close a link on purpose, now or when the other side has finished, and say so."""

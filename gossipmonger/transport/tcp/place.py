@@ -22,7 +22,8 @@ from typing import Any
 
 from gossipmonger.errors import at, shown
 from gossipmonger.state import Message, RemotePeer
-from gossipmonger.transport.tcp.links import Link
+from gossipmonger.transport.tcp.handshake import named
+from gossipmonger.transport.tcp.link import Link
 
 __all__ = ["ALLOWANCE", "RENEWED_AFTER", "RETURN", "Place", "Places"]
 
@@ -39,6 +40,9 @@ RENEWED_AFTER = 600.0
 #: is mostly about as long as what it answers; where it is longer, the address shows itself first.
 RETURN = 3
 
+#: Messages that may wait for one address. Gossip repeats the news of a lost one.
+_MAX_WAITING = 64
+
 
 class Place:
     """An address. It does not lock: the dialler does.
@@ -47,10 +51,11 @@ class Place:
         host: Its host.
         port: Its port.
         peer: Whom the first message is for.
+        name: The host that a certificate has to name.
         trusted: Whether the program itself has named it.
 
     Attributes:
-        peer: Whom the last message was for, for errors.
+        peer, name: The same of the last message.
         node_js: Whether it counts as a Node.js node's.
         silent: Whether it has been reported that it answers no `HELLO`, which an observer must have.
         asked: When it was sent a `HELLO` last.
@@ -63,14 +68,15 @@ class Place:
     """
 
     __slots__ = (
-        "_left", "_renewals", "_renewed", "_returns", "asked", "dialling", "host", "link", "node_js", "parts", "peer", "port",
-        "shown", "silent", "trusted", "waiting",
+        "_left", "_renewals", "_renewed", "_returns", "asked", "dialling", "host", "link", "name", "node_js", "parts", "peer",
+        "port", "shown", "silent", "trusted", "waiting",
     )  # fmt: skip
 
-    def __init__(self, host: str, port: int, peer: RemotePeer, trusted: bool = False) -> None:
+    def __init__(self, host: str, port: int, peer: RemotePeer, name: str, trusted: bool = False) -> None:
         self.host: str = host
         self.port: int = port
         self.peer: RemotePeer = peer
+        self.name: str = name
         self.node_js: bool = False
         self.silent: bool = False
         self.asked: float = 0.0
@@ -84,6 +90,20 @@ class Place:
         self._returns = 0  # bytes that may be sent because of what came in its name
         self._renewed: float | None = None  # when the allowance was first used, or was renewed last
         self._renewals = 0
+
+    def put(self, to: RemotePeer, message: Message) -> bool:
+        """Let a message wait; return whether another was dropped for it. This requires holding the dialler's lock."""
+        waiting = self.waiting
+        if message.deltas is None:
+            for index, (_, other) in enumerate(waiting):
+                if other.deltas is None:
+                    del waiting[index]
+                    break
+        waiting.append((to, message))
+        if len(waiting) <= _MAX_WAITING:
+            return False
+        waiting.popleft()
+        return True
 
     @property
     def busy(self) -> bool:
@@ -146,10 +166,11 @@ class Places:
 
     def find(self, to: RemotePeer) -> Place:
         """Return the place that a peer's address is, which becomes the one that was used last."""
+        to, name = named(to)
         key = _key(to.transport)
         place = self._places.get(key)
         if place is None:
-            place = self._places[key] = Place(*key, to, key in self._trusted)
+            place = self._places[key] = Place(*key, to, name, key in self._trusted)
             for _ in range(len(self._places) - _CAPACITY):
                 oldest = next(iter(self._places))
                 if self._places[oldest].busy or self._places[oldest].link is not None:
@@ -157,7 +178,7 @@ class Places:
                 else:
                     del self._places[oldest]
         else:
-            place.peer = to
+            place.peer, place.name = to, name
             self._places.move_to_end(key)
         return place
 

@@ -22,20 +22,29 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gossipmonger.errors import ClosedError, ForkedError, SendError, at, shown
 from gossipmonger.process import finish, fresh, here, marked
 from gossipmonger.state import Clusters, ExtendedPeer, Message, RemotePeer
-from gossipmonger.state.arguments import check_number, seconds, unknown_option
-from gossipmonger.transport.address import check_host, is_local, is_wildcard, read_address
+from gossipmonger.state.arguments import check_number
+from gossipmonger.transport.address import check_host
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
 from gossipmonger.transport.loop import Handle, Loop
 from gossipmonger.transport.resolver import Resolver, host_of
 from gossipmonger.transport.tcp.acceptor import Acceptor
+from gossipmonger.transport.tcp.caller import Caller
 from gossipmonger.transport.tcp.dialler import Dialler
-from gossipmonger.transport.tcp.links import Caller, Link, Links
-from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Framer, decode, inflate, is_address
+from gossipmonger.transport.tcp.handshake import NAME, Notices
+from gossipmonger.transport.tcp.link import Link
+from gossipmonger.transport.tcp.links import Links
+from gossipmonger.transport.tcp.options import read_binding, read_options
+from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Framer, Keyring, decode, inflate, is_address
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from gossipmonger.transport.tcp.tls import Tls
 
 __all__ = ["TcpTransport"]
 
@@ -60,7 +69,13 @@ class TcpTransport(Transport):
         max_links: Links to others that are kept. Beyond it, the least recently used is closed.
         connect_timeout: Seconds, or a `timedelta`, for each address that a name resolves to.
         send_timeout: The same, for one message to leave.
-        receive_timeout: The same, for one message to arrive.
+        receive_timeout: The same, for one message to arrive, and for a TLS handshake on a connection from others.
+        tls_server: The `ssl.SSLContext` for connections that others dial: its certificate is this node's, and its CA signs
+            those of the others. None, for both, is no TLS. See the page on security.
+        tls_client: The same for connections that this node dials. It may check that the host which was dialled is named.
+        tls_check_id: Whether the certificate of a node has to have its id among its names, as a DNS name or a URI. What is
+            said under another id is refused.
+        keyring: What all that is sent is sealed with, and all that comes is opened with; None to send and take it in plain.
 
     Attributes:
         host: As above, "localhost" as long as it is open.
@@ -73,6 +88,7 @@ class TcpTransport(Transport):
     """
 
     greets: bool = True
+    seals: bool = True
 
     def __init__(
         self,
@@ -88,36 +104,31 @@ class TcpTransport(Transport):
         connect_timeout: float | timedelta = 3,
         send_timeout: float | timedelta = 10,
         receive_timeout: float | timedelta = 10,
+        tls_server: SSLContext | None = None,
+        tls_client: SSLContext | None = None,
+        tls_check_id: bool = False,
+        keyring: Keyring | None = None,
     ) -> None:
         super().__init__()
         given: dict[str, Any] = {
             "host": host, "port": port, "binding": binding, "max_message_size": max_message_size,
             "compress_above": compress_above, "max_connections": max_connections, "max_links": max_links,
             "connect_timeout": connect_timeout, "send_timeout": send_timeout, "receive_timeout": receive_timeout,
+            "tls_server": tls_server, "tls_client": tls_client, "tls_check_id": tls_check_id, "keyring": keyring,
         }  # fmt: skip
-        for name, value in (options or {}).items():
-            if name not in given:
-                raise unknown_option(name, given)
-            given[name] = value
-        self.binding: dict[str, Any] = {}
-        if given["binding"] is not None:
-            self.binding = read_address("binding", given["binding"], binding=True, port=None)
+        given = read_options(options, given)
+        self.binding: dict[str, Any] = given["binding"]
         self.named: bool = given["host"] is not None
-        self.host: str = check_host(given["host"]) if self.named else "localhost"
+        self.host: str = given["host"] if self.named else "localhost"
         self.port: int = DEFAULT_PORT if given["port"] is None else given["port"]
-        check_number("port", self.port, int, 0, 65535)
         self._port_is_open = given["port"] in (None, 0)  # so it is told as it is bound
-        for name in ("max_message_size", "max_connections", "max_links"):
-            check_number(name, given[name], int, 1)
-        if given["compress_above"] is not None:
-            check_number("compress_above", given["compress_above"], int, 0)
-        for name in ("connect_timeout", "send_timeout", "receive_timeout"):
-            given[name] = seconds(name, given[name], 0.001, 3_600)
         self.max_message_size: int = given["max_message_size"]
         self.compress_above: int | None = given["compress_above"]
+        self.keyring: Keyring | None = given["keyring"]
         self.loop: Loop = Loop("gossipmonger-tcp")
         self.resolver: Resolver = Resolver()
-        clusters = Clusters(lambda: self.cluster, lambda: self.observer)
+        self._tls: Tls | None = given["tls"]
+        clusters, notices = Clusters(lambda: self.cluster, lambda: self.observer), Notices(self._failed)
         self._links = Links(
             self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
             lambda: self._dialler.settle(), lambda: self.limits,
@@ -126,12 +137,12 @@ class TcpTransport(Transport):
         self._count_with(self._links.traffic)
         self._dialler = Dialler(
             self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local, lambda: self.life,
-            clusters, lambda: self.limits, max_message_size=self.max_message_size, max_links=given["max_links"],
+            clusters, self.greeter, self._tls, notices, max_message_size=self.max_message_size, max_links=given["max_links"],
             connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._acceptor = Acceptor(
             self.loop, self._links, self._received_alone, self._failed, self._greeted, lambda: self.local, lambda: self.life,
-            clusters, lambda: self.limits, max_connections=given["max_connections"],
+            clusters, self.greeter, self._tls, notices, max_connections=given["max_connections"],
             max_message_size=self.max_message_size, receive_timeout=given["receive_timeout"],
         )  # fmt: skip
         self._token = secrets.token_hex(8)
@@ -197,14 +208,8 @@ class TcpTransport(Transport):
         if found is None:
             return None
         hosts = [host_of(address.at) for address in found]
-        return [{**at, "host": host} for host in hosts if not self._is_own(host, int(at["port"]))]
-
-    def _is_own(self, host: str, port: int) -> bool:
-        """Return whether an IP address is one at which this transport listens."""
-        bound = self.bound
-        if bound is None or bound[1] != port:
-            return False
-        return bound[0] == host or (is_wildcard(bound[0]) and is_local(host))
+        at = at if self._tls is None else {**at, NAME: at["host"]}
+        return [{**at, "host": host} for host in hosts if not self._acceptor.listens_at(host, int(at["port"]))]
 
     @property
     def begun(self) -> bool:  # type: ignore[override]  # it is only read
@@ -218,6 +223,28 @@ class TcpTransport(Transport):
     def timer(self, seconds: float, function: Callable[[], None]) -> Handle:
         """Return a timer that calls a function on the thread `gossipmonger-tcp`: see `Transport.timer`."""
         return self.loop.after(seconds, function)
+
+    def renew(self, tls_server: SSLContext | None = None, tls_client: SSLContext | None = None) -> None:
+        """Shake hands anew with everybody, because certificates have changed.
+
+        All links are closed, after what is on its way, and are dialled again when they are needed. No message is lost by it.
+
+        Args:
+            tls_server: The context from now on; None for the same, into which a certificate may have been loaded.
+            tls_client: The same for connections that this node dials.
+
+        Raises:
+            TypeError, ValueError: A context does not do.
+            RuntimeError: The transport has no TLS.
+        """
+        if self._tls is None:
+            raise RuntimeError("renew: this transport has no TLS")
+        self._tls.renew(tls_server, tls_client)
+        thread = here()
+        if thread.marked and thread.defer((id(self), "renew"), partial(self._later, self.renew)):
+            return
+        if self.loop.begun and not self.loop.forked:
+            self.loop.call(self._links.renew)
 
     # Receiving
 
@@ -234,8 +261,7 @@ class TcpTransport(Transport):
     @property
     def bound(self) -> tuple[str, int] | None:
         """The host and port that the socket is bound to, None while it is not."""
-        server = self._acceptor.server
-        return None if server is None else (str(server.server_address[0]), server.server_address[1])
+        return self._acceptor.bound
 
     def listen(
         self,
@@ -257,7 +283,7 @@ class TcpTransport(Transport):
         """
         if callable(options):
             options, callback = None, options
-        host, port = self._read_binding(options or {})
+        host, port = read_binding({"host": self.host, "port": self.port, **self.binding}, options or {})
         if self.loop.forked:
             raise ForkedError("listen", "this transport")
         thread = here()
@@ -295,23 +321,6 @@ class TcpTransport(Transport):
             check_number("port", port, int, 0, 65535)
             self.port, self._port_is_open = port, port == 0
         self.binding = {**(binding or {}), **self.binding}
-
-    def _read_binding(self, options: Mapping[str, Any]) -> tuple[str, int]:
-        """Return where to bind, from the arguments of `listen`, from `binding`, and from what peers are told.
-
-        Raises:
-            TypeError, ValueError: An option is unknown, of the wrong type or out of range; the error names it.
-        """
-        told = {"host": self.host, "port": self.port, **self.binding}
-        for name in options:
-            if name not in told:
-                raise unknown_option(name, told)
-        chosen = {**told, **options}
-        if not isinstance(chosen["host"], str):
-            raise TypeError(f"host must be a string, got {chosen['host']!r}")
-        check_number("port", chosen["port"], int, 0, 65535)
-        host: str = read_address("host", {"host": chosen["host"]}, binding=True)["host"]
-        return host, chosen["port"]
 
     def _bind(self, host: str, port: int) -> None:
         """Bind, and begin to serve. This requires holding `_lifecycle_lock`."""
@@ -351,7 +360,7 @@ class TcpTransport(Transport):
     def _ended(self, link: Link) -> None:
         self._dialler.forget(link)
         self._acceptor.forget(link)
-        if not link.retired and link.peer is not None:
+        if not link.retired and link.peer is not None and link.begun is None:
             self._told(RemotePeer(*link.peer), "ended")
 
     def _failed(self, error: Exception) -> None:

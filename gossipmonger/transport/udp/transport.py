@@ -30,10 +30,11 @@ from gossipmonger.state.arguments import check_number
 from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import READ
 from gossipmonger.transport.resolver import Address
-from gossipmonger.transport.tcp.links import Caller, source_of
+from gossipmonger.transport.tcp.caller import Caller, source_of
+from gossipmonger.transport.tcp.options import TLS
 from gossipmonger.transport.tcp.transport import TcpTransport
 from gossipmonger.transport.traffic import Traffic
-from gossipmonger.wire import Encoder, decode, divide, inflate, is_address
+from gossipmonger.wire import OVERHEAD, Encoder, decode, divide, inflate, is_address
 
 __all__ = ["UdpTransport"]
 
@@ -79,6 +80,9 @@ class UdpTransport(TcpTransport):
         given = {"max_datagram_size": max_datagram_size, **keywords, **(options or {})}
         check_number("max_datagram_size", given["max_datagram_size"], int, 512, _LARGEST)
         self.max_datagram_size: int = given.pop("max_datagram_size")
+        for name in TLS:
+            if given.get(name):
+                raise ValueError(f"{name} is for TcpTransport: TLS does not encrypt datagrams, which a Keyring does")
         super().__init__(given)
         self._datagrams = Traffic("udp")
         self._count_with(self._datagrams)
@@ -109,11 +113,11 @@ class UdpTransport(TcpTransport):
             addresses = self.resolver.known(at["host"], int(at["port"]))
             if addresses is None:
                 return False
-            largest = self.max_message_size
-            datagrams = divide(message, min(self.max_datagram_size, largest), largest, self._encoder.encode)
-            if datagrams is None or not self._dialler.may_return(to, sum(map(len, datagrams))):
+            largest, overhead = self.max_message_size, 0 if self.keyring is None else OVERHEAD
+            datagrams = divide(message, min(self.max_datagram_size - overhead, largest), largest, self._encoder.encode)
+            if datagrams is None or not self._dialler.may_return(to, sum(map(len, datagrams)) + overhead * len(datagrams)):
                 return False
-            return self._transmit(addresses, datagrams, message)
+            return self._transmit(addresses, [self.seal(datagram) for datagram in datagrams], message)
         except OSError as error:
             refusal = SendError(f"can't send to peer {shown(to.id)} at {address_of(at)}: {error}", RemotePeer(to.id, at))
             refusal.__cause__ = error
@@ -204,7 +208,7 @@ class UdpTransport(TcpTransport):
         """Take a datagram. Parts of one digest are kept until all that came are there, and answered together."""
         self._datagrams.received.note(None, len(data))
         try:
-            text = inflate(data, min(self.max_message_size, _LARGEST_INFLATED), source)
+            text = inflate(self.open_sealed(data, source), min(self.max_message_size, _LARGEST_INFLATED), source)
             message = decode(text, source, is_address, limits=self.limits)
         except Exception as error:  # a lack of memory, too, costs only this datagram
             self._failed(error)

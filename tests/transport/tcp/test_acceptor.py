@@ -16,7 +16,7 @@ from gossipmonger.state.message import ExtendedPeer, RemotePeer
 from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.tcp import acceptor as acceptor_module
 from gossipmonger.transport.tcp import links as links_module
-from gossipmonger.transport.tcp.links import Link
+from gossipmonger.transport.tcp.link import Link
 from gossipmonger.wire import CLOSING, EMPTY, hello
 from gossipmonger.wire.compression import deflate
 from tests.transport.tcp.net import (

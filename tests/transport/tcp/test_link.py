@@ -10,8 +10,9 @@ from unittest import mock
 import pytest
 
 from gossipmonger.state import ExtendedPeer, RemotePeer
-from gossipmonger.transport.tcp import links as link_module
-from gossipmonger.transport.tcp.links import Caller, Link, source_of
+from gossipmonger.transport.tcp import link as link_module
+from gossipmonger.transport.tcp.caller import Caller, source_of
+from gossipmonger.transport.tcp.link import Link
 from tests.transport.tcp.net import SENDER
 
 #: More than sockets take at once.

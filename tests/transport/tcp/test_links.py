@@ -15,8 +15,11 @@ import pytest
 from gossipmonger.errors import MessageError, SendError
 from gossipmonger.state.message import Delta, Digest, Entry, Kind, Message, RemotePeer
 from gossipmonger.transport.loop import Loop
+from gossipmonger.transport.tcp import link as link_module
 from gossipmonger.transport.tcp import links as links_module
-from gossipmonger.transport.tcp.links import Caller, Link, Links
+from gossipmonger.transport.tcp.caller import Caller
+from gossipmonger.transport.tcp.link import Link
+from gossipmonger.transport.tcp.links import Links
 from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits
 from gossipmonger.wire.compression import deflate
 from tests.transport.tcp.net import SENDER, Connection, message, round_of, tells, text, until
@@ -338,7 +341,7 @@ def test_what_the_peer_is_slow_to_read_is_written_by_the_loop(linked: Linked) ->
 def test_a_peer_that_reads_nothing_costs_so_much_memory_and_then_its_messages(
     linked: Linked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(links_module, "_MAX_WAITING", 1_000)
+    monkeypatch.setattr(link_module, "_MAX_WAITING", 1_000)
     link, _ = linked.open()
     assert linked.links.send(link, tells(HUGE, OURS))
     waiting = link.waiting

@@ -19,7 +19,7 @@ AT = ("10.0.0.1", 9742)
 
 
 def a_place(**more: Any) -> Place:
-    return Place(*AT, peer_at(AT), **more)
+    return Place(*AT, peer_at(AT), AT[0], **more)
 
 
 def test_an_address_that_has_shown_nothing_has_an_allowance_that_is_renewed_ever_more_rarely() -> None:

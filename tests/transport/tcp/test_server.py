@@ -15,7 +15,7 @@ import pytest
 
 from gossipmonger.errors import Reporter
 from gossipmonger.transport.tcp import server as server_module
-from gossipmonger.transport.tcp.links import source_of
+from gossipmonger.transport.tcp.caller import source_of
 from gossipmonger.transport.tcp.server import Server
 
 

@@ -18,9 +18,9 @@ from gossipmonger.errors import ClosedError, MessageError, Reporter, SendError
 from gossipmonger.state import Message, RemotePeer
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import TcpTransport
-from gossipmonger.transport.tcp import links as links_module
+from gossipmonger.transport.tcp import link as link_module
 from gossipmonger.transport.tcp import transport as transport_module
-from gossipmonger.transport.tcp.links import Caller
+from gossipmonger.transport.tcp.caller import Caller
 from gossipmonger.wire import CLOSING
 from tests.transport.tcp.net import (
     HOST,
@@ -203,7 +203,7 @@ def test_a_peer_that_vanishes_is_left_after_three_rounds_without_a_frame(net: Ne
 def test_a_peer_that_stops_reading_costs_so_much_memory_one_error_each_and_delays_nobody(
     net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(links_module, "_MAX_WAITING", 100_000)
+    monkeypatch.setattr(link_module, "_MAX_WAITING", 100_000)
     node, other, peer = net.node(send_timeout=0.5, compress_above=None), net.node(), Peer(net)
     node.send(peer.address, "first")
     stuck = peer.link()
