@@ -132,6 +132,13 @@ def test_the_parts_of_the_manifest_name_each_other(keys: Path) -> None:
     assert f"--uid {POD['securityContext']['runAsUser']} " in DOCKERFILE
 
 
+def test_the_page_shows_every_file_and_names_no_other() -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    files = {path.name for path in DEPLOYMENT.iterdir()}
+    assert set(re.findall(r"literalinclude\} \.\./examples/deployment/(\S+)", page)) == files
+    assert set(re.findall(r"(?<!\.\./)examples/deployment/([\w.]+)", page)) == files
+
+
 def checked(environment: Mapping[str, str]) -> Settings:
     """The settings that the agent takes from these variables and finds to be right."""
     done = run("agent", "--check-config", environ=environment)
