@@ -113,7 +113,7 @@ class Answers:
     def _members(self, question: Question, _: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         states, where = question.get("state") or (), question.get("where") or {}
         local = self._node.local_peer.id
-        for _, peer in sorted(self._node.peers().items()):
+        for peer in sorted(self._node.peers().values(), key=lambda peer: peer.id):
             if states and peer.state not in states:
                 continue
             if not all(key in peer.data and values.same(peer.data[key], value) for key, value in where.items()):

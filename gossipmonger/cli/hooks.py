@@ -168,12 +168,11 @@ class Runner:
     def close(self) -> None:
         """Take no more events, give the command that runs two seconds, and kill it then."""
         self._hook = Hook(self._hook.command, events=())
-        while True:
-            with suppress(queue.Full, queue.Empty):
-                self._waiting.put_nowait(None)
-                break
-            with suppress(queue.Empty):
-                self._waiting.get_nowait()
+        with suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()  # what waits is not run any more
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)
         self._thread.join(_CLOSE_TIMEOUT)
         self._closing = True
         self._kill()

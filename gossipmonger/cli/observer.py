@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any
 
 from gossipmonger import ClusterError, Gossipmonger, LonelyError
 from gossipmonger.cli.answers import Answers
@@ -19,12 +19,16 @@ from gossipmonger.errors import at, words
 
 __all__ = ["observe"]
 
-#: Seconds to find somebody.
-_PATIENCE = 10.0
+#: Seconds to find somebody, and before it is looked at more closely why nobody answers.
+_PATIENCE, _SOON = 10.0, 2.0
 
 #: Seconds without news after which everything there was has been told, and how long to wait for that at most. Nodes answer each
 #: other at once, so that it takes a few round trips.
 _QUIET, _ENOUGH = 0.25, 5.0
+
+
+#: Errors that are kept, to say why nobody answers.
+_MOST = 100
 
 
 @contextmanager
@@ -36,43 +40,59 @@ def observe(flags: Mapping[str, Given], environ: Mapping[str, str], path: str | 
     """
     settings = resolve(flags, environ, path)
     node = make_observer(settings)
-    failures: list[Exception] = []
-    heard: list[float] = []
+    failures: deque[Exception] = deque(maxlen=_MOST)
     node.on("error", failures.append)
-    for event in ("new peer", "digest receive", "deltas receive"):
-        _note(node, event, heard)
+    heard = _Heard(node)
     journal = Journal(node)
     with node:
         _find(node, settings, failures)
-        heard.append(monotonic())
-        _learn(node, heard)
+        heard.wait()
         yield Answers(node, journal, lambda: {"observes": [at(seed) for seed in settings.seeds], **versions()}, None)
 
 
-def _note(node: Any, event: str, heard: list[float]) -> None:
-    node.on(event, lambda *_: heard.append(monotonic()))
+def _find(node: Gossipmonger, settings: Settings, failures: deque[Exception]) -> None:
+    """Wait until somebody answers, or it is known why nobody does.
+
+    Raises:
+        CommandError: Nobody does.
+    """
+    if _is_found(node, failures, _SOON):
+        return
+    said = [diagnose(seed, settings) for seed in settings.seeds]
+    if "" in said and _is_found(node, failures, _PATIENCE - _SOON):
+        return
+    if node.peers():  # by now
+        return
+    known = [problem for problem in said if problem] + [words(error) for error in failures]
+    raise CommandError(known[0] if known else f"no answer within {_PATIENCE:g} s", UNREACHABLE)
 
 
-def _find(node: Gossipmonger, settings: Settings, failures: list[Exception]) -> None:
-    """Wait until somebody answers, or it is known why nobody does."""
+def _is_found(node: Gossipmonger, failures: deque[Exception], timeout: float) -> bool:
+    """Wait so many seconds for somebody to answer, and no longer if that is of no use; return whether somebody has."""
+    final = ClusterError, LonelyError
     try:
-        node.wait_for(lambda: node.peers() or _final(failures), _PATIENCE)
+        node.wait_for(lambda: node.peers() or any(isinstance(error, final) for error in failures), max(0.0, timeout))
     except TimeoutError:
         pass
-    if node.peers():
-        return
-    said = [problem for problem in (diagnose(seed, settings) for seed in settings.seeds) if problem]
-    said += [words(error) for error in failures]
-    raise CommandError(said[0] if said else f"no answer within {_PATIENCE:g} s", UNREACHABLE)
+    return bool(node.peers())
 
 
-def _final(failures: list[Exception]) -> bool:
-    """Whether waiting longer is of no use."""
-    return any(isinstance(error, (ClusterError, LonelyError)) for error in failures)
+class _Heard:
+    """When something new was heard last."""
 
+    def __init__(self, node: Gossipmonger) -> None:
+        self._node = node
+        self._last = 0.0
+        node.on("new peer", self._note)
+        node.on("digest receive", self._note)
+        node.on("deltas receive", self._note)
 
-def _learn(node: Gossipmonger, heard: list[float]) -> None:
-    """Wait until nothing new comes any more."""
-    deadline = monotonic() + _ENOUGH
-    while not node.closed and monotonic() < deadline and (left := heard[-1] + _QUIET - monotonic()) > 0:
-        node.wait(left)
+    def _note(self, *_: object) -> None:
+        self._last = monotonic()
+
+    def wait(self) -> None:
+        """Wait until nothing new comes any more."""
+        self._note()
+        deadline = monotonic() + _ENOUGH
+        while not self._node.closed and monotonic() < deadline and (left := self._last + _QUIET - monotonic()) > 0:
+            self._node.wait(left)

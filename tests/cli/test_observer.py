@@ -60,7 +60,7 @@ def test_an_observer_owns_no_keys(a: Running) -> None:
 
 
 def test_a_wrong_address_is_one_line_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observer, "_PATIENCE", 0.5)
+    monkeypatch.setattr(observer, "_SOON", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     done = run("members", "--seed", address)

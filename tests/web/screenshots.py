@@ -1,4 +1,4 @@
-"""The page's screenshots: clusters that are simulated, so they are the same each time, through the server that users have.
+"""The page's screenshots: clusters that are simulated, so they look alike each time, through the server that users have.
 
 `python -m tests.web.screenshots DIRECTORY` makes them.
 """

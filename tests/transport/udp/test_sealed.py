@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import threading
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from gossipmonger import Keyring, MessageError, SealError, UdpTransport
 from gossipmonger.state import Delta, Digest, Entry, Header, Kind, Message, RemotePeer
 from gossipmonger.testing.transport import TransportContract
+from gossipmonger.transport.tcp.place import RETURN
 from gossipmonger.wire import OVERHEAD, encode, inflate
 from gossipmonger.wire.compression import deflate
 from tests.transport.udp.net import HOST, SENDER, Net, Node, Wire
@@ -39,8 +41,10 @@ def round_of(peer: RemotePeer, others: int = 0, **header: Any) -> Message:
     return Message(peer, None, Digest(Kind.ROUND, Header(**header), [*entries, Entry(peer.id, 1, peer.transport, heartbeat=1)]))
 
 
-def sealed(net: Net, **options: Any) -> Node:
-    return net.node(keyring=RING, **options)
+def sealed(net: Net, *trusted: Wire, **options: Any) -> Node:
+    node = net.node(keyring=RING, **options)
+    node.transport.trust([wire.peer.transport for wire in trusted])  # as seeds' addresses
+    return node
 
 
 def named(node: Node) -> RemotePeer:
@@ -56,7 +60,8 @@ def silent(wire: Wire) -> bool:
 
 @pytest.mark.parametrize("size", [512, SIZE])
 def test_datagrams_are_sealed_and_no_longer_than_they_may_be(net: Net, size: int) -> None:
-    node, wire = sealed(net, max_datagram_size=size), net.wire()
+    wire = net.wire()
+    node = sealed(net, wire, max_datagram_size=size)
     for others in (0, 3, 60):
         message = round_of(named(node), others)
         node.transport.send(wire.peer, message)
@@ -69,14 +74,9 @@ def test_datagrams_are_sealed_and_no_longer_than_they_may_be(net: Net, size: int
     assert node.errors == []
 
 
-def test_the_first_digest_to_an_address_is_padded_to_the_whole_size(net: Net) -> None:
-    node, wire = sealed(net), net.wire()
-    node.transport.send(wire.peer, round_of(named(node)))
-    assert len(wire.datagram()) == SIZE
-
-
 def test_the_seal_counts_when_a_message_is_fitted(net: Net) -> None:
-    node, wire = sealed(net), net.wire()
+    wire = net.wire()
+    node = sealed(net, wire)
     empty = len(encode(Message(named(node), [Delta("a", "k", "", 1)])))
     for room, deflates in ((SIZE - OVERHEAD, False), (SIZE - OVERHEAD + 1, True)):
         node.transport.send(wire.peer, Message(named(node), [Delta("a", "k", "x" * (room - empty), 1)]))
@@ -85,15 +85,20 @@ def test_the_seal_counts_when_a_message_is_fitted(net: Net) -> None:
         assert b"xxxx" in inflate(RING.open(datagram), 100_000)
 
 
-def test_an_answer_to_a_newcomer_has_no_more_bytes_than_what_it_answers(net: Net) -> None:
+def test_the_seal_counts_in_what_goes_to_an_address_that_has_shown_nothing(net: Net) -> None:
     node, wire = sealed(net), net.wire()
-    me = named(node)
-    answers = [Message(me, None, Digest(Kind.REPLY, Header(), round_of(me, others).digest.entries)) for others in (40, 2)]  # type: ignore[union-attr]
-    node.transport.on("message", lambda message: [node.transport.send(message.sender, answer) for answer in answers])
-    asked = RING.seal(encode(round_of(wire.peer)).ljust(400))
+    heard: list[Message] = []
+    came = threading.Event()
+    node.transport.on("message", lambda message: (heard.append(message), came.set()))
+    asked = RING.seal(encode(round_of(wire.peer)))
     wire.throw(node, asked)
-    assert len(wire.datagram()) <= len(asked)
-    assert node.errors == []
+    assert came.wait(10)
+    room = RETURN * len(asked) - OVERHEAD - len(encode(Message(named(node), [Delta("a", "k", "", 1)])))
+    for value in ("x" * room, "x" * 10):
+        node.transport.send(heard[0].sender, Message(named(node), [Delta("a", "k", value, 1)]))
+    assert len(wire.datagram()) == RETURN * len(asked)
+    wire.tcp.accept()[0].close()  # the other has to show itself first
+    assert silent(wire)
 
 
 # Those who have no key
@@ -143,7 +148,8 @@ def test_sealed_at_a_node_without_keys_is_an_error_that_says_so(net: Net) -> Non
 
 
 def test_the_same_message_is_never_the_same_datagram(net: Net) -> None:
-    node, wires = sealed(net), [net.wire(), net.wire()]
+    wires = [net.wire(), net.wire()]
+    node = sealed(net, *wires)
     message = Message(named(node), [Delta("a", "k", "v", 1)])
     for wire in wires:
         node.transport.send(wire.peer, message)
