@@ -18,7 +18,7 @@ from tests.programs import LIMIT, ROOT, Program, free_ports
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 
 #: Each block with its caption: a file, or a terminal.
-BLOCKS = re.findall(r"^```\{code-block\} \w+\n:caption: (.*)\n\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```\{code-block\} \w+\n:caption: ([^\n]*)\n\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 #: The ports that the page has.
 PORTS = ("9742", "9743")
