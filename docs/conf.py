@@ -26,6 +26,7 @@ autodoc_typehints_format = "short"
 napoleon_use_ivar = True
 
 myst_heading_anchors = 3
+myst_enable_extensions = ["tasklist"]
 
 # Examples have to print what they say they print, to the letter.
 doctest_default_flags = 0
