@@ -30,6 +30,9 @@ INTERVAL = 250
 #: Seconds that anything may take. The machine may have much else to do.
 LIMIT = 40.0
 
+#: Seconds for which certificates are valid: for an hour, they would have expired for a node whose clock is set forward by one.
+DAY = 86_400.0
+
 #: Seconds that a process stands still.
 STOPPED = 30.0
 
@@ -57,7 +60,7 @@ class Hosts:
         seeds = [f"{self.network.address(seed)[0]}:{PORT}" for seed in (0, 1) if seed != number]
         config = {"id": f"n{number}", "host": host, "port": PORT, "seeds": seeds, "options": {"gossip_interval": INTERVAL}}
         if self._certificates is not None:
-            config["tls"] = [str(self._certificates.ca), *map(str, self._certificates.issue(f"n{number}", [host]))]
+            config["tls"] = [str(self._certificates.ca), *map(str, self._certificates.issue(f"n{number}", [host], DAY))]
         config |= {"udp": self._transport == "udp", **more}
         self.nodes[number] = Far(self.changed, config, self.network.prefix(number))
 
@@ -187,7 +190,7 @@ def both_are_back_one_of_them_elsewhere_and_in_the_past(hosts: Hosts) -> None:
     hosts.nodes[2].ask("step", -7200.0)
     hosts.write("an update, clocks are stepped", everybody(), 2)
     assert {node.ask("address", "n6") for node in hosts.nodes.values()} == {moved}
-    assert hosts.deaths() == set()
+    assert hosts.deaths() <= {(5, 6)}  # the one may have missed the death of the other until then
 
 
 def one_cannot_reach_another(hosts: Hosts) -> None:
@@ -215,8 +218,8 @@ def halves_are_apart_and_meet_again(hosts: Hosts) -> None:
     across = [(a, b) for a in halves[0] for b in halves[1]]
     across += [(b, a) for a, b in across]
     hosts.network.change(blocked=across)
-    for mine, theirs in (halves, halves[::-1]):
-        hosts.note("deaths of the other half", hosts.until_dead(theirs, mine))
+    took = [hosts.until_dead(theirs, mine) for mine, theirs in (halves, halves[::-1])]
+    hosts.note("deaths of the other half", sum(took))
     for half in halves:
         hosts.agree(half)
     assert hosts.deaths() == set(across)
