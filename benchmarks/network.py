@@ -229,7 +229,7 @@ class Lossy(Network):
         return self.change()
 
     def change(self, **settings: Any) -> tuple[int, int]:
-        """Change `loss`, `delay`, `jitter`, or `blocked`, pairs of hosts of which the first cannot reach the second any more."""
+        """Change `loss`, `delay`, `jitter`, or `blocked`, pairs of hosts of which the first cannot reach the second."""
         assert self._program is not None
         assert self._program.stdin is not None
         self._program.stdin.write(json.dumps(settings) + "\n")

@@ -122,7 +122,8 @@ class Far:
         self.process.stdout.close()
 
     def __str__(self) -> str:
-        return f"{self.id} sees {sorted(self.live)}, took for dead {self.deaths}, tags {self.tags}, errors {dict(self.errors)}"
+        dead = f"took for dead {self.deaths[-9:]}"
+        return f"{self.id} sees {sorted(self.live)}, {dead}, tags {self.tags}, errors {dict(self.errors)}"
 
 
 def until(changed: threading.Condition, reached: Callable[[], Any], seconds: float, say: Callable[[], str]) -> float:

@@ -1,4 +1,4 @@
-"""Seven hosts, each in a network namespace of its own, joined by a router that loses, delays and blocks: see `benchmarks.network`.
+"""Seven hosts, each in a network namespace of its own, joined by a router that loses, delays and blocks packets.
 
 Each transport goes through the same faults, one after the other, in a minute or so. Throughout, no node is taken for dead that
 can be heard; an update reaches everybody who can be reached; who is gone is seen to be gone, and who is back to be back.
