@@ -32,6 +32,9 @@ LOAD = 2_000
 #: Seconds from one that is killed to the next, and until it is started again.
 KILL, AWAY = 15.0, 2.0
 
+#: Seconds from one step of a change of keys to the next: some rounds, in which all that was sealed before arrives.
+STEP = 2.0
+
 #: Parts of the time.
 PARTS = 10
 
@@ -53,6 +56,7 @@ class Sample(NamedTuple):
     keys: int  # own ones and others', as the node that has the most of them counts
     killed: int  # so far
     rotations: int  # so far
+    unopened: int  # messages that no key opened, in all lives that go on
     deaths: int  # verdicts on nodes that were not killed, in this part of the time
 
 
@@ -112,6 +116,7 @@ class Soak:
             for node in self.nodes.values():
                 node.ask("keyring", do, key)
             self._keys = keys
+            time.sleep(STEP)
         self._rotations += 1
 
     def sample(self, minutes: float) -> Sample:
@@ -133,6 +138,7 @@ class Soak:
             max(sum(each["keys"].values()) for each in metrics),
             self._killed,
             self._rotations,
+            sum(each["messages_refused"].get("sealed", 0) for each in metrics),
             deaths,
         )
         self.samples.append(taken)
@@ -166,6 +172,7 @@ def grown(samples: Sequence[Sample]) -> list[str]:
         "threads": after.threads > before.threads + THREADS,
         "descriptors": after.descriptors > before.descriptors + DESCRIPTORS,
         "links": after.links > before.links + LINKS,
+        "messages that no key opens": after.unopened > before.unopened,
     }
     return [what for what, there in found.items() if there]
 
@@ -190,7 +197,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seconds = soak.rest()
     finally:
         soak.close()
-    header = ["minutes", "RSS, MB", "threads", "descriptors", "links", "keys", "killed", "rotations", "false deaths"]
+    header = [
+        "minutes",
+        "RSS, MB",
+        "threads",
+        "descriptors",
+        "links",
+        "keys",
+        "killed",
+        "rotations",
+        "unopened",
+        "false deaths",
+    ]
     print(table(header, [cells(sample) for sample in soak.samples]))
     print(f"all replicas are equal {seconds:.1f} s after the last write")
     sys.exit(f"grown: {', '.join(found)}" if (found := grown(soak.samples)) else 0)

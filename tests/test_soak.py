@@ -8,7 +8,7 @@ import pytest
 
 from tests.soak import NODES, Sample, grown
 
-BEFORE = Sample(1.0, 30.0, 5, 40, 38, 500, 4, 1, 0)
+BEFORE = Sample(1.0, 30.0, 5, 40, 38, 500, 4, 1, 0, 0)
 
 
 def after(**more: Any) -> list[Sample]:
@@ -26,7 +26,13 @@ def test_the_first_third_of_the_time_does_not_count() -> None:
 
 @pytest.mark.parametrize(
     ("more", "what"),
-    [({"rss": 35.0}, "memory"), ({"threads": 7}, "threads"), ({"descriptors": 99}, "descriptors"), ({"links": 99}, "links")],
+    [
+        ({"rss": 35.0}, "memory"),
+        ({"threads": 7}, "threads"),
+        ({"descriptors": 99}, "descriptors"),
+        ({"links": 99}, "links"),
+        ({"unopened": 1}, "messages that no key opens"),
+    ],
 )
 def test_what_has_grown_is_named(more: dict[str, Any], what: str) -> None:
     assert grown(after(**more)) == [what]
