@@ -7,7 +7,7 @@ NODE := tests/node
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all histories histories-simulated histories-dense watches ttls short-programs false-deaths
-.PHONY: figures paper bench generated overload lossy fuzz hostile signals forks lint types structure screenshots docs dist release clean
+.PHONY: figures paper bench generated overload lossy soak fuzz hostile signals forks lint types structure screenshots docs dist release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ bench: $(VENV)/.stamp-bench $(NODE)/.stamp-npm ## Side by side with what else th
 
 generated: install ## One real node among up to 9,998 that are played; six minutes. GENERATED_ARGS="--peers 100 --updates 0.1"
 	$(BIN)/python -m benchmarks.generated $(GENERATED_ARGS)
+
+soak: install ## Twenty nodes that write, change keys, are killed and come back, for half an hour; MINUTES. None may grow
+	$(BIN)/python -m tests.soak $(MINUTES)
 
 overload: install ## Whether an overload feeds itself: twelve nodes beside eight busy loops; three minutes
 	$(BIN)/python -m benchmarks.overload

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Hosts", "Loopback", "Lossy", "Network", "NetworkError"]
 
@@ -225,12 +226,22 @@ class Lossy(Network):
         return f"10.0.{number + 1 >> 8}.{number + 1 & 255}", FIRST_PORT
 
     def counters(self) -> tuple[int, int] | None:
+        return self.change()
+
+    def change(self, **settings: Any) -> tuple[int, int]:
+        """Change `loss`, `delay`, `jitter`, or `blocked`, pairs of hosts of which the first cannot reach the second."""
         assert self._program is not None
         assert self._program.stdin is not None
-        self._program.stdin.write("\n")
+        self._program.stdin.write(json.dumps(settings) + "\n")
         self._program.stdin.flush()
         sent, packets = json.loads(self._hear())
         return sent, packets
+
+    def move(self, number: int) -> str:
+        """Give a host another address, and return it."""
+        moved = self.address(number)[0].replace("10.0.", "10.1.", 1)
+        self._hosts[number].ip("addr flush dev tun0", f"addr add {moved}/8 dev tun0")
+        return moved
 
     def close(self) -> None:
         if self._program is not None:

@@ -1,9 +1,10 @@
 """A router that loses packets and is slow, for `benchmarks.network.Lossy`: the kernel's own means for that are not everywhere.
 
 It is started with one argument, a JSON object: `hosts` (a process in each host's network namespace), `loss` (a share of
-packets), `delay` and `jitter` (milliseconds; a packet takes `delay` give or take `jitter`, so packets overtake each other).
-Each host gets an interface `tun0`, whose other end is here. For each line on stdin it says how many bytes and packets hosts
-have sent, as a JSON list; it ends with stdin.
+packets), `delay` and `jitter` (milliseconds; a packet takes `delay` give or take `jitter`, so packets overtake each other),
+and maybe `blocked` (pairs of hosts, of which the first cannot reach the second). Each host gets an interface `tun0`, whose
+other end is here. Each line on stdin is a JSON object too: what it names is so from now on. For each it says how many bytes and
+packets hosts have sent, as a JSON list; it ends with stdin.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ def interface(number: int, pid: int) -> int:
 
 
 def destination(packet: bytes) -> int:
-    """Return the number of the host that an IPv4 packet is for, -1 for none: host n has 10.0.x.y, with x * 256 + y = n + 1."""
+    """Return the number of the host that an IPv4 packet is for, -1 for none: n has 10.z.x.y, with x * 256 + y = n + 1."""
     return (packet[18] << 8 | packet[19]) - 1 if packet[0] >> 4 == 4 and packet[16] == 10 else -1
 
 
 def main(config: dict[str, Any]) -> None:
     descriptors = [interface(number, pid) for number, pid in enumerate(config["hosts"])]
-    loss, delay, jitter = config["loss"], config["delay"] / 1000, config["jitter"] / 1000
+    numbers = {descriptor: number for number, descriptor in enumerate(descriptors)}
+    blocked = {tuple(pair) for pair in config.get("blocked", ())}
     print("ready", flush=True)
     poll = select.poll()
     for descriptor in [0, *descriptors]:
@@ -60,8 +62,11 @@ def main(config: dict[str, Any]) -> None:
                 pass
         for descriptor, _ in poll.poll(max(0.0, due[0][0] - now) * 1000 if due else None):
             if descriptor == 0:
-                if not os.read(0, 4096):
+                line = sys.stdin.readline()
+                if not line:
                     return
+                config.update(json.loads(line))
+                blocked = {tuple(pair) for pair in config.get("blocked", ())}
                 print(json.dumps([sent, packets]), flush=True)
                 continue
             for _ in range(_TURN):
@@ -74,8 +79,9 @@ def main(config: dict[str, Any]) -> None:
                     continue
                 sent += len(packet)
                 packets += 1
-                if random.random() >= loss:
-                    at = time.monotonic() + delay + random.uniform(-jitter, jitter)
+                if random.random() >= config["loss"] and (numbers[descriptor], number) not in blocked:
+                    late = config["delay"] + random.uniform(-config["jitter"], config["jitter"])
+                    at = time.monotonic() + late / 1000
                     heapq.heappush(due, (at, packets, descriptors[number], packet))
 
 
