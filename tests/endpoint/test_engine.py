@@ -147,8 +147,8 @@ def test_a_lack_of_memory_while_a_message_is_read_is_an_error_like_any_other(
         other.update("k", 0)
         assert heard.wait(10)
         with monkeypatch.context() as patch:
-            patch.setattr(module, "decode", lambda *_: exec("raise MemoryError"))
-            patch.setattr(tcp, "decode", lambda *_: exec("raise MemoryError"))
+            patch.setattr(module, "decode", lambda *_, **__: exec("raise MemoryError"))
+            patch.setattr(tcp, "decode", lambda *_, **__: exec("raise MemoryError"))
             assert failed.wait(10)
         heard.clear()
         other.update("k", 1)
