@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from time import monotonic
@@ -45,7 +47,7 @@ Tell = Callable[[str, Mapping[str, Any]], None]
 
 def localtest(arguments: argparse.Namespace, output: Output, _: Any, environ: Mapping[str, str]) -> int:
     """Run the nodes until the time is over, or Ctrl-C; return the exit code."""
-    ended = threading.Event()
+    ends: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal handler may put into it at any moment
     broken: list[Exception] = []
 
     def tell(id: str, record: Mapping[str, Any]) -> None:
@@ -56,9 +58,10 @@ def localtest(arguments: argparse.Namespace, output: Output, _: Any, environ: Ma
                 output.line(line(record, output, f"{id:<5} "))
         except (CommandError, PipeClosedError) as error:  # nobody reads any more
             broken.append(error)
-            ended.set()
+            ends.put(None)
 
     with ExitStack() as stack:
+        stack.enter_context(_interrupted(ends))
         nodes: list[_Python | _Original] = []
         originals = min(_ORIGINALS, arguments.nodes - 1) if arguments.node else 0
         modules = _node_modules(arguments.node_modules) if originals else ""
@@ -77,13 +80,39 @@ def localtest(arguments: argparse.Namespace, output: Output, _: Any, environ: Ma
             stack.callback(serve_web(nodes[0].node, arguments.web, output.note))
         deadline = None if arguments.lasts is None else monotonic() + arguments.lasts.total_seconds()
         draw = random.Random()
-        while not ended.wait(_PAUSE if deadline is None else max(0.0, min(_PAUSE, deadline - monotonic()))):
-            if deadline is not None and monotonic() >= deadline:
-                break
+        while _goes_on(ends, deadline):
             draw.choice(nodes).update(f"key{draw.randrange(10)}", round(draw.random(), 6))
     if broken:
         raise broken[0]
     return SUCCESS
+
+
+@contextmanager
+def _interrupted(ends: queue.SimpleQueue[None]) -> Iterator[None]:
+    """Let Ctrl-C end the nodes between two steps, and a second one the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        ends.put(None)
+
+    former = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _goes_on(ends: queue.SimpleQueue[None], deadline: float | None) -> bool:
+    """Return, after a pause, whether there is time left and nobody has ended it."""
+    pause = _PAUSE if deadline is None else max(0.0, min(_PAUSE, deadline - monotonic()))
+    try:
+        ends.get(timeout=pause)
+    except queue.Empty:
+        return deadline is None or monotonic() < deadline
+    return False
 
 
 class _Python:
