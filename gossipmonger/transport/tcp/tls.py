@@ -320,10 +320,11 @@ class TlsSocket(Secured):
     def shutdown(self, how: int, /) -> None:
         """End the writing side, or both. Of the first, TLS tells the other side."""
         if how == socket.SHUT_WR:
-            with marked(), self._tls_lock, suppress(OSError, ValueError):
-                with suppress(ssl.SSLError):  # that the other side has not done the same yet
-                    self._tls.unwrap()
-                self._flush()
+            with marked(), self._tls_lock:
+                with suppress(OSError, ValueError):
+                    with suppress(ssl.SSLError):  # that the other side has not done the same yet
+                        self._tls.unwrap()
+                    self._flush()
         super().shutdown(how)
 
 
