@@ -38,6 +38,14 @@ def free_port() -> int:
             return port
 
 
+def free_ports(count: int) -> list[int]:
+    """As many of them, no two the same."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return [*ports]
+
+
 class Watched:
     """A node, and what it has said: the peers it met, each one's state and messages, the values it was told of, its errors."""
 

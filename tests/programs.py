@@ -6,7 +6,6 @@ import os
 import queue
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ from typing import IO
 
 import pytest
 
-__all__ = ["ROOT", "Program", "free_ports", "python_in"]
+__all__ = ["ROOT", "Program", "python_in"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,14 +27,6 @@ LIMIT = 45
 def python_in(page: Path) -> list[str]:
     """The Python that a page shows and does not run with the documentation."""
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Program:

@@ -15,7 +15,8 @@ import pytest
 
 from gossipmonger import Gossipmonger
 
-from .programs import LIMIT, ROOT, Program, free_ports, python_in
+from .cluster import free_ports
+from .programs import LIMIT, ROOT, Program, python_in
 
 PAGE = ROOT / "docs" / "asyncio.md"
 

@@ -15,7 +15,7 @@ from time import monotonic, sleep
 import pytest
 
 from tests.cli.commands import LIMIT, process_environment
-from tests.test_readme import free_ports
+from tests.cluster import free_ports
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ class Session:
         (toml,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
         (folder / "gossipmonger.toml").write_text(toml, encoding="utf-8")
         self._folder = folder
-        self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self._ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
         path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         self._environ = process_environment(XDG_RUNTIME_DIR=str(folder), PATH=path, TZ="UTC")
         self.agents: list[tuple[subprocess.Popen[str], list[str], threading.Thread]] = []

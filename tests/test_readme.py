@@ -6,7 +6,6 @@ import dataclasses
 import os
 import queue
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,8 @@ import pytest
 
 import gossipmonger
 from gossipmonger import Gossipmonger, Options
+
+from .cluster import free_port, free_ports
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,14 +44,6 @@ def table(heading: str) -> list[list[str]]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"}
-
-
-def free_ports(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Terminal:
@@ -95,7 +88,7 @@ def test_there_are_three_examples() -> None:
 def test_the_usage_example_in_two_terminals(tmp_path: Path) -> None:
     program = tmp_path / "node.py"
     program.write_text(PYTHON[0], encoding="utf-8")
-    a_port, b_port = free_ports(2)
+    a_port, b_port = map(str, free_ports(2))
     a = Terminal(str(program), "a", a_port, b_port)
     terminals = [a]
     try:
@@ -110,7 +103,7 @@ def test_the_usage_example_in_two_terminals(tmp_path: Path) -> None:
 
 
 def test_the_usage_example_ends_by_itself_and_needs_no_arguments(tmp_path: Path) -> None:
-    a_port, b_port = free_ports(2)
+    a_port, b_port = map(str, free_ports(2))
     short = PYTHON[0].replace("9742", a_port).replace("9743", b_port).replace("node.wait(60)", "node.wait(0.05)")
     assert short.count(a_port) == 1
     assert short.count("node.wait(0.05)") == 1
@@ -123,7 +116,7 @@ def test_the_usage_example_ends_by_itself_and_needs_no_arguments(tmp_path: Path)
 def test_the_seed_of_the_wsgi_how_to_is_one(tmp_path: Path) -> None:
     (program,) = [block for block in HOW_TOS if "seed.wait()" in block]
     (tmp_path / "seed.py").write_text(program, encoding="utf-8")
-    (port,) = free_ports(1)
+    port = str(free_port())
     seed = Terminal(str(tmp_path / "seed.py"), port)
     try:
         with Gossipmonger({"id": "web", "transport": {"host": "127.0.0.1", "port": 0}}, seeds=[f"127.0.0.1:{port}"]) as web:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from gossipmonger import Gossipmonger
+
+from .cluster import free_port
 
 SERVERS = Path(__file__).parent.parent / "examples" / "servers"
 BIN = Path(sys.executable).parent
@@ -69,13 +70,6 @@ def run(seed: Seed, role: str, command: list[str], check: Callable[[], object] =
     finally:
         process.kill()
         process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def ask(port: int) -> Callable[[], None]:

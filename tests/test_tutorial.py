@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import process_environment
-from tests.programs import LIMIT, ROOT, Program, free_ports
+from tests.cluster import free_ports
+from tests.programs import LIMIT, ROOT, Program
 
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 

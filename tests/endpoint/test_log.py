@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from time import monotonic
@@ -17,6 +16,7 @@ from gossipmonger.endpoint.log import LOG, Log
 from gossipmonger.protocol import Event
 from gossipmonger.simulation import Simulation
 from gossipmonger.state import Message
+from tests.cluster import free_port
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
@@ -195,13 +195,6 @@ def pair() -> Iterator[Callable[..., Gossipmonger]]:
     yield make
     for node in nodes:
         node.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def test_a_seed_that_is_down_is_one_line_and_its_return_another(pair: Callable[..., Gossipmonger], logged: Lines) -> None:

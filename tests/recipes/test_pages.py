@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.programs import ROOT, Program, free_ports, python_in
+from tests.cluster import free_ports
+from tests.programs import ROOT, Program, python_in
 
 FOLDER = ROOT / "docs" / "recipes"
 PAGES = ["elect", "events", "owner", "questions", "registry", "shared-map"]
