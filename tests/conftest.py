@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -21,6 +22,10 @@ SEED = int(os.environ.get("GOSSIPMONGER_SEED") or STORED_SEED)
 
 hypothesis.settings.register_profile("gossipmonger", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("gossipmonger")
+
+# Shells let what they run in the background ignore Ctrl-C, and the programs that tests end by it would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
