@@ -30,9 +30,9 @@ def load() -> ModuleType:
 
 structure: Any = load()
 
-#: Lines that a file may have, the protocol room, and the package without what is built on top of it. They are what was
-#: measured, and only ever fall: whoever makes the code shorter lowers them, and nobody raises them.
-FILE, PROTOCOL, PACKAGE = 400, 3_700, 22_000
+#: Lines that a file may have, the protocol room, and the package without what is built on top of it. The last two are what was
+#: measured: whoever makes the code shorter lowers them, and whoever has to raise them says in the commit what for.
+FILE, PROTOCOL, PACKAGE = 400, 3_660, 18_100
 
 
 def test_the_page_on_architecture_is_up_to_date() -> None:
