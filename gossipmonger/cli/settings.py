@@ -148,11 +148,15 @@ def _optional_text(given: Given) -> str:
 
 
 def _path(given: Given) -> str:
-    return os.path.expanduser(_text(given))
+    _text(given)
+    return _socket_path(given)
 
 
 def _socket_path(given: Given) -> str:
-    return os.path.expanduser(_optional_text(given))
+    path = _optional_text(given)
+    if "\0" in path:
+        raise _wrong(given, "a path without NUL")
+    return os.path.expanduser(path)
 
 
 def _address(given: Given, binding: bool = False) -> dict[str, Any]:

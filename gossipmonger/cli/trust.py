@@ -30,7 +30,7 @@ def trust_of(settings: Settings, note: Callable[[str], object] = lambda text: No
     """
     keyring = keyring_of(settings)
     options: dict[str, Any] = {} if keyring is None else {"keyring": keyring}
-    if settings.tls_ca or settings.tls_certificate or settings.tls_key:
+    if settings.tls_ca or settings.tls_certificate or settings.tls_key or settings.tls_check_id:
         options |= {"tls_server": _context(settings, ssl.Purpose.CLIENT_AUTH), "tls_client": client_context(settings)}
         options["tls_check_id"] = settings.tls_check_id
     secrets = [settings.keys_file, settings.tls_key, settings.path if settings.keys else None]
@@ -71,7 +71,7 @@ def client_context(settings: Settings) -> ssl.SSLContext | None:
 def _context(settings: Settings, purpose: ssl.Purpose) -> ssl.SSLContext:
     missing = [name for name in _TLS if not getattr(settings, name)]
     if missing:
-        raise CommandError(f"TLS needs {', '.join(_TLS)}: {' and '.join(missing)} is missing", USAGE)
+        raise CommandError(f"TLS needs {', '.join(_TLS)}; there is no {', '.join(missing)}", USAGE)
     try:
         context = ssl.create_default_context(purpose, cafile=settings.tls_ca)
         context.verify_mode = ssl.CERT_REQUIRED  # each side shows a certificate

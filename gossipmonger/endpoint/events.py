@@ -23,7 +23,7 @@ from gossipmonger.process import Emitter
 from gossipmonger.state import RemotePeer
 from gossipmonger.state.arguments import nearest
 
-__all__ = ["EVENTS", "Events", "check_handler", "refuse_coroutine"]
+__all__ = ["EVENTS", "Events", "check_handler", "is_async", "refuse_coroutine"]
 
 #: All names.
 EVENTS = (
@@ -207,12 +207,16 @@ def check_handler(event: str, handler: Any) -> None:
     """
     if not callable(handler):
         raise TypeError(f"a handler of {event!r} must be callable, got {shown(handler)}")
-    function = handler
+    if is_async(handler):
+        _refuse_async(event, f"{handler!r} is an async function")
+
+
+def is_async(function: Any) -> bool:
+    """Return whether a call would return something to be awaited, so far as can be told before."""
     while isinstance(function, partial):
         function = function.func
-    for each in (function, getattr(type(function), "__call__", None)):  # noqa: B004  # the method is wanted
-        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
-            _refuse_async(event, f"{handler!r} is an async function")
+    both = function, getattr(type(function), "__call__", None)  # noqa: B004  # the method is wanted
+    return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in both)
 
 
 def refuse_coroutine(event: str, returned: Any) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from gossipmonger.endpoint.calls import asks
+from gossipmonger.endpoint.events import is_async
 from gossipmonger.endpoint.mirror import Change
 from gossipmonger.endpoint.watch import Watch
 from gossipmonger.errors import shown
@@ -148,6 +149,8 @@ class Following:
         """
         if not callable(predicate):
             raise TypeError(f"predicate must be callable, got {shown(predicate)}")
+        if is_async(predicate):
+            raise TypeError(f"predicate must be an ordinary function, got the async function {shown(predicate)}")
         name = getattr(predicate, "__qualname__", None) or shown(predicate)
         return self._engine.watches.waits.wait(
             "wait_for", predicate, timeout, lambda found: f"{name} returned {shown(found)}; {self._who()}"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from gossipmonger import Change, ClosedError, ForkedError, Gossipmonger, Watch
 
-__all__ = ["Recipe", "Turns", "seconds"]
+__all__ = ["Recipe", "Turns", "check_function", "seconds"]
 
 #: Names in use, and the last life that each of them had: node -> prefix -> life. A life below 0 is over.
 _claims: WeakKeyDictionary[Gossipmonger, dict[str, int]] = WeakKeyDictionary()
@@ -21,6 +23,18 @@ _claims: WeakKeyDictionary[Gossipmonger, dict[str, int]] = WeakKeyDictionary()
 _LONGEST = 10 * 365 * 86_400
 
 Self = TypeVar("Self", bound="Recipe")
+
+
+def check_function(what: str, given: Any) -> None:
+    """Raise a TypeError unless this is an ordinary function, or something else that is called like one."""
+    if not callable(given):
+        raise TypeError(f"{what} must be callable, got {given!r}")
+    function = given
+    while isinstance(function, partial):
+        function = function.func
+    for each in (function, getattr(type(function), "__call__", None)):  # noqa: B004  # the method is wanted
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise TypeError(f"{what} must be an ordinary function, got the async function {given!r}, which nobody would await")
 
 
 class Recipe:

@@ -38,5 +38,9 @@ def elect(ids: Mapping[str, Any]) -> str | None:
     """
     if not isinstance(ids, Mapping):
         raise TypeError(f'ids must be a mapping, id -> since when, such as node.values("standing"), got {ids!r}')
-    standing = [(since, id) for id, since in ids.items() if type(since) in (int, float) and math.isfinite(since)]
+    standing = [(since, id) for id, since in ids.items() if _is_number(since)]
     return min(standing)[1] if standing else None
+
+
+def _is_number(since: object) -> bool:
+    return type(since) is int or (type(since) is float and math.isfinite(since))

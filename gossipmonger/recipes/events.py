@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar, overload
 
 from gossipmonger import Change, Gossipmonger, RemotePeer, Watch
-from gossipmonger.recipes._recipe import Recipe, Turns, seconds
+from gossipmonger.recipes._recipe import Recipe, Turns, check_function, seconds
 
 __all__ = ["Event", "Events"]
 
@@ -138,8 +138,7 @@ class Events(Recipe):
         return self._subscribe(name, handler)
 
     def _subscribe(self, name: str | None, handler: Any) -> Any:
-        if not callable(handler):
-            raise TypeError(f"handler must be callable, got {handler!r}")
+        check_function("handler", handler)
         subscription = _Subscription(self, name, handler)
         self._subscriptions.append(subscription)
         subscription.begin()

@@ -23,7 +23,7 @@ from itertools import count
 from typing import Any, TypeVar, overload
 
 from gossipmonger import Change, Gossipmonger
-from gossipmonger.recipes._recipe import Recipe, seconds
+from gossipmonger.recipes._recipe import Recipe, check_function, seconds
 
 __all__ = ["Answers", "Asked", "Questions"]
 
@@ -103,8 +103,7 @@ class Questions(Recipe):
         return partial(self._answer_by, question) if handler is None else self._answer_by(question, handler)
 
     def _answer_by(self, question: str, handler: Any) -> Any:
-        if not callable(handler):
-            raise TypeError(f"handler must be callable, got {handler!r}")
+        check_function("handler", handler)
         self.node.update(f"{self._prefix}can/{question}", True)
         self._handlers[question] = handler
         if not self._watches:

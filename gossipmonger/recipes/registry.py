@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple, overload
 
 from gossipmonger import Change, ClosedError, Gossipmonger, Watch
-from gossipmonger.recipes._recipe import Recipe, seconds
+from gossipmonger.recipes._recipe import Recipe, check_function, seconds
 
 __all__ = ["Instance", "Registration", "Registry"]
 
@@ -98,8 +98,8 @@ class Registry(Recipe):
         self._check_open("register")
         if not isinstance(service, str):
             raise TypeError(f"service must be a string, got {service!r}")
-        if check is not None and not callable(check):
-            raise TypeError(f"check must be callable, got {check!r}")
+        if check is not None:
+            check_function("check", check)
         registration = Registration(self, service, address, meta, seconds("ttl", ttl), check)
         registration._begin()
         former = self._registered.get(service)
@@ -149,8 +149,7 @@ class Registry(Recipe):
         return partial(self._watch, service) if handler is None else self._watch(service, handler)
 
     def _watch(self, service: str, handler: Any) -> Watch:
-        if not callable(handler):
-            raise TypeError(f"handler must be callable, got {handler!r}")
+        check_function("handler", handler)
         key = self._key(service)
         told: list[list[Instance]] = [[]]
 
@@ -246,10 +245,13 @@ class Registration:
                 self._registry._put(key, value, self._ttl)
 
     def _renew(self) -> None:
+        if self._registry.node.closed:  # which takes its keys with it
+            self._ended = True
+            return
         try:
             self._look()
             self._publish()
-        except ClosedError:  # the node is, which takes its keys with it
+        except ClosedError:  # the node is by now
             self._ended = True
         finally:
             self._arm()

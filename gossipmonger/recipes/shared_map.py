@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gossipmonger import Change, ClosedError, Gossipmonger, Watch
-from gossipmonger.recipes._recipe import Recipe, Turns, seconds
+from gossipmonger.recipes._recipe import Recipe, Turns, check_function, seconds
 
 __all__ = ["SharedMap"]
 
@@ -252,6 +252,5 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
                 del told[key]
             return handler(Change(entry.writer, key, None, "delete")) if was_there else None
 
-        if not callable(handler):
-            raise TypeError(f"handler must be callable, got {handler!r}")
+        check_function("handler", handler)
         return self._follow(self._prefix, changed, None if self._observes else self._id)

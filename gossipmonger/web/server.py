@@ -244,9 +244,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/v1/peers":
             self._send(self.server.answers.peers())
         elif path.startswith("/v1/keys/"):
-            self._send(
-                self.server.answers.key(unquote(path[len("/v1/keys/") :], errors="surrogatepass"), "all" in parse_qs(query))
-            )
+            try:
+                key = unquote(path[len("/v1/keys/") :], errors="surrogatepass")
+            except UnicodeDecodeError:  # no key is called that
+                self._send(NOT_FOUND)
+            else:
+                self._send(self.server.answers.key(key, "all" in parse_qs(query)))
         elif path == "/healthz":
             self._send(self.server.answers.health())
         elif path == "/metrics":

@@ -92,6 +92,7 @@ def test_seeds_in_a_variable_are_separated_by_commas() -> None:
     [
         ({"id": ""}, "--id must be a string that is not empty, got ''"),
         ({"id": 5}, "--id must be a string"),
+        ({"socket": "a\0b"}, "--socket must be a path without NUL"),
         ({"listen": "http://a"}, "--listen must be an address to bind.*leave out 'http://'"),
         ({"listen": "a:99999"}, "--listen must be an address to bind.*the port must be a number from 0 to 65535"),
         ({"advertise": "0.0.0.0:9742"}, "--advertise must be a host that can be connected to.*every address of a machine"),

@@ -30,7 +30,11 @@ def keys(tmp_path: Path) -> Path:
     [
         ({"keys_file": "/no/such/file"}, "can't read the keys in '/no/such/file': No such file"),
         ({"keys": ["secret"]}, "keys: a key must be base64"),
-        ({"tls_key": "x"}, "TLS needs tls_certificate, tls_key, tls_ca: tls_certificate and tls_ca is missing"),
+        ({"tls_key": "x"}, "TLS needs tls_certificate, tls_key, tls_ca; there is no tls_certificate, tls_ca"),
+        (
+            {"tls_check_id": True},
+            "there is no tls_certificate, tls_key, tls_ca",
+        ),
         ({"tls_key": "/x", "tls_ca": "/y", "tls_certificate": "/z"}, "can't read the certificates in /z, /x, /y: No such file"),
     ],
 )

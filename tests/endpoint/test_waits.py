@@ -220,10 +220,15 @@ def test_a_signal_handler_gets_its_turn_while_the_main_thread_waits(make: Make, 
     assert not node._engine.watches.followers
 
 
+async def later() -> bool:
+    return False
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda node: node.wait_for(1), "predicate must be callable, got 1"),
+        (lambda node: node.wait_for(later), "predicate must be an ordinary function, got the async function"),
         (lambda node: node.wait_for(print, -1), "timeout must be at least 0 seconds"),
         (lambda node: node.wait_for_key(1), "key must be a string, got 1"),
         (lambda node: node.wait_for_key("k", 1), "peer must be a string, got 1"),

@@ -55,3 +55,8 @@ def test_all_nodes_elect_the_oldest_and_a_restart_goes_to_the_end_of_the_line(rn
         assert all_elect("n8", "98765")
         sim.node("n8").delete("standing")
         sim.run_until(lambda: all_elect("n7", "98765"), limit=10 * SECOND)
+
+
+def test_a_number_that_no_float_holds_is_one() -> None:
+    assert elect({"a": 10**400, "b": 5, "c": float("inf")}) == "b"
+    assert elect({"a": 10**400}) == "a"

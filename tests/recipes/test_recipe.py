@@ -6,7 +6,9 @@ import ast
 import gc
 import sys
 import weakref
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pytest
 
 import gossipmonger
 from gossipmonger import Gossipmonger, recipes
+from gossipmonger.recipes import Events, Questions, Registry, SharedMap
 from gossipmonger.recipes._recipe import Recipe, Turns, seconds
+from gossipmonger.simulation import Simulation
 
 FOLDER = Path(recipes.__file__).parent
 
@@ -99,3 +103,28 @@ def test_a_node_that_is_used_no_more_is_kept_by_none() -> None:
     del node, shared
     gc.collect()
     assert reference() is None
+
+
+async def later(*_: object) -> bool:
+    return False
+
+
+class Later:
+    async def __call__(self, *_: object) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("given", [later, partial(later, 1), Later()])
+def test_what_nobody_would_await_is_refused(given: Any) -> None:
+    with Simulation() as sim:
+        node = sim.add("a")
+        calls: list[Callable[[], object]] = [
+            lambda: SharedMap(node, "m").watch(given),
+            lambda: Events(node, "e").on("x", given),
+            lambda: Questions(node, "q").on("x", given),
+            lambda: Registry(node, "r").watch("x", given),
+            lambda: Registry(node, "s").register("x", "h", check=given),
+        ]
+        for call in calls:
+            with pytest.raises(TypeError, match="must be an ordinary function, got the async function"):
+                call()

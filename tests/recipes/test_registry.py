@@ -173,7 +173,7 @@ def test_the_end_of_the_node_ends_its_timers(cluster: Cluster) -> None:
     registration = Registry(cluster[0]).register("web", "a", ttl=3, check=lambda: not checks.append(1))
     cluster[0].close()
     cluster.run(10)
-    assert len(checks) == 2
+    assert len(checks) == 1  # the one of its beginning
     assert registration._ended
     registration.close()
 

@@ -122,6 +122,7 @@ def test_what_is_not_there_is_refused_as_json(page: Page) -> None:
     assert told(page, "/v1/keys/none") == (404, {"error": "no live peer has a key 'none'"})
     assert "'none'" in told(page, "/v1/keys/none?all")[1]["error"]
     assert told(page, "/../setup.cfg")[0] == told(page, "/v1/nothing")[0] == told(page, "//[")[0] == 404
+    assert told(page, "/v1/keys/%ff")[0] == 404
 
 
 def test_health_is_that_of_the_node(node: Gossipmonger, page: Page) -> None:
