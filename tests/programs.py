@@ -72,6 +72,11 @@ class Program:
             if line == wanted or (callable(wanted) and wanted(line)):
                 return line
 
+    def expect_all(self, *wanted: str) -> None:
+        """Wait until all these lines have come, in any order."""
+        while left := {*wanted} - {*self.lines}:
+            self.expect(left.__contains__)
+
     def type(self, line: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import queue
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from time import monotonic
-from typing import IO, Any
-
-import pytest
+from typing import Any
 
 import gossipmonger
 from gossipmonger import Gossipmonger, Options
 
 from .cluster import free_port, free_ports
+from .programs import LIMIT, ROOT, Program
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: The Python in it, by what tells one block from the other.
@@ -30,9 +25,6 @@ PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 HOW_TOS = re.findall(
     r"^```python\n(.*?)^```$", (ROOT / "docs" / "howto.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
 )
-
-#: Seconds that an example may take, on a machine that does much else.
-LIMIT = 45
 
 
 def table(heading: str) -> list[list[str]]:
@@ -46,36 +38,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"}
 
 
-class Terminal:
-    """A program that runs, and the lines it has printed so far."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *arguments], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        self.lines: list[str] = []
-        self._new: queue.Queue[str] = queue.Queue()
-        assert self.process.stdout is not None
-        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,))
-        self._reader.start()
-
-    def _read(self, output: IO[str]) -> None:
-        for line in output:
-            self._new.put(line.rstrip("\n"))
-        output.close()
-
-    def expect(self, line: str) -> None:
-        deadline = monotonic() + LIMIT
-        while line not in self.lines:
-            try:
-                self.lines.append(self._new.get(timeout=max(0.01, deadline - monotonic())))
-            except queue.Empty:
-                pytest.fail(f"{line!r} did not come, but {self.lines}")
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait(LIMIT)
-        self._reader.join(LIMIT)
+def terminal(*arguments: str) -> Program:
+    return Program([sys.executable, *arguments], ROOT, PYTHONUNBUFFERED="1", PYTHONWARNINGS="error")
 
 
 def test_there_are_three_examples() -> None:
@@ -89,17 +53,11 @@ def test_the_usage_example_in_two_terminals(tmp_path: Path) -> None:
     program = tmp_path / "node.py"
     program.write_text(PYTHON[0], encoding="utf-8")
     a_port, b_port = map(str, free_ports(2))
-    a = Terminal(str(program), "a", a_port, b_port)
-    terminals = [a]
-    try:
-        terminals.append(b := Terminal(str(program), "b", b_port, a_port))
+    with terminal(str(program), "a", a_port, b_port) as a, terminal(str(program), "b", b_port, a_port) as b:
         a.expect("peer b updated key foo with bar of b")
         b.expect("peer a updated key foo with bar of a")
         assert f"found new peer b at {{'host': 'localhost', 'port': {b_port}}}" in a.lines
         assert not [line for line in b.lines if "Traceback" in line]
-    finally:
-        for terminal in terminals:
-            terminal.end()
 
 
 def test_the_usage_example_ends_by_itself_and_needs_no_arguments(tmp_path: Path) -> None:
@@ -117,14 +75,13 @@ def test_the_seed_of_the_wsgi_how_to_is_one(tmp_path: Path) -> None:
     (program,) = [block for block in HOW_TOS if "seed.wait()" in block]
     (tmp_path / "seed.py").write_text(program, encoding="utf-8")
     port = str(free_port())
-    seed = Terminal(str(tmp_path / "seed.py"), port)
-    try:
-        with Gossipmonger({"id": "web", "transport": {"host": "127.0.0.1", "port": 0}}, seeds=[f"127.0.0.1:{port}"]) as web:
-            web.on("error", lambda error: None)  # until the seed listens
-            web.wait_for_peers(2, timeout=LIMIT)
-            assert set(web.live()) == {"web", f"seed-{port}"}
-    finally:
-        seed.end()
+    with (
+        terminal(str(tmp_path / "seed.py"), port),
+        Gossipmonger({"id": "web", "transport": {"host": "127.0.0.1", "port": 0}}, seeds=[f"127.0.0.1:{port}"]) as web,
+    ):
+        web.on("error", lambda error: None)  # until the seed listens
+        web.wait_for_peers(2, timeout=LIMIT)
+        assert set(web.live()) == {"web", f"seed-{port}"}
 
 
 def test_the_example_in_one_process() -> None:
