@@ -1,4 +1,4 @@
-"""An observer for a moment: what answers a command's questions where there is no agent."""
+"""A short-lived observer that answers a command's questions where there is no agent."""
 
 from __future__ import annotations
 

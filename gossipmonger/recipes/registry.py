@@ -58,6 +58,8 @@ class Registry(Recipe):
     * A node offers a service at one address; several processes have several nodes.
     * What is looked up is what this node has heard, so an instance may have died a moment ago: try another one then.
 
+    Close it before its node: a service's timer, a daemon that does nothing by then, otherwise lasts for a third of its ttl.
+
     Args:
         node: The node, started or not.
         name: Which registry; nodes share it if they call it the same. A node has one of each name.

@@ -1,4 +1,4 @@
-"""A map that all nodes share: whoever writes a key last wins, and every node keeps the winner.
+"""A map that all nodes share: the last write of a key wins, and every node keeps it.
 
     flags = SharedMap(node, "flags")
     flags["dark"] = True                # at any node
