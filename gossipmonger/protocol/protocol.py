@@ -165,15 +165,12 @@ class Protocol(Writes):
         for partner in partners:
             short = at_rest and partner.speaks_extensions
             if short not in messages:
-                named = self._wordy(now, told) if short else unasked
+                silent = self._expiry.silent(now) if short else ()
+                wordy = (peer for peer in told if peer.heard > peer.max_version_seen or peer.id in silent)
+                named = [*wordy] if short else unasked
                 header = self.membership.header(flow, compact.encode() if short else None)
                 messages[short] = Message(self._local.remote, None, Digest(kind, header, self.membership.digest(named, now)))
             send([partner], messages[short], output)
-
-    def _wordy(self, now: float, told: list[Peer]) -> list[Peer]:
-        """Return the peers of which there is more to tell than a compact digest has room for."""
-        silent = self._expiry.silent(now)
-        return [peer for peer in told if peer.heard > peer.max_version_seen or peer.id in silent]
 
     def leave(self, now: float) -> Output:
         """Say goodbye: tell what is new, then that the node's silence from now on is meant.
