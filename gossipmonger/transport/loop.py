@@ -69,6 +69,8 @@ class Loop:
 
     Args:
         name: The thread's name.
+        ended: Called on the thread after its last call, once it was stopped. `stop` may have returned by then: it waits no
+            longer than a second, and the system may not have let the thread run in that time.
 
     Attributes:
         begun: Whether the thread has been started.
@@ -76,8 +78,9 @@ class Loop:
         stopped: Whether `stop` was called.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ended: Callable[[], object] = lambda: None) -> None:
         self._name = name
+        self._at_last = ended
         self._calls: deque[Callable[[], object]] = deque()
         self._due: list[tuple[float, int, Handle]] = []  # a heap
         self._order = itertools.count()
@@ -226,6 +229,8 @@ class Loop:
         finally:
             for each in (selector, wakeup, waker):
                 each.close()
+            if self.stopped and not self.forked:
+                _safely(self._at_last)
 
     def _patience(self) -> float | None:
         with marked(), self._loop_lock:

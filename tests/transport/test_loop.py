@@ -51,6 +51,27 @@ def run(loop: Loop, function: Callable[[], Any]) -> Any:
     return answers.get(timeout=10)
 
 
+# Its end
+
+
+def test_what_is_done_at_the_end_comes_after_the_last_call_though_stop_did_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "_STOP_TIMEOUT", 0.0)
+    begun, gate, done = threading.Event(), threading.Event(), queue.Queue[str]()
+
+    def last() -> None:
+        begun.set()
+        gate.wait(10)
+        done.put("last call")
+
+    loop = Loop("the loop", lambda: done.put("end"))
+    loop.call(last)
+    assert begun.wait(10)
+    loop.stop()
+    assert done.empty()
+    gate.set()
+    assert [done.get(timeout=10) for _ in range(2)] == ["last call", "end"]
+
+
 # Calls
 
 

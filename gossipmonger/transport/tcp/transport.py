@@ -125,7 +125,7 @@ class TcpTransport(Transport):
         self.max_message_size: int = given["max_message_size"]
         self.compress_above: int | None = given["compress_above"]
         self.keyring: Keyring | None = given["keyring"]
-        self.loop: Loop = Loop("gossipmonger-tcp")
+        self.loop: Loop = Loop("gossipmonger-tcp", self._close_sockets)
         self.resolver: Resolver = Resolver()
         self._tls: Tls | None = given["tls"]
         clusters, notices = Clusters(lambda: self.cluster, lambda: self.observer), Notices(self._failed)
@@ -395,6 +395,6 @@ class TcpTransport(Transport):
         self._lifecycle_lock = fresh(self._lifecycle_lock)
 
     def _close_sockets(self) -> None:
-        """Close all sockets. The loop has ended, or this is its thread."""
+        """Close all sockets. The loop has ended, or this is its thread, which does so again at its end: it may be late."""
         for part in (self._dialler, self._acceptor, self._links):
             part.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from gossipmonger.errors import ClosedError, MessageError, Reporter, SendError
 from gossipmonger.state import Message, RemotePeer
 from gossipmonger.testing.transport import TransportContract
 from gossipmonger.transport import TcpTransport
+from gossipmonger.transport import loop as loop_module
 from gossipmonger.transport.tcp import link as link_module
 from gossipmonger.transport.tcp import transport as transport_module
 from gossipmonger.transport.tcp.caller import Caller
@@ -526,3 +528,26 @@ def test_a_transport_shows_what_it_does(net: Net) -> None:
     assert repr(transport) == f"TcpTransport(localhost:{port}, listening at 127.0.0.1:{port})"
     transport.close()
     assert repr(transport) == f"TcpTransport(localhost:{port}, closed)"
+
+
+def test_a_loop_that_the_system_runs_late_leaves_no_socket(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "_STOP_TIMEOUT", 0.0)
+    transport = TcpTransport(host=HOST, port=0)
+    transport.listen()
+    begun, gate = threading.Event(), threading.Event()
+    one, other = socket.socketpair()
+    one.setblocking(False)
+
+    def late() -> None:
+        begun.set()
+        gate.wait(10)
+        transport._acceptor._take(one, "late")
+
+    transport.loop.call(late)
+    assert begun.wait(10)
+    transport.close()
+    gate.set()
+    with other:
+        other.settimeout(10)
+        assert other.recv(1) == b""
+    until(lambda: one.fileno() == -1)
