@@ -166,7 +166,7 @@ def test_phi_of_the_living_stays_below_six_at_five_percent_loss(seed: int) -> No
 
 def test_nobody_is_thought_dead_who_is_not_while_others_are_paused_killed_or_refuse_dials(seed: int) -> None:
     """A slice of `make false-deaths`."""
-    assert [false_deaths(seed + n, nodes=20, seconds=60) for n in range(3)] == [[]] * 3
+    assert [false_deaths(seed + n, nodes=20, seconds=60) for n in range(2)] == [[]] * 2
 
 
 # Mixed clusters

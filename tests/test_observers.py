@@ -113,7 +113,7 @@ def test_nothing_is_left_of_those_who_came_and_went_among_many_nodes(rng: Random
         sim.node(id).close()
 
     ends: list[Callable[[str], None]] = [sim.crash, sim.vanish, close]
-    for turn in range(30):
+    for turn in range(20):
         seeds = rng.sample([f"n{n}" for n in range(12)] + [each.id for each in plain], 3)
         there.append(f"spy{turn}")
         spy = sim.add(there[-1], seeds=seeds, observer=True, cluster=cluster, gossip_interval=rng.choice([100, 1_000]))

@@ -44,7 +44,7 @@ def seen_by_all(sim: Simulation, nodes: list[Gossipmonger], victim: str, limit: 
     return max(seen.values())
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 25, 50])
+@pytest.mark.parametrize("count", [2, 3, 5, 25])
 def test_a_killed_process_is_seen_dead_by_the_last_node_within_three_seconds(seed: int, count: int) -> None:
     sim, nodes = a_cluster(count, seed, **DEFAULTS)
     sim.run(20 * SECOND + count / 3 * SECOND)
@@ -53,10 +53,9 @@ def test_a_killed_process_is_seen_dead_by_the_last_node_within_three_seconds(see
     assert 2 * SECOND <= seen_by_all(sim, nodes, victim, limit=60 * SECOND) <= 3 * SECOND
 
 
-@pytest.mark.parametrize("count", [25, 50])
-def test_at_a_fan_out_of_one_it_takes_a_little_longer(seed: int, count: int) -> None:
-    sim, nodes = a_cluster(count, seed, rumor_fanout=3, gossip_fanout=1)
-    sim.run((20 + count) * SECOND)
+def test_at_a_fan_out_of_one_it_takes_a_little_longer(seed: int) -> None:
+    sim, nodes = a_cluster(25, seed, rumor_fanout=3, gossip_fanout=1)
+    sim.run(45 * SECOND)
     sim.crash("n3")
     assert seen_by_all(sim, nodes, "n3", limit=60 * SECOND) <= 7.5 * SECOND
 
@@ -77,16 +76,16 @@ def test_a_lost_host_is_seen_by_phi(seed: int) -> None:
 
 
 def test_a_killed_node_js_process_is_seen_sooner_than_by_phi(seed: int) -> None:
-    sim, nodes = a_cluster(25, seed, **DEFAULTS)
+    sim, nodes = a_cluster(15, seed, **DEFAULTS)
     plain = NodeJsNode(sim, "plain", ["n0"], 5)
     sim.run(60 * SECOND)
     assert all(node.peers()["plain"].state == "live" for node in nodes)
     seen = watched(sim, nodes)
     sim.network.detach("plain", plain)
     plain.round = lambda: None  # type: ignore[method-assign]
-    sim.run_until(lambda: len(seen) == 25, limit=80 * SECOND)
+    sim.run_until(lambda: len(seen) == 15, limit=80 * SECOND)
     assert {id for _, id in seen} == {"plain"}
-    assert sorted(seen.values())[12] < 20 * SECOND
+    assert sorted(seen.values())[7] < 20 * SECOND
 
 
 def test_ten_killed_at_once_are_seen_within_three_seconds_and_nobody_else(seed: int) -> None:
@@ -141,7 +140,7 @@ def test_what_refuses_and_lives_is_not_seen_dead(seed: int, fanout: int, loss: f
     """A firewall's rule, and a listener that closed."""
     rules = [lambda source, host: (source, host) == ("n1", "n2"), lambda source, host: host == "n2"]
     for rule in rules:
-        sim, nodes = a_cluster(15, seed, rumor_fanout=3, gossip_fanout=fanout)
+        sim, nodes = a_cluster(10, seed, rumor_fanout=3, gossip_fanout=fanout)
         sim.run(20 * SECOND)
         sim.network.loss = loss
         seen = watched(sim, nodes)

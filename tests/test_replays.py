@@ -17,6 +17,8 @@ from gossipmonger.simulation import Simulation
 
 from .wire.test_sealing import ONE, TWO
 
+pytestmark = pytest.mark.untraced
+
 IDS = [f"n{number}" for number in range(5)]
 EVENTS = ("update", "delete", "new peer", "peer dead", "peer live", "peer left", "peer forgotten", "error")
 

@@ -94,7 +94,7 @@ def test_an_update_is_at_a_hundred_nodes_within_60_ms_for_at_most_five_rumours_a
     sim.run(2 * SECOND)
     watch = Watch(nodes)
     took = []
-    for n in range(6):
+    for n in range(3):
         before = dict(watch.sent)
         nodes[9 * n].update("k", n)
         took.append(sim.run_until(partial(level_with, nodes[9 * n], nodes), limit=30 * SECOND))
@@ -133,10 +133,10 @@ def test_at_ten_percent_loss_nearly_all_updates_are_everywhere_within_a_round(se
     sim.run(2 * SECOND)
     sim.network.loss = 0.1
     took = []
-    for n in range(40):
+    for n in range(20):
         nodes[n].update("k", n)
         took.append(sim.run_until(partial(level_with, nodes[n], nodes), limit=30 * SECOND))
-    assert sum(each <= SECOND for each in took) >= 38
+    assert sum(each <= SECOND for each in took) >= 19
 
 
 @pytest.mark.untraced

@@ -39,6 +39,7 @@ def short_program(sim: Simulation, id: str, key: str, value: Any, milliseconds: 
 # Short programs
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", range(2))
 def test_what_a_short_program_says_is_everywhere_and_replaces_what_its_last_run_said(seed: int) -> None:
     sim = Simulation(seed, latency=(1, 20))
@@ -53,6 +54,7 @@ def test_what_a_short_program_says_is_everywhere_and_replaces_what_its_last_run_
     assert deleted == []
 
 
+@pytest.mark.untraced
 def test_what_a_short_program_said_is_known_to_a_node_that_joins_an_hour_later() -> None:
     sim = Simulation(1)
     a_cluster(sim, 3, gossip_interval=5_000)

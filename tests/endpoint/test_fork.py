@@ -102,18 +102,21 @@ def test_a_copy_does_not_close_the_storage() -> None:
 
 def test_the_port_is_free_for_the_next_process_while_a_child_lives(node: Gossipmonger) -> None:
     read, write = os.pipe()
+    runs, says_so = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(write)
+        os.write(says_so, b"!")
         os.read(read, 1)  # until the parent closes its end
         os._exit(0)
+    os.read(runs, 1)  # a child that has not run yet has closed nothing
     port = node.transport.port
     node.close()
     with closing(UdpTransport(host="127.0.0.1", port=port)) as again:
         again.listen()
         assert again.bound == ("127.0.0.1", port)
-    os.close(write)
-    os.close(read)
+    for descriptor in (write, read, runs, says_so):
+        os.close(descriptor)
     os.waitpid(pid, 0)
 
 

@@ -142,6 +142,7 @@ def run(data: st.DataObject, seen: Counter[str]) -> None:
         check(storage)
 
 
+@pytest.mark.untraced
 def test_no_message_makes_a_step_raise() -> None:
     seen: Counter[str] = Counter()
 

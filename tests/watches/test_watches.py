@@ -15,10 +15,10 @@ from .follower import Follower
 
 @pytest.mark.untraced
 @pytest.mark.timeout(300)
-def test_forty_watched_histories_add_up(rng: random.Random) -> None:
+def test_twenty_watched_histories_add_up(rng: random.Random) -> None:
     first = rng.randrange(10**9)
-    told = sum(simulated.run(seed) for seed in range(first, first + 40))
-    assert told > 3_000  # a failure names its seed; `python -m tests.watches simulated SEED SEED` replays it
+    told = sum(simulated.run(seed) for seed in range(first, first + 20))
+    assert told > 1_500  # a failure names its seed; `python -m tests.watches simulated SEED SEED` replays it
 
 
 @pytest.mark.untraced
