@@ -18,14 +18,22 @@ from random import Random
 from typing import Any
 
 from gossipmonger.endpoint import Gossipmonger, Options
+from gossipmonger.endpoint.events import is_async
+from gossipmonger.errors import shown
 from gossipmonger.process import Latch
 from gossipmonger.state.arguments import check_number
-from gossipmonger.transport.simulated import Network, SimulatedTransport
+from gossipmonger.transport.simulated import LONGEST, Network, SimulatedTransport
 
 __all__ = ["Simulation"]
 
 #: Milliseconds since the epoch at which every simulation begins, in November 2023.
 _EPOCH = 1_700_000_000_000.0
+
+#: Options of nodes that the simulation provides, or that would say nothing there.
+_PROVIDED = ("clock", "executor", "listen", "timer", "transport")
+
+#: The least step of `run_until`, in milliseconds. A step far below would not move a clock of this size.
+_LEAST_STEP = 0.001
 
 
 class _Life:
@@ -88,8 +96,11 @@ class Simulation:
     * Time: `now`, `run`, `run_until`, `at`
     * Costs: `messages`, `bytes`
 
+    Times are in milliseconds, finite, and at most ten years. An argument of no use raises a TypeError or ValueError, and an id
+    that no node has ever had a KeyError.
+
     Args:
-        seed: Where all randomness comes from.
+        seed: Where all randomness comes from, an integer.
         latency: Milliseconds from one node to another, or a pair of the least and the most.
         loss: Share of messages that are lost.
         duplication: Share of messages that arrive twice.
@@ -110,8 +121,8 @@ class Simulation:
         loss: float = 0,
         duplication: float = 0,
     ) -> None:
-        check_number("loss", loss, float, 0, 1)
-        check_number("duplication", duplication, float, 0, 1)
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed must be an integer, got {shown(seed)}")
         self.seed = seed
         self.now: float = _EPOCH
         self.closing: bool = False
@@ -154,32 +165,37 @@ class Simulation:
             seeds: Ids of its seeds.
             ahead: Milliseconds that its clock is ahead of `now`.
             gossip: Whether it begins by itself.
-            **options: The endpoint's, except for those that the simulation provides: clock, timer, executor, transport.
+            **options: The endpoint's, except for clock, timer, executor and transport, which the simulation provides, and
+                listen.
 
         Raises:
             ValueError: There is a node with this id already.
         """
-        if id in self._options:
+        if isinstance(id, str) and id in self._lives:
             raise ValueError(f"id must be new, got {id!r}, which another node has")
-        self._options[id] = {"seeds": list(seeds), **options}
-        return self._start(id, ahead, gossip)
+        return self._start(id, ahead, gossip, {"seeds": seeds, **options})
 
-    def _start(self, id: str, ahead: float, gossip: bool = True) -> Gossipmonger:
-        options = dict(self._options[id])
-        seeds = [{"id": seed, "transport": {"host": seed, "port": 9742}} for seed in options.pop("seeds")]
+    def _start(self, id: str, ahead: float, gossip: bool, options: dict[str, Any]) -> Gossipmonger:
+        check_number("ahead", ahead, float, -LONGEST, LONGEST, "ms")
+        for name in options:
+            if name.lower() in _PROVIDED:
+                raise TypeError(f"{name} must be left out: the simulation has its own")
+        kept = {**options, "seeds": _ids("seeds", options["seeds"])}
+        seeds = [{"id": seed, "transport": {"host": seed, "port": 9742}} for seed in kept["seeds"]]
         life = _Life(self, id, next(self._births), ahead)
-        options.setdefault("random", life.random)
-        node = Gossipmonger(
+        options = {"random": life.random, **kept, "seeds": seeds}
+        above = Options.parse(None, options).compress_above
+        life.node = node = Gossipmonger(
             {"id": id},
-            seeds=seeds,
-            transport=SimulatedTransport(self.network, id, Options.parse(None, options).compress_above, life.pass_time),
+            transport=SimulatedTransport(self.network, id, above, life.pass_time),
             clock=life.clock,
             timer=life.timer,
             executor=life,
             **options,
         )
-        life.node = node
-        self._lives[id] = life
+        if id in self._lives:
+            self.crash(id)
+        self._options[id], self._lives[id] = kept, life
         node.transport.listen()
         if gossip:
             self._later(self._phases.random() * node.options.gossip_interval, life, life.begin)
@@ -191,16 +207,23 @@ class Simulation:
         Raises:
             KeyError: There has never been one.
         """
-        node = self._lives[id].node
+        node = self._life(id).node
         assert node is not None
         return node
+
+    def _life(self, id: str) -> _Life:
+        if not isinstance(id, str):
+            raise TypeError(f"id must be a string, got {shown(id)}")
+        if id not in self._lives:
+            raise KeyError(f"id must be that of a node of this simulation, got {id!r}")
+        return self._lives[id]
 
     def crash(self, id: str) -> None:
         """End a node without a farewell, as when its process is killed. Does nothing to one that has ended already.
 
         Its host goes on without it: links to it end, and its address refuses dials. Messages on their way to it are lost.
         """
-        if not self._lives[id].over:
+        if not self._life(id).over:
             self.network.end_links(id)
             self._end(id)
 
@@ -209,7 +232,7 @@ class Simulation:
         self._end(id, silent=True)
 
     def _end(self, id: str, silent: bool = False) -> None:
-        self._lives[id].over = True
+        self._life(id).over = True
         self.network.detach(id, self.node(id).transport, silent=silent)
 
     def restart(self, id: str, *, ahead: float = 0, **options: Any) -> Gossipmonger:
@@ -221,21 +244,25 @@ class Simulation:
             **options: These take precedence over those of `add`. The `storage` of the former life brings its state back;
                 without one, the new life begins with nothing.
         """
-        self.crash(id)
-        self._options[id].pop("storage", None)
-        self._options[id].update(options)
-        return self._start(id, ahead)
+        self._life(id)
+        given = {"storage", *(name.lower() for name in options)}
+        former = {name: value for name, value in self._options[id].items() if name.lower() not in given}
+        return self._start(id, ahead, True, {**former, **options})
 
     def pause(self, id: str, milliseconds: float) -> None:
         """Let a node run nothing for so long, like a stopped process; messages to it arrive when it continues."""
-        life = self._lives[id]
+        life = self._life(id)
+        check_number("milliseconds", milliseconds, float, 0, LONGEST, "ms")
         life.paused_until = max(life.paused_until, self.now + milliseconds)
 
     # Network
 
     def partition(self, ids: Iterable[str]) -> None:
         """Cut these nodes off from all others, both ways."""
-        self.network.partition(ids)
+        cut = _ids("ids", ids)
+        for id in cut:
+            self._life(id)
+        self.network.partition(cut)
 
     def heal(self) -> None:
         """Undo all partitions."""
@@ -245,10 +272,13 @@ class Simulation:
 
     def at(self, milliseconds: float, function: Callable[[], None]) -> None:
         """Call `function` so many milliseconds from now."""
+        check_number("milliseconds", milliseconds, float, 0, LONGEST, "ms")
+        _check_function("function", function)
         self._push(self.now + milliseconds, None, function)
 
     def run(self, milliseconds: float) -> None:
         """Let so much time pass."""
+        check_number("milliseconds", milliseconds, float, 0, LONGEST, "ms")
         self._run_to(self.now + milliseconds)
 
     def run_until(self, condition: Callable[[], object], limit: float, every: float = 10) -> float:
@@ -262,6 +292,9 @@ class Simulation:
         Raises:
             TimeoutError: The condition is still false after `limit` milliseconds.
         """
+        _check_function("condition", condition)
+        check_number("limit", limit, float, 0, LONGEST, "ms")
+        check_number("every", every, float, _LEAST_STEP, LONGEST, "ms")
         start = self.now
         while not condition():
             if self.now - start >= limit:
@@ -299,3 +332,18 @@ class Simulation:
 
     def _later_at(self, milliseconds: float, host: str, function: Callable[[], None]) -> None:
         self._later(milliseconds, self._lives.get(host), function)
+
+
+def _ids(name: str, ids: Iterable[str]) -> list[str]:
+    """Return ids that a caller gave; raises a TypeError if they are something else."""
+    found: list[Any] = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, (str, bytes)) else [None]
+    if not all(isinstance(id, str) for id in found):
+        raise TypeError(f"{name} must be a list of ids, got {shown(ids)}")
+    return found
+
+
+def _check_function(name: str, function: object) -> None:
+    if not callable(function):
+        raise TypeError(f"{name} must be callable, got {shown(function)}")
+    if is_async(function):
+        raise TypeError(f"{name} must be an ordinary function, got the async function {shown(function)}")

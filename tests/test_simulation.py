@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -253,10 +254,108 @@ def test_at_the_end_of_a_with_statement_all_nodes_are_closed() -> None:
     assert [node.closed for node in nodes] == [True, True, False]
 
 
+BAD_TIMES: Any = [float("nan"), float("inf"), -1, 1e15, "5", None, True]
+
+
+@pytest.mark.parametrize("time", BAD_TIMES)
+def test_a_time_is_a_finite_number_of_milliseconds(time: Any) -> None:
+    sim = Simulation()
+    sim.add("a")
+    calls: dict[str, Callable[[], object]] = {
+        "latency": lambda: Simulation(latency=time),
+        "milliseconds": lambda: sim.run(time),
+        "limit": lambda: sim.run_until(lambda: False, limit=time),
+        "every": lambda: sim.run_until(lambda: False, limit=1, every=time),
+    }
+    if time != -1:  # a clock may be behind
+        calls["ahead"] = lambda: sim.add("b", ahead=time)
+    for name, call in calls.items():
+        with pytest.raises((TypeError, ValueError), match=f"^{name} must be .* ms.*, got "):
+            call()
+    for call in (lambda: sim.pause("a", time), lambda: sim.at(time, print)):
+        with pytest.raises((TypeError, ValueError), match=r"^milliseconds must be .* ms, got "):
+            call()
+    assert sim.now == Simulation().now
+
+
+@pytest.mark.parametrize("latency", [(50, 1), (1,), (1, 2, 3), [1, 2], (-1, 2), (0, float("inf")), (float("nan"), 1)])
+def test_a_latency_is_one_or_the_least_and_the_most(latency: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^latency must be "):
+        Simulation(latency=latency)
+
+
 @pytest.mark.parametrize("name", ["loss", "duplication"])
 def test_a_share_is_from_0_to_1(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        Simulation(**{name: 1.5})  # type: ignore[arg-type]
+    for share in (1.5, -0.1, float("nan"), "1"):
+        with pytest.raises((TypeError, ValueError), match=f"^{name} must be a?.*from 0 to 1, got "):
+            Simulation(**{name: share})  # type: ignore[arg-type]
+
+
+def test_what_is_changed_of_the_network_is_checked_too() -> None:
+    network = Simulation().network
+    network.latency, network.loss, network.duplication = (1, 1), 1, 0.5
+    for name, value in {"latency": -1, "loss": 2, "duplication": float("nan")}.items():
+        with pytest.raises(ValueError, match=f"^{name} must be "):
+            setattr(network, name, value)
+    assert (network.latency, network.loss, network.duplication) == ((1, 1), 1, 0.5)
+
+
+async def later() -> None:
+    """What nobody would await."""
+
+
+@pytest.mark.parametrize("function", [None, 5, later])
+def test_what_is_to_be_called_is_an_ordinary_function(function: Any) -> None:
+    with pytest.raises(TypeError, match=r"^function must be .*got "):
+        Simulation().at(1, function)
+    with pytest.raises(TypeError, match=r"^condition must be .*got "):
+        Simulation().run_until(function, limit=1)
+
+
+def test_an_id_is_that_of_a_node() -> None:
+    sim = Simulation()
+    calls: list[Callable[[Any], object]] = [sim.node, sim.crash, sim.vanish, sim.restart, lambda id: sim.pause(id, 1)]
+    calls.append(lambda id: sim.partition([id]))
+    for call in calls:
+        with pytest.raises(KeyError, match=r"id must be that of a node of this simulation, got 'n7'"):
+            call("n7")
+    for call in (*calls[:-1], sim.add):
+        with pytest.raises(TypeError, match=r"id must be a string, got \['n7'\]"):
+            call(["n7"])
+
+
+@pytest.mark.parametrize("ids", ["n0", b"n0", None, 5, [None]])
+def test_ids_are_a_list_and_no_string(ids: Any) -> None:
+    sim = Simulation()
+    with pytest.raises(TypeError, match=r"^ids must be a list of ids, got "):
+        sim.partition(ids)
+    with pytest.raises(TypeError, match=r"^seeds must be a list of ids, got "):
+        sim.add("a", seeds=ids)
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, "7", True])
+def test_a_seed_is_an_integer(seed: Any) -> None:
+    with pytest.raises(TypeError, match=r"^seed must be an integer, got "):
+        Simulation(seed)
+
+
+@pytest.mark.parametrize("name", ["clock", "TIMER", "executor", "transport", "listen"])
+def test_what_the_simulation_provides_can_not_be_given(name: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be left out: the simulation has its own"):
+        Simulation().add("a", **{name: None})  # type: ignore[arg-type]
+
+
+def test_a_call_that_failed_has_changed_nothing() -> None:
+    sim = Simulation()
+    with pytest.raises(TypeError, match="unknown option"):
+        sim.add("a", gossip_intervall=5)
+    node = sim.add("a", GOSSIP_INTERVAL=50)
+    with pytest.raises(ValueError, match="gossip_interval must be"):
+        sim.restart("a", gossip_interval=-5)
+    assert sim.node("a") is node
+    assert not node.closed
+    assert sim.restart("a", gossip_interval=70).options.gossip_interval == 70
+    assert sim.restart("a").options.gossip_interval == 70
 
 
 def test_nodes_deflate_above_the_threshold_for_their_own_kind() -> None:

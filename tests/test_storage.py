@@ -231,6 +231,16 @@ def test_the_contract_asks_for_a_storage() -> None:
         StorageContract().test_get_of_an_unknown_id_is_none()
 
 
+@pytest.mark.parametrize("made", [None, MemoryStorage, "memory"])
+def test_a_contract_says_what_is_to_be_returned(made: Any) -> None:
+    class Contract(StorageContract):
+        def make_storage(self) -> Any:
+            return made
+
+    with pytest.raises(TypeError, match=r"make_storage\(\) must return an object with a method put\(\), got "):
+        Contract().test_get_of_an_unknown_id_is_none()
+
+
 def test_each_test_has_its_own_storage_which_is_closed_at_its_end() -> None:
     closed: list[int] = []
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gossipmonger.state import Message, RemotePeer
+from gossipmonger.state.arguments import check_number
+from gossipmonger.testing.parts import made
 
 __all__ = ["Node", "Nodes"]
 
@@ -118,7 +120,8 @@ class Nodes:
 
     def _node(self, id: str = "a", listen: bool = True, messages: bool = False) -> Node:
         """A new node: a transport of its own, and all that it emits."""
-        node = Node(id, self.make_transport(), self.address_of, self.patience, messages)
+        check_number("patience", self.patience, float, 0, unit="seconds")
+        node = Node(id, made(self.make_transport(), "make_transport", "listen"), self.address_of, self.patience, messages)
         self._nodes += (node,)
         if listen:
             ready = threading.Event()

@@ -1,4 +1,4 @@
-"""The parts of an endpoint whose time and messages a test decides on."""
+"""The parts of an endpoint whose time and messages a test decides on, or that its author makes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from pyee.base import EventEmitter
 
-__all__ = ["Deaf", "Inline", "Never"]
+from gossipmonger.errors import shown
+
+__all__ = ["Deaf", "Inline", "Never", "made"]
 
 
 class Deaf(EventEmitter):
@@ -39,3 +41,10 @@ class Inline:
     def submit(self, function: Callable[[], None]) -> None:
         """Run it."""
         function()
+
+
+def made(part: Any, by: str, method: str) -> Any:
+    """Return what a contract's subclass has made, if it is an object with this method; raises a TypeError if not."""
+    if isinstance(part, type) or not callable(getattr(part, method, None)):
+        raise TypeError(f"{by}() must return an object with a method {method}(), got {shown(part)}")
+    return part

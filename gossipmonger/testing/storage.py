@@ -14,7 +14,7 @@ from typing import Any
 from gossipmonger.endpoint import Gossipmonger
 from gossipmonger.state import MAX_VERSION, Peer, RemotePeer
 from gossipmonger.state.values import MAX_NESTING
-from gossipmonger.testing.parts import Deaf, Inline, Never
+from gossipmonger.testing.parts import Deaf, Inline, Never, made
 from gossipmonger.testing.peers import NOW, a_peer, assert_equal, ids
 from gossipmonger.testing.samples import TEXTS, VALUES
 
@@ -42,7 +42,7 @@ class RequiredStorageContract:
 
     def _storage(self) -> Any:
         if self._opened is None:
-            self._opened = self.make_storage()
+            self._opened = made(self.make_storage(), "make_storage", "put")
         return self._opened
 
     # One peer

@@ -18,12 +18,16 @@ from typing import Any, Protocol
 from gossipmonger.errors import ClosedError, MessageError, SendError, at, shown
 from gossipmonger.process import Latch
 from gossipmonger.state import Clusters
-from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
+from gossipmonger.state.arguments import check_number
+from gossipmonger.state.message import MAX_TTL, ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.base import DEFAULT_PORT, Transport
 from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Packer, decode, inflate, is_address
 
-__all__ = ["Network", "Receiver", "SimulatedTransport"]
+__all__ = ["LONGEST", "Network", "Receiver", "SimulatedTransport"]
+
+#: Milliseconds that anything may take in a simulation: the longest ttl.
+LONGEST = MAX_TTL * 1000
 
 
 class Receiver(Protocol):
@@ -44,7 +48,7 @@ class Network:
         duplication: The share of messages that arrive twice.
 
     Attributes:
-        latency, loss, duplication: As above; they may change at any time.
+        latency, loss, duplication: As above; they may be changed at any time, and are checked.
         messages: Messages sent.
         bytes: Bytes that these had.
     """
@@ -69,6 +73,17 @@ class Network:
         self.duplication = duplication
         self.messages: int = 0
         self.bytes: int = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("loss", "duplication"):
+            check_number(name, value, float, 0, 1)
+        elif name == "latency":
+            pair = value if isinstance(value, tuple) else (value, value)
+            if len(pair) != 2:
+                raise TypeError(f"latency must be a number of ms or a pair of them, got {shown(value)}")
+            check_number("latency", pair[1], float, 0, LONGEST, "ms")
+            check_number("latency", pair[0], float, 0, pair[1], "ms")
+        super().__setattr__(name, value)
 
     def attach(self, host: str, receiver: Receiver) -> None:
         """Make a host reachable.

@@ -55,6 +55,17 @@ class TestWrapped(TransportContract):
         return SeedTransport(SeedOnly())
 
 
+def test_the_contract_says_what_is_to_be_made_and_how_long_is_a_number() -> None:
+    contract = TestSeedOnly()
+    contract.patience = "10"  # type: ignore[assignment]
+    with pytest.raises(TypeError, match=r"^patience must be a number at least 0 seconds, got '10'"):
+        contract.test_listen_emits_listening_and_calls_back()
+    contract = TestSeedOnly()
+    contract.make_transport = lambda: None  # type: ignore[assignment,method-assign,return-value]
+    with pytest.raises(TypeError, match=r"^make_transport\(\) must return an object with a method listen\(\), got None"):
+        contract.test_listen_emits_listening_and_calls_back()
+
+
 class Recording(Transport):
     """Records what it is to send."""
 
