@@ -28,7 +28,7 @@ from gossipmonger.errors import (
     SendError,
     TlsError,
 )
-from gossipmonger.state.message import RemotePeer
+from gossipmonger.state.message import MAX_TTL, MIN_TTL, RemotePeer
 from gossipmonger.state.peer import Peer
 from gossipmonger.state.phi import PhiAccrual
 from gossipmonger.storage import MemoryStorage, Storage
@@ -36,6 +36,8 @@ from gossipmonger.transport import TcpTransport, Transport, UdpTransport
 from gossipmonger.wire import Keyring
 
 __all__ = [
+    "MAX_TTL",
+    "MIN_TTL",
     "Change",
     "ClosedError",
     "ClusterError",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import re
 import signal
+import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,12 @@ from .cluster import free_ports
 from .programs import LIMIT, ROOT, Program, python_in
 
 PAGE = ROOT / "docs" / "asyncio.md"
+
+#: How a browser begins to follow.
+UPGRADE = (
+    b"GET /changes HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 pytestmark = pytest.mark.untraced
 
@@ -84,9 +93,31 @@ def test_under_uvicorn(seed: Gossipmonger, path: Path) -> None:
         seed.flush(LIMIT)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/load", timeout=10) as answer:
             assert answer.read() == b'{"seed":3}'
-        server.end(signal.SIGTERM)
+        with socket.create_connection(("127.0.0.1", port), LIMIT) as browser:  # which does not go by itself
+            browser.sendall(UPGRADE)
+            received = b""
+            while b'["seed","load",3,"set"]' not in received:
+                received += (new := browser.recv(4096))
+                assert new, received
+            server.end(signal.SIGTERM)
         seed.wait_for(lambda: seed.peer(id).state == "left", LIMIT)  # type: ignore[union-attr]
     assert not [line for line in server.lines if "Traceback" in line]
+
+
+def test_the_bridge_ends_with_the_node(path: Path) -> None:
+    changes = load(path).changes
+    node = Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": 0}})
+    node.update("load", 1)
+
+    async def follow() -> list[Any]:
+        return [await asyncio.to_thread(_close, node, change) async for change in changes(node, "load")]
+
+    assert asyncio.run(asyncio.wait_for(follow(), LIMIT)) == [("a", "load", 1, "set")]
+
+
+def _close(node: Gossipmonger, change: Any) -> Any:
+    node.close()
+    return change
 
 
 def test_the_page_shows_one_bridge() -> None:

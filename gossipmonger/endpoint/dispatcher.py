@@ -35,7 +35,7 @@ from gossipmonger.protocol import Dial, Event, Send
 from gossipmonger.state import values
 from gossipmonger.wire import as_dicts, as_lists
 
-__all__ = ["MAX_WAITING", "Dispatcher", "is_cancelled"]
+__all__ = ["MAX_WAITING", "Dispatcher", "submit"]
 
 #: Events other than `update` and `delete` that may wait.
 MAX_WAITING = 10_000
@@ -158,27 +158,9 @@ class Dispatcher:
                     self.start()
                 self._bell.ring()
             else:
-                self._submit()
+                submit(self, self._executor, self._queue_lock, lambda: bool(self._queue) and not self._closed)
         except Exception as error:
             report(error)
-
-    def _submit(self) -> None:
-        """Let the executor deliver, unless it has been asked to already, or does it."""
-        task = object()
-        try:
-            with marked(), self._queue_lock:
-                if not self._queue or self._closed or (self._task is not None and not is_cancelled(self._task)):
-                    return
-                self._task = task
-            accepted = self._executor.submit(self._work)
-        except BaseException:
-            with marked(), self._queue_lock:
-                if self._task is task:
-                    self._task = None
-            raise
-        with marked(), self._queue_lock:
-            if self._task is task and accepted is not None:
-                self._task = accepted  # which may tell that it has been cancelled
 
     def start(self) -> None:
         """Start the thread that calls handlers, if there is to be one and it does not run.
@@ -370,7 +352,33 @@ def _call(pid: int, method: weakref.WeakMethod[Callable[[], None]]) -> None:
         found()
 
 
-def is_cancelled(task: Any) -> bool:
+def submit(doer: Any, executor: Any, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
+    """Let an executor do the `_work` of a dispatcher or a watch, unless it has been asked to already, or does it.
+
+    Args:
+        doer: Its `_task` is what says so, and is guarded by `lock`.
+        executor: The executor.
+        lock: It is not held while the executor is asked, which may do the work right here.
+        wanted: Whether there is work; called with the lock held.
+    """
+    task = object()
+    try:
+        with marked(), lock:
+            if not wanted() or (doer._task is not None and not _is_cancelled(doer._task)):
+                return
+            doer._task = task
+        accepted = executor.submit(doer._work)
+    except BaseException:
+        with marked(), lock:
+            if doer._task is task:
+                doer._task = None
+        raise
+    with marked(), lock:
+        if doer._task is task and accepted is not None:
+            doer._task = accepted  # which may tell that it has been cancelled
+
+
+def _is_cancelled(task: Any) -> bool:
     """Whether what an executor returned, maybe a `concurrent.futures.Future`, says that it will never be run."""
     cancelled = getattr(task, "cancelled", None)
     return callable(cancelled) and bool(cancelled())

@@ -117,9 +117,11 @@ class Gossipmonger(Following, Measured, Events):
     # Life
 
     def __enter__(self) -> Gossipmonger:
-        """Listen and gossip."""
+        """Listen and gossip. Raises RuntimeError if the node runs already: the end of the block would close it for others."""
         if self._engine.forked:
             raise ForkedError("with", repr(self))
+        if self._engine.state not in ("not started", "closed"):
+            raise RuntimeError(f"with: {self!r} runs already, and would be closed; use it as it is, or contextlib.closing()")
         try:
             self._engine.listen()
             self.gossip()
@@ -130,13 +132,7 @@ class Gossipmonger(Following, Measured, Events):
 
     def __exit__(self, *_: object) -> None:
         """Close."""
-        try:
-            self.close()
-        except Exception:
-            raise
-        except BaseException:  # Ctrl-C, say, which must not leave anything open
-            self.close()
-            raise
+        finish([self.close])  # again after a Ctrl-C, say, which must not leave anything open
 
     @acts()
     def gossip(self) -> None:
@@ -219,7 +215,8 @@ class Gossipmonger(Following, Measured, Events):
         if self._to_close is None:
             hand_on = partial(self._hand_on, monotonic() + PATIENCE)
             leave = self._engine.stop, self._engine.farewell
-            end = self._close_dispatcher, self._close_watches
+            watches = partial(_end, "the handler of a watch", self._engine.watches.wait_for_handlers)
+            end = partial(_end, "a handler", self._dispatcher.close), watches
             self._to_close = [self._engine.watches.end, hand_on, *leave, close_transport, *end, close_storage]
         try:
             finish(self._to_close)
@@ -231,14 +228,6 @@ class Gossipmonger(Following, Measured, Events):
     def _hand_on(self, deadline: float) -> None:
         if not here().own:  # or no answer could come
             self._engine.hand_on(self._engine.begin_to_hand_on(), deadline)
-
-    def _close_dispatcher(self) -> None:
-        if not self._dispatcher.close(_CLOSE_TIMEOUT):
-            raise GossipmongerError(f"a handler did not return within {_CLOSE_TIMEOUT:g} s of close()")
-
-    def _close_watches(self) -> None:
-        if not self._engine.watches.wait_for_handlers(_CLOSE_TIMEOUT):
-            raise GossipmongerError(f"the handler of a watch did not return within {_CLOSE_TIMEOUT:g} s of close()")
 
     @property
     def closed(self) -> bool:
@@ -393,6 +382,11 @@ class Gossipmonger(Following, Measured, Events):
     def _emit_run(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._dispatcher.run(f, args, kwargs)
         self._engine.watches.waits.ring()  # who waits may go by what the handler has done
+
+
+def _end(what: str, close: Callable[[float], bool]) -> None:
+    if not close(_CLOSE_TIMEOUT):
+        raise GossipmongerError(f"{what} did not return within {_CLOSE_TIMEOUT:g} s of close()")
 
 
 def _close(thing: Any) -> None:

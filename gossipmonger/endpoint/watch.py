@@ -19,7 +19,7 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, overload
 
 from gossipmonger.endpoint.calls import asks
-from gossipmonger.endpoint.dispatcher import is_cancelled
+from gossipmonger.endpoint.dispatcher import submit
 from gossipmonger.endpoint.events import refuse_coroutine
 from gossipmonger.endpoint.mirror import Change, Mirror
 from gossipmonger.errors import report
@@ -101,31 +101,13 @@ class Watch(Iterator[Change]):
         """Get told what there is to tell. No lock may be held: an executor may call the handler right here."""
         try:
             if self._handler is not None and self._watches.executor is not None:
-                self._submit(self._watches.executor)
+                submit(self, self._watches.executor, self._watch_lock, lambda: not self._ended)
                 return
             if self._handler is not None and self._thread is None:  # this is the child of a fork
                 self._start()
             self._bell.ring()
         except Exception as error:  # what there is to tell waits for the next time
             report(error)
-
-    def _submit(self, executor: Any) -> None:
-        """Let the executor tell, unless it has been asked to already, or does it."""
-        task = object()
-        try:
-            with marked(), self._watch_lock:
-                if self._ended or (self._task is not None and not is_cancelled(self._task)):
-                    return
-                self._task = task
-            accepted = executor.submit(self._work)
-        except BaseException:
-            with marked(), self._watch_lock:
-                if self._task is task:
-                    self._task = None
-            raise
-        with marked(), self._watch_lock:
-            if self._task is task and accepted is not None:
-                self._task = accepted  # which may tell that it has been cancelled
 
     def _serve(self) -> None:
         """Tell the handler whatever there is to tell, until this ends: the thread's work."""

@@ -12,15 +12,12 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from gossipmonger import Change, ClosedError, ForkedError, Gossipmonger, Watch
+from gossipmonger import MAX_TTL, MIN_TTL, Change, ClosedError, ForkedError, Gossipmonger, Watch
 
 __all__ = ["Recipe", "Turns", "check_function", "seconds"]
 
 #: Names in use, and the last life that each of them had: node -> prefix -> life. A life below 0 is over.
 _claims: WeakKeyDictionary[Gossipmonger, dict[str, int]] = WeakKeyDictionary()
-
-#: Seconds that a ttl may have: ten years.
-_LONGEST = 10 * 365 * 86_400
 
 Self = TypeVar("Self", bound="Recipe")
 
@@ -44,19 +41,22 @@ class Recipe:
         node: The node, started or not.
         kind: What its keys begin with, which tells it from other kinds.
         name: Which one it is. A node has one of each kind and name at a time.
+        **lasting: A time in seconds, or a `timedelta`, which is checked and kept as `_lasting`.
 
     Raises:
         ClosedError: The node has been closed.
         TypeError, ValueError: An argument is of the wrong type; the name is empty, contains a slash, or is in use.
     """
 
-    def __init__(self, node: Gossipmonger, kind: str, name: str) -> None:
+    def __init__(self, node: Gossipmonger, kind: str, name: str, **lasting: float | timedelta) -> None:
         if not isinstance(node, Gossipmonger):
             raise TypeError(f"node must be a Gossipmonger, got {node!r}")
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}")
         if not name or "/" in name:
             raise ValueError(f"name must be a string without slashes, and not empty, got {name!r}")
+        for argument, value in lasting.items():
+            self._lasting = seconds(argument, value)
         if node.closed:
             raise ClosedError(f"{type(self).__name__}: this endpoint has been closed")
         self.node: Gossipmonger = node
@@ -107,6 +107,26 @@ class Recipe:
         if self._closed:
             raise ClosedError(f"{what}: this {type(self).__name__} has been closed")
 
+    def _handle(self, call: str, what: str, name: Any, handler: Any, begin: Callable[[Any, Any], Any]) -> Any:
+        """Begin to call a handler of what has this name, or return a decorator that does.
+
+        Args:
+            call: The method that was called, for errors.
+            what: What it calls the name.
+            name: A string.
+            handler: The handler; None for a decorator.
+            begin: Called with the name and the handler; what it returns takes the handler's place.
+        """
+        self._check_open(call)
+        if not isinstance(name, str):
+            raise TypeError(f"{what} must be a string, got {name!r}")
+
+        def decorate(handler: Any) -> Any:
+            check_function("handler", handler)
+            return begin(name, handler)
+
+        return decorate if handler is None else decorate(handler)
+
     def _follow(self, prefix: str, handler: Callable[[Change], object], peer: str | None = None, replay: bool = True) -> Watch:
         """Return a watch that ends with the recipe."""
         watch = self.node.watch(prefix, handler, peer=peer, replay=replay)
@@ -129,7 +149,11 @@ class Recipe:
 
 
 class Turns:
-    """Makes calls one at a time. One that interrupts another on the same thread is made when that is over."""
+    """Makes calls one at a time. One that interrupts another on the same thread is made when that is over.
+
+    The lock is held while a call writes keys of the node. That waits for nobody, since the node calls handlers on threads of
+    their own. Only the option `executor` can run a handler of the program's there, which should not wait for another thread.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -161,6 +185,6 @@ def seconds(name: str, value: float | timedelta) -> float:
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise TypeError(f"{name} must be a number of seconds or a timedelta, got {value!r}")
-    if not 0.001 <= number <= _LONGEST:  # as for every ttl
-        raise ValueError(f"{name} must be between 1 ms and ten years, got {value!r}")
+    if not MIN_TTL <= number <= MAX_TTL:
+        raise ValueError(f"{name} must be from {MIN_TTL} to {MAX_TTL} seconds, got {value!r}")
     return float(number)

@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar, overload
 
 from gossipmonger import Change, Gossipmonger, RemotePeer, Watch
-from gossipmonger.recipes._recipe import Recipe, Turns, check_function, seconds
+from gossipmonger.recipes._recipe import Recipe, Turns
 
 __all__ = ["Event", "Events"]
 
@@ -78,9 +78,7 @@ class Events(Recipe):
     """
 
     def __init__(self, node: Gossipmonger, name: str = "events", *, ttl: float | timedelta = 60.0) -> None:
-        limit = seconds("ttl", ttl)
-        super().__init__(node, "event", name)
-        self._ttl = limit
+        super().__init__(node, "event", name, ttl=ttl)
         self._turns = Turns()
         self._number = 0
         self._subscriptions: list[_Subscription] = []
@@ -102,7 +100,7 @@ class Events(Recipe):
         self._turns.take(partial(self._emit, name, payload))
 
     def _emit(self, name: str, payload: Any) -> None:
-        self._put(f"{self._prefix}{self._life}/{self._number + 1}", [name, payload], self._ttl)
+        self._put(f"{self._prefix}{self._life}/{self._number + 1}", [name, payload], self._lasting)
         self._number += 1
 
     @overload
@@ -130,16 +128,10 @@ class Events(Recipe):
             RuntimeError: The system cannot start a thread.
             TypeError: The name is not a string, or the handler cannot be called.
         """
-        self._check_open("on")
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a string or None, got {name!r}")
-        if handler is None:
-            return partial(self._subscribe, name)
-        return self._subscribe(name, handler)
+        return self._handle("on", "name", "" if name is None else name, handler, partial(self._subscribe, name is None))
 
-    def _subscribe(self, name: str | None, handler: Any) -> Any:
-        check_function("handler", handler)
-        subscription = _Subscription(self, name, handler)
+    def _subscribe(self, any: bool, name: str, handler: Any) -> Any:
+        subscription = _Subscription(self, None if any else name, handler)
         self._subscriptions.append(subscription)
         subscription.begin()
         return handler
@@ -228,7 +220,7 @@ class _Subscription:
         now = self._events.node.options.clock()
         lives = self._told.setdefault(peer_id, {})
         if life not in lives:  # former lives are over, as soon as the last of their events are
-            for former in [former for former, (_, when) in lives.items() if now - when > 2000 * self._events._ttl]:
+            for former in [former for former, (_, when) in lives.items() if now - when > 2000 * self._events._lasting]:
                 del lives[former]
         elif number <= lives[life][0]:
             return
@@ -239,7 +231,7 @@ class _Subscription:
     def _forgotten(self, peer: RemotePeer) -> None:
         """Forget a peer, unless it may come back with events that were told already."""
         lives, now = self._told.get(peer.id, {}), self._events.node.options.clock()
-        if all(now - when > 2000 * self._events._ttl for _, when in [*lives.values()]):
+        if all(now - when > 2000 * self._events._lasting for _, when in [*lives.values()]):
             self._told.pop(peer.id, None)
 
 

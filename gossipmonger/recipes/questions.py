@@ -18,12 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from itertools import count
 from typing import Any, TypeVar, overload
 
 from gossipmonger import Change, Gossipmonger
-from gossipmonger.recipes._recipe import Recipe, check_function, seconds
+from gossipmonger.recipes._recipe import Recipe, seconds
 
 __all__ = ["Answers", "Asked", "Questions"]
 
@@ -97,13 +96,9 @@ class Questions(Recipe):
             RuntimeError: The system cannot start a thread.
             TypeError: The question is not a string, or the handler cannot be called.
         """
-        self._check_open("on")
-        if not isinstance(question, str):
-            raise TypeError(f"question must be a string, got {question!r}")
-        return partial(self._answer_by, question) if handler is None else self._answer_by(question, handler)
+        return self._handle("on", "question", question, handler, self._answer_by)
 
     def _answer_by(self, question: str, handler: Any) -> Any:
-        check_function("handler", handler)
         self.node.update(f"{self._prefix}can/{question}", True)
         self._handlers[question] = handler
         if not self._watches:

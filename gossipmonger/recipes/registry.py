@@ -58,8 +58,6 @@ class Registry(Recipe):
     * A node offers a service at one address; several processes have several nodes.
     * What is looked up is what this node has heard, so an instance may have died a moment ago: try another one then.
 
-    Close it before its node: a service's timer, a daemon that does nothing by then, otherwise lasts for a third of its ttl.
-
     Args:
         node: The node, started or not.
         name: Which registry; nodes share it if they call it the same. A node has one of each name.
@@ -105,10 +103,10 @@ class Registry(Recipe):
         registration = Registration(self, service, address, meta, seconds("ttl", ttl), check)
         registration._begin()
         former = self._registered.get(service)
+        self._registered[service] = registration
         if former is not None:
             former._end()
             registration._publish()  # if the former one was renewed just now
-        self._registered[service] = registration
         return registration
 
     def _let_go(self) -> None:
@@ -145,13 +143,9 @@ class Registry(Recipe):
             RuntimeError: The system cannot start a thread.
             TypeError: The service is not a string, or the handler cannot be called.
         """
-        self._check_open("watch")
-        if not isinstance(service, str):
-            raise TypeError(f"service must be a string, got {service!r}")
-        return partial(self._watch, service) if handler is None else self._watch(service, handler)
+        return self._handle("watch", "service", service, handler, self._watch)
 
     def _watch(self, service: str, handler: Any) -> Watch:
-        check_function("handler", handler)
         key = self._key(service)
         told: list[list[Instance]] = [[]]
 
@@ -191,7 +185,6 @@ class Registration:
         self._healthy = True
         self._ended = False
         self._timer: Any = None
-        self._write_lock = threading.RLock()  # guards what is published against being renewed after its end
 
     def __enter__(self) -> Registration:
         """Return it."""
@@ -203,12 +196,22 @@ class Registration:
 
     @property
     def healthy(self) -> bool:
-        """Whether it is healthy. Set it, for a service without a check."""
+        """Whether it is healthy. Set it, for a service without a check.
+
+        Setting it raises ClosedError if the service is offered no more, RuntimeError if it has a check, which decides, and
+        TypeError for anything but True and False.
+        """
         return self._healthy
 
     @healthy.setter
     def healthy(self, healthy: bool) -> None:
-        self._healthy = bool(healthy)
+        if not isinstance(healthy, bool):
+            raise TypeError(f"healthy must be True or False, got {healthy!r}")
+        if self._check is not None:
+            raise RuntimeError(f"healthy: the check of {self.service!r} decides, so it can't be set")
+        if self._ended or self._registry.closed:
+            raise ClosedError(f"healthy: {self.service!r} is not offered any more by this registration")
+        self._healthy = healthy
         self._publish()
 
     def close(self) -> None:
@@ -225,8 +228,7 @@ class Registration:
         self._arm()
 
     def _end(self) -> None:
-        with self._write_lock:
-            self._ended = True
+        self._ended = True
         if self._timer is not None:
             self._timer.cancel()
 
@@ -241,31 +243,61 @@ class Registration:
             self._healthy, self.error = False, error
 
     def _publish(self) -> None:
-        with self._write_lock:
-            if not self._ended:
-                key, value = self._registry._key(self.service), [self._address, self._meta, self._healthy]
-                self._registry._put(key, value, self._ttl)
+        """Write the key, with no lock held. If another thread has changed what it says meanwhile, write it again."""
+        registry, told = self._registry, None
+        while told is not self._healthy and not self._ended:
+            told = self._healthy
+            registry._put(registry._key(self.service), [self._address, self._meta, told], self._ttl)
+        if self._ended and told is not None:
+            current = registry._registered.get(self.service)
+            if current is None or current is self:
+                registry._withdraw(registry._key(self.service))
+            else:
+                current._publish()
 
     def _renew(self) -> None:
-        if self._registry.node.closed:  # which takes its keys with it
-            self._ended = True
-            return
         try:
-            self._look()
-            self._publish()
-        except ClosedError:  # the node is by now
+            try:
+                if not self._registry.node.closed:
+                    self._look()
+                    self._publish()
+            finally:
+                self._arm()
+        except ClosedError:  # the node is by now, and takes its keys with it
             self._ended = True
-        finally:
-            self._arm()
 
     def _arm(self) -> None:
         if self._ended:
             return
-        self._timer = self._registry.node.options.timer(self._ttl / 3, self._renew)
-        if isinstance(self._timer, threading.Thread):
-            self._timer.daemon = True  # a program need not wait for it
-            self._timer.name = "gossipmonger-registry"
+        node = self._registry.node
+        if node.closed:
+            raise ClosedError("register: this endpoint has been closed")
+        make = node.options.timer
+        self._timer = (partial(_Timer, node) if make is threading.Timer else make)(self._ttl / 3, self._renew)
         self._timer.start()
+        if self._ended:  # meanwhile
+            self._timer.cancel()
+
+
+class _Timer(threading.Thread):
+    """A `threading.Timer` that ends with its node: it waits by a watch of no peer, which has nothing to tell but its end."""
+
+    def __init__(self, node: Gossipmonger, seconds: float, function: Callable[[], None]) -> None:
+        super().__init__(name="gossipmonger-registry", daemon=True)  # a program need not wait for it
+        self._watch = node.watch(peer="", replay=False)
+        self._seconds = seconds
+        self._function = function
+
+    def run(self) -> None:
+        """Wait and call."""
+        self._watch.next(self._seconds)
+        if self._watch.active:
+            self._watch.cancel()
+            self._function()
+
+    def cancel(self) -> None:
+        """End the wait, and do not call."""
+        self._watch.cancel()
 
 
 def _read(service: str, peer_id: str, value: Any) -> Instance | None:

@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gossipmonger import Change, ClosedError, Gossipmonger, Watch
-from gossipmonger.recipes._recipe import Recipe, Turns, check_function, seconds
+from gossipmonger.recipes._recipe import Recipe, Turns, check_function
 
 __all__ = ["SharedMap"]
 
@@ -94,9 +94,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
     """
 
     def __init__(self, node: Gossipmonger, name: str = "shared", *, keep_deleted: float | timedelta = 86_400.0) -> None:
-        keep = seconds("keep_deleted", keep_deleted)
-        super().__init__(node, "map", name)
-        self._keep = keep
+        super().__init__(node, "map", name, keep_deleted=keep_deleted)
         self._entries: dict[str, _Entry] = {}
         self._deleted: OrderedDict[str, None] = OrderedDict()  # keys of tombstones, the next to expire first, nearly
         self._last_stamp = 0
@@ -206,7 +204,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
         self._forget_deleted()
 
     def _publish(self, key: str, entry: _Entry) -> None:
-        left = self._keep - max(0.0, self.node.options.clock() - entry.stamp / 1000) / 1000
+        left = self._lasting - max(0.0, self.node.options.clock() - entry.stamp / 1000) / 1000
         if entry.value is not _GONE:
             self.node.update(key, entry.write())
         elif left >= 0.001:  # the least ttl
@@ -216,7 +214,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
 
     def _forget_deleted(self) -> None:
         """Forget tombstones that have expired, which the node does by itself."""
-        before = self.node.options.clock() * 1000 - self._keep * 1_000_000
+        before = self.node.options.clock() * 1000 - self._lasting * 1_000_000
         while self._deleted and self._entries[key := next(iter(self._deleted))].stamp <= before:
             del self._deleted[key], self._entries[key]
 

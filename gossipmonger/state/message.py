@@ -22,8 +22,11 @@ INTERVAL = 1000
 #: The longest interval between two rounds, in milliseconds: a day.
 MAX_INTERVAL = 86_400_000
 
-#: The shortest and the longest ttl of a key, in seconds: a millisecond, less than any clock here tells; and ten years.
-MIN_TTL, MAX_TTL = 0.001, 315_360_000
+#: The shortest ttl of a key, in seconds: a millisecond, less than any clock here tells.
+MIN_TTL = 0.001
+
+#: The longest ttl of a key, in seconds: ten years.
+MAX_TTL = 315_360_000
 
 #: Bytes of a delta in a message beside its id, key and value.
 _FRAME = 43

@@ -699,6 +699,16 @@ def test_the_with_statement_listens_gossips_and_closes() -> None:
         a.update("k", 1)
 
 
+def test_a_node_that_runs_is_not_started_by_with_and_goes_on() -> None:
+    with Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": 0}}) as node:
+        for change in (lambda: None, node.stop, node.gossip, node.leave):
+            change()
+            with pytest.raises(RuntimeError, match=r"^with: Gossipmonger\('a' at .*\) runs already, and would be closed"), node:
+                pass
+            assert node.update("k", repr(change))
+    assert node.closed
+
+
 def test_a_with_statement_that_can_not_listen_closes() -> None:
     with Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": 0}}) as a:
         taken = Gossipmonger({"id": "b", "transport": dict(a.local_peer.transport)})

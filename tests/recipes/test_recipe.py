@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import gc
+import signal
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import pytest
 
 import gossipmonger
 from gossipmonger import Gossipmonger, recipes
-from gossipmonger.recipes import Events, Questions, Registry, SharedMap
+from gossipmonger.recipes import Event, Events, Questions, Registry, SharedMap
 from gossipmonger.recipes._recipe import Recipe, Turns, seconds
 from gossipmonger.simulation import Simulation
 
@@ -64,6 +67,43 @@ def test_calls_that_interrupt_others_are_made_after_them_and_none_is_lost() -> N
     assert made == [0, 1, 2, 3]
     turns.take(lambda: call(3))
     assert made == [0, 1, 2, 3, 3]
+
+
+def test_threads_handlers_and_signal_handlers_that_write_wait_for_nobody() -> None:
+    """A signal interrupts every writer on the main thread again and again, while others write, and none waits for ever."""
+    with Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": 0}}) as node:
+        shared, events, numbers = SharedMap(node), Events(node), count()
+        told: list[int] = []
+
+        def write(*_: object) -> None:
+            number = next(numbers)
+            shared[f"k{number % 3}"] = number
+            events.emit("wrote", number)
+
+        @events.on("wrote")
+        def wrote(event: Event) -> None:
+            told.append(event.payload)
+            if len(told) < 100:
+                write()
+
+        former = signal.signal(signal.SIGALRM, write)
+        threads = [threading.Thread(target=lambda: [write() for _ in range(100)], daemon=True) for _ in range(2)]
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+            for thread in threads:
+                thread.start()
+            for _ in range(100):
+                write()
+            for thread in threads:
+                thread.join(30)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, former)
+        assert not any(thread.is_alive() for thread in threads)
+        node.wait_for(lambda: len(told) >= next(numbers), 30)
+        for key, value in shared.items():
+            assert node.get("a", f"map:shared/{key}")[2] == value
+        assert len(told) == len({*told})
 
 
 @pytest.mark.parametrize(("value", "found"), [(1, 1.0), (0.001, 0.001), (timedelta(minutes=1), 60.0)])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -94,6 +95,48 @@ def test_health_may_be_said_instead_of_checked(cluster: Cluster) -> None:
     registration.healthy = True
     cluster.run(2)
     assert addresses(registries[1]) == ["a"]
+    for value in (1, "False", None):
+        with pytest.raises(TypeError, match=r"^healthy must be True or False, got "):
+            registration.healthy = value  # type: ignore[assignment]
+    registries[0].close()
+    with pytest.raises(ClosedError):
+        registration.healthy = False
+    assert registration.healthy
+
+
+def test_health_can_not_be_said_where_a_check_decides(cluster: Cluster) -> None:
+    registration = Registry(cluster[0]).register("web", "a", check=lambda: True)
+    with pytest.raises(RuntimeError, match="the check of 'web' decides"):
+        registration.healthy = False
+    assert registration.healthy
+
+
+def test_a_renewal_that_comes_after_the_end_takes_itself_back(cluster: Cluster) -> None:
+    """What another thread does between two steps of a renewal is done by the check of it, or by the write."""
+    registry = Registry(cluster[0])
+    first = registry.register("web", "a")
+    put = registry._put
+
+    def put_late(*args: Any) -> None:
+        registry._put = put  # type: ignore[method-assign]
+        does()
+        put(*args)
+
+    second = None
+
+    def replace() -> None:
+        nonlocal second
+        second = registry.register("web", "b")
+
+    for does, there in ((replace, ["b"]), (lambda: second.close(), [])):  # type: ignore[attr-defined]
+        registry._put = put_late  # type: ignore[method-assign]
+        (second or first)._publish()
+        assert addresses(registry) == there
+    third = registry.register("web", "c")
+    registry._put = put_late  # type: ignore[method-assign]
+    does = partial(setattr, third, "healthy", False)
+    third._publish()
+    assert registry.lookup("web", healthy=False) == [Instance("web", "n0", "c", None, False)]
 
 
 def test_one_that_is_unhealthy_at_first_is_not_looked_up(cluster: Cluster) -> None:
@@ -120,7 +163,8 @@ def test_to_register_again_takes_the_place_of_the_former(cluster: Cluster) -> No
     latter = registries[0].register("web", "b", ttl=9)
     with pytest.raises(TypeError):
         registries[0].register("web", {1})
-    former.healthy = False
+    with pytest.raises(ClosedError, match="healthy: 'web' is not offered any more by this registration"):
+        former.healthy = False
     former.close()
     cluster.run(30)
     assert addresses(registries[1]) == ["b"]
@@ -203,7 +247,7 @@ def test_arguments_are_checked(cluster: Cluster) -> None:
         registry.register(1, "a")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="check must be callable"):
         registry.register("web", "a", check=1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="ttl must be between 1 ms and ten years"):
+    with pytest.raises(ValueError, match=r"ttl must be from 0.001 to 315360000 seconds, got 0"):
         registry.register("web", "a", ttl=0)
     with pytest.raises(TypeError, match="service must be a string"):
         registry.watch(1, print)  # type: ignore[call-overload]
@@ -229,3 +273,14 @@ def test_a_check_runs_on_a_thread_that_ends_with_the_registration() -> None:
             assert addresses(registry) == ["a"]
     assert threads[0] is threading.current_thread()
     assert all(thread.daemon for thread in threads[1:])
+
+
+@pytest.mark.parametrize("end", [lambda node, registration: node.close(), lambda node, registration: registration.close()])
+def test_its_timer_ends_at_once_with_the_node_and_with_the_registration(end: Callable[..., None]) -> None:
+    with Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": 0}}) as node:
+        registration = Registry(node).register("web", "a", ttl=86_400)
+        timer = registration._timer
+        assert isinstance(timer, threading.Thread)
+        end(node, registration)
+        timer.join(30)
+        assert not timer.is_alive()
