@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from gossipmonger import MAX_TTL, MIN_TTL, Change, ClosedError, ForkedError, Gossipmonger, Watch
+from gossipmonger import MAX_TTL, MIN_TTL, Change, ClosedError, ForkedError, Gossipmonger, ReentrantError, Watch
 
 __all__ = ["Recipe", "Turns", "check_function", "seconds"]
 
@@ -151,20 +151,42 @@ class Recipe:
 class Turns:
     """Makes calls one at a time. One that interrupts another on the same thread is made when that is over.
 
-    The lock is held while a call writes keys of the node. That waits for nobody, since the node calls handlers on threads of
-    their own. Only the option `executor` can run a handler of the program's there, which should not wait for another thread.
+    The lock is held while a call writes keys of the node, so whoever holds it may wait for a lock of the node's. A signal handler
+    or finalizer that interrupts a call of the node, which may hold that other lock, therefore never waits here. It leaves its call
+    to the thread that makes calls, where an exception in it is raised. All others wait, and have their own exceptions.
+
+    Args:
+        node: The node whose keys the calls write.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, node: Gossipmonger) -> None:
+        self._node = node
         self._lock = threading.RLock()
         self._busy = False
         self._waiting: deque[Callable[[], object]] = deque()
 
     def take(self, call: Callable[[], object]) -> None:
         """Make a call, and then those that have interrupted it. May be called from anywhere."""
-        with self._lock:
-            self._waiting.append(call)
-            self._go_on()
+        try:
+            if self._may_wait():
+                with self._lock:
+                    self._waiting.append(call)
+                    self._go_on()
+            else:
+                self._waiting.append(call)
+        finally:  # what nobody has seen who made calls just now
+            while self._waiting and not self._busy and self._lock.acquire(blocking=False):
+                try:
+                    self._go_on()
+                finally:
+                    self._lock.release()
+
+    def _may_wait(self) -> bool:
+        try:
+            self._node.wait(0)  # which says whether this interrupts a call, and takes no lock
+        except ReentrantError:
+            return False
+        return True
 
     def _go_on(self) -> None:
         if self._waiting and not self._busy:

@@ -79,7 +79,7 @@ class Events(Recipe):
 
     def __init__(self, node: Gossipmonger, name: str = "events", *, ttl: float | timedelta = 60.0) -> None:
         super().__init__(node, "event", name, ttl=ttl)
-        self._turns = Turns()
+        self._turns = Turns(node)
         self._number = 0
         self._subscriptions: list[_Subscription] = []
 

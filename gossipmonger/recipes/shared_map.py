@@ -98,7 +98,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
         self._entries: dict[str, _Entry] = {}
         self._deleted: OrderedDict[str, None] = OrderedDict()  # keys of tombstones, the next to expire first, nearly
         self._last_stamp = 0
-        self._turns = Turns()
+        self._turns = Turns(node)
         self._observes: bool = node.options.observer  # and so reads, and keeps nothing at the node
         node.on("update", self._updated)  # first this, and then what there is: what happens meanwhile may come twice
         for peer in node.peers().values():

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import partial
 from random import Random
 from typing import Any
 
 import pytest
 
 from gossipmonger import ClosedError, Gossipmonger, ObserverError
-from gossipmonger.recipes import Instance, Registry
+from gossipmonger.recipes import Instance, Registration, Registry
 
 from .worlds import SECOND, Cluster
 
@@ -117,25 +116,22 @@ def test_a_renewal_that_comes_after_the_end_takes_itself_back(cluster: Cluster) 
     first = registry.register("web", "a")
     put = registry._put
 
-    def put_late(*args: Any) -> None:
-        registry._put = put  # type: ignore[method-assign]
-        does()
-        put(*args)
+    def renew_around(registration: Registration, does: Callable[[], object]) -> None:
+        def put_late(*args: Any) -> None:
+            registry._put = put  # type: ignore[method-assign]
+            does()
+            put(*args)
 
-    second = None
-
-    def replace() -> None:
-        nonlocal second
-        second = registry.register("web", "b")
-
-    for does, there in ((replace, ["b"]), (lambda: second.close(), [])):  # type: ignore[attr-defined]
         registry._put = put_late  # type: ignore[method-assign]
-        (second or first)._publish()
-        assert addresses(registry) == there
+        registration._publish()
+
+    renew_around(first, lambda: registry.register("web", "b"))
+    assert addresses(registry) == ["b"]
+    second = registry._registered["web"]
+    renew_around(second, second.close)
+    assert addresses(registry) == []
     third = registry.register("web", "c")
-    registry._put = put_late  # type: ignore[method-assign]
-    does = partial(setattr, third, "healthy", False)
-    third._publish()
+    renew_around(third, lambda: setattr(third, "healthy", False))
     assert registry.lookup("web", healthy=False) == [Instance("web", "n0", "c", None, False)]
 
 
