@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from gossipmonger import MAX_TTL, MIN_TTL, Change, ClosedError, ForkedError, Gossipmonger, ReentrantError, Watch
 
-__all__ = ["Recipe", "Turns", "check_function", "seconds"]
+__all__ = ["Recipe", "Turns", "check_function", "check_string", "seconds"]
 
 #: Names in use, and the last life that each of them had: node -> prefix -> life. A life below 0 is over.
 _claims: WeakKeyDictionary[Gossipmonger, dict[str, int]] = WeakKeyDictionary()
@@ -34,6 +34,12 @@ def check_function(what: str, given: Any) -> None:
             raise TypeError(f"{what} must be an ordinary function, got the async function {given!r}, which nobody would await")
 
 
+def check_string(what: str, given: Any) -> None:
+    """Raise a TypeError unless this is a string."""
+    if not isinstance(given, str):
+        raise TypeError(f"{what} must be a string, got {given!r}")
+
+
 class Recipe:
     """Something that is built on a node and has keys of its own there. It is a context manager, which closes it.
 
@@ -51,8 +57,7 @@ class Recipe:
     def __init__(self, node: Gossipmonger, kind: str, name: str, **lasting: float | timedelta) -> None:
         if not isinstance(node, Gossipmonger):
             raise TypeError(f"node must be a Gossipmonger, got {node!r}")
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a string, got {name!r}")
+        check_string("name", name)
         if not name or "/" in name:
             raise ValueError(f"name must be a string without slashes, and not empty, got {name!r}")
         for argument, value in lasting.items():
@@ -69,7 +74,7 @@ class Recipe:
         former = claims.get(self._prefix, 0)
         if former > 0:
             raise ValueError(
-                f"name must be new: this node has a {type(self).__name__} {name!r} already, which you may share, or close"
+                f"name must be new: this node has {type(self).__name__}({name!r}) already, which you may share, or close"
             )
         self._life = max(1 - former, int(node.options.clock() * 1000))  # no two of this node, nor of two of its lives
         claims[self._prefix] = self._life
@@ -118,8 +123,7 @@ class Recipe:
             begin: Called with the name and the handler; what it returns takes the handler's place.
         """
         self._check_open(call)
-        if not isinstance(name, str):
-            raise TypeError(f"{what} must be a string, got {name!r}")
+        check_string(what, name)
 
         def decorate(handler: Any) -> Any:
             check_function("handler", handler)
@@ -151,9 +155,9 @@ class Recipe:
 class Turns:
     """Makes calls one at a time. One that interrupts another on the same thread is made when that is over.
 
-    The lock is held while a call writes keys of the node, so whoever holds it may wait for a lock of the node's. A signal handler
-    or finalizer that interrupts a call of the node, which may hold that other lock, therefore never waits here. It leaves its call
-    to the thread that makes calls, where an exception in it is raised. All others wait, and have their own exceptions.
+    The lock is held while a call writes keys of the node, so whoever holds it may wait for a lock of the node's. A signal
+    handler or finalizer that interrupts a call of the node, which may hold that other lock, therefore never waits here: it
+    leaves its call to the thread that makes calls, where an exception in it is raised. All others wait, and have their own.
 
     Args:
         node: The node whose keys the calls write.

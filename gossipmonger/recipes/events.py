@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar, overload
 
 from gossipmonger import Change, Gossipmonger, RemotePeer, Watch
-from gossipmonger.recipes._recipe import Recipe, Turns
+from gossipmonger.recipes._recipe import Recipe, Turns, check_string
 
 __all__ = ["Event", "Events"]
 
@@ -95,8 +95,7 @@ class Events(Recipe):
             TypeError, ValueError: The name is not a string, JSON has no form for the payload, or no message has room for it.
         """
         self._check_open("emit")
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a string, got {name!r}")
+        check_string("name", name)
         self._turns.take(partial(self._emit, name, payload))
 
     def _emit(self, name: str, payload: Any) -> None:

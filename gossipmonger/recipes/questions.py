@@ -22,7 +22,7 @@ from itertools import count
 from typing import Any, TypeVar, overload
 
 from gossipmonger import Change, Gossipmonger
-from gossipmonger.recipes._recipe import Recipe, seconds
+from gossipmonger.recipes._recipe import Recipe, check_string, seconds
 
 __all__ = ["Answers", "Asked", "Questions"]
 
@@ -153,8 +153,7 @@ class Questions(Recipe):
     def begin(self, question: str, timeout: float | timedelta, argument: Any = None) -> Asked:
         """Ask in the same way, and don't wait. Close what is returned when it is done, or enough: it is a context manager."""
         self._check_open("ask")
-        if not isinstance(question, str):
-            raise TypeError(f"question must be a string, got {question!r}")
+        check_string("question", question)
         return Asked(self, question, argument, seconds("timeout", timeout) + _GRACE)
 
 

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple, overload
 
 from gossipmonger import Change, ClosedError, Gossipmonger, Watch
-from gossipmonger.recipes._recipe import Recipe, check_function, seconds
+from gossipmonger.recipes._recipe import Recipe, check_function, check_string, seconds
 
 __all__ = ["Instance", "Registration", "Registry"]
 
@@ -96,8 +96,7 @@ class Registry(Recipe):
             TypeError, ValueError: An argument is of the wrong type or out of range, or JSON has no form for it.
         """
         self._check_open("register")
-        if not isinstance(service, str):
-            raise TypeError(f"service must be a string, got {service!r}")
+        check_string("service", service)
         if check is not None:
             check_function("check", check)
         registration = Registration(self, service, address, meta, seconds("ttl", ttl), check)
@@ -119,7 +118,11 @@ class Registry(Recipe):
         Args:
             service: Its name.
             healthy: Whether only healthy ones count.
+
+        Raises:
+            TypeError: The service is not a string.
         """
+        check_string("service", service)
         there = [_read(service, id, value) for id, value in sorted(self.node.values(self._key(service)).items())]
         return [each for each in there if each is not None and (each.healthy or not healthy)]
 
@@ -186,6 +189,10 @@ class Registration:
         self._ended = False
         self._timer: Any = None
 
+    def __repr__(self) -> str:
+        state = "ended" if self._ended or self._registry.node.closed else "healthy" if self._healthy else "unhealthy"
+        return f"Registration({self.service!r} of {self._registry._id!r}, {state})"
+
     def __enter__(self) -> Registration:
         """Return it."""
         return self
@@ -209,7 +216,7 @@ class Registration:
             raise TypeError(f"healthy must be True or False, got {healthy!r}")
         if self._check is not None:
             raise RuntimeError(f"healthy: the check of {self.service!r} decides, so it can't be set")
-        if self._ended or self._registry.closed:
+        if self._ended:
             raise ClosedError(f"healthy: {self.service!r} is not offered any more by this registration")
         self._healthy = healthy
         self._publish()

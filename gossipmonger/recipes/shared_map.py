@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gossipmonger import Change, ClosedError, Gossipmonger, Watch
-from gossipmonger.recipes._recipe import Recipe, Turns, check_function
+from gossipmonger.recipes._recipe import Recipe, Turns, check_function, check_string
 
 __all__ = ["SharedMap"]
 
@@ -155,8 +155,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
             TypeError, ValueError: The key is not a string, JSON has no form for the value, or no message has room for it.
         """
         self._check_open("set")
-        if not isinstance(key, str):
-            raise TypeError(f"key must be a string, got {key!r}")
+        check_string("key", key)
         self._turns.take(partial(self._write, key, value))
 
     def __delitem__(self, key: str) -> None:

@@ -77,7 +77,7 @@ def _copied(value: Any, name: str, depth: int) -> Any:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise TypeError(f"{name}: the key {key!r} of type {type(key).__name__} is no string, as JSON wants it")
+                raise TypeError(f"{name}: the key {key!r} of type {type(key).__name__} must be a string, as JSON wants it")
         return {_text(key): _copied(item, name, depth - 1) for key, item in value.items()}
     return [_copied(item, name, depth - 1) for item in value]
 
@@ -95,13 +95,13 @@ def copied_key(key: Any, most: int | None = None) -> str:
     """Return a copy of a key.
 
     Raises:
-        TypeError: It is no string.
+        TypeError: It is not a string.
         ValueError: It is "__proto__", which in JavaScript is no key like others, or has more than `most` bytes in UTF-8.
     """
     if not isinstance(key, str):
-        raise TypeError(f"key: {key!r} is no string")
+        raise TypeError(f"key must be a string, got {key!r}")
     if key == "__proto__":
-        raise ValueError("key: '__proto__' is a name that a Node node can't keep a value under")
+        raise ValueError("key: '__proto__' is a name that a Node.js node can't keep a value under")
     text = _text(key)
     if most is not None and len(text) > most // 4 and len(text.encode()) > most:
         raise ValueError(f"key: {shown(text)} has {len(text.encode())} bytes; at most {most} are allowed")

@@ -156,7 +156,7 @@ def test_no_two_recipes_of_one_place_have_the_same_life() -> None:
     for _ in range(3):
         with Recipe(node, "kind", "name") as recipe:
             lives.append(recipe._life)
-            with pytest.raises(ValueError, match="this node has a Recipe"):
+            with pytest.raises(ValueError, match=r"this node has Recipe\('name'\) already"):
                 Recipe(node, "kind", "name")
             Recipe(node, "other", "name").close()
     assert lives == [1_000_000, 1_000_001, 1_000_002]

@@ -88,7 +88,9 @@ def test_only_healthy_ones_are_looked_up(cluster: Cluster) -> None:
 def test_health_may_be_said_instead_of_checked(cluster: Cluster) -> None:
     registries = [Registry(node) for node in cluster.nodes]
     registration = registries[0].register("web", "a", ttl=9)
+    assert repr(registration) == "Registration('web' of 'n0', healthy)"
     registration.healthy = False
+    assert repr(registration) == "Registration('web' of 'n0', unhealthy)"
     cluster.run(20)
     assert (addresses(registries[1]), addresses(registries[1], healthy=False)) == ([], ["a"])
     registration.healthy = True
@@ -98,6 +100,7 @@ def test_health_may_be_said_instead_of_checked(cluster: Cluster) -> None:
         with pytest.raises(TypeError, match=r"^healthy must be True or False, got "):
             registration.healthy = value  # type: ignore[assignment]
     registries[0].close()
+    assert repr(registration) == "Registration('web' of 'n0', ended)"
     with pytest.raises(ClosedError):
         registration.healthy = False
     assert registration.healthy
@@ -241,6 +244,8 @@ def test_arguments_are_checked(cluster: Cluster) -> None:
     registry = Registry(cluster[0])
     with pytest.raises(TypeError, match="service must be a string"):
         registry.register(1, "a")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="service must be a string, got None"):
+        registry.lookup(None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="check must be callable"):
         registry.register("web", "a", check=1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"ttl must be from 0.001 to 315360000 seconds, got 0"):

@@ -175,7 +175,7 @@ def test_what_json_has_no_type_for_is_refused(thing: Any) -> None:
 
 @pytest.mark.parametrize("key", [1, 1.5, True, None, (1, 2), b"k"])
 def test_a_key_that_is_no_string_is_refused(key: Any) -> None:
-    with pytest.raises(TypeError, match=f"the key .* of type {type(key).__name__} is no string, as JSON wants it$"):
+    with pytest.raises(TypeError, match=f"the key .* of type {type(key).__name__} must be a string, as JSON wants it$"):
         copied({"good": [{key: 1}]})
 
 
