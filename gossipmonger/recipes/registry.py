@@ -231,8 +231,12 @@ class Registration:
 
     def _begin(self) -> None:
         self._look()
-        self._publish()
-        self._arm()
+        self._arm()  # first, since a call that interrupts another one of the node is refused there
+        try:
+            self._publish()
+        except BaseException:
+            self._end()
+            raise
 
     def _end(self) -> None:
         self._ended = True
