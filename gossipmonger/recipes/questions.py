@@ -55,7 +55,7 @@ class Questions(Recipe):
     * All nodes hear all answers, so this suits questions that people ask, or programs now and then; not remote calls by the
       second.
     * Whom to wait for is what this node knows at the time: live nodes with a handler for the question. One that has just come
-      may not be among them, and before this node has heard of anybody, there is only itself.
+      may not be among them, and before this node has heard of anybody, there is only itself, or the first that answers.
     * An answer is as old as the question. A handler may be called twice for one question, if its asker seemed dead meanwhile.
 
     Args:
@@ -130,7 +130,9 @@ class Questions(Recipe):
     # Asking
 
     def ask(self, question: str, timeout: float | timedelta, argument: Any = None) -> Answers:
-        """Ask all live nodes, wait until each has answered that knows answers to this question, and return them.
+        """Ask all live nodes, wait until each has answered that is known to know answers to this question, and return them.
+
+        If no node is known to, this waits for one: the asker may have just come.
 
         Args:
             question: The question.
@@ -183,8 +185,9 @@ class Asked:
 
     @property
     def done(self) -> bool:
-        """Whether each live node has answered that knows answers to this question."""
-        return not self.answers.missing
+        """Whether a node has answered, and so has each live one that is known to know answers to this question."""
+        answers = self.answers
+        return not answers.missing and bool(answers or answers.failed)
 
     @property
     def answers(self) -> Answers:

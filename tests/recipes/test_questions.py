@@ -85,6 +85,13 @@ def test_nobody_waits_for_nodes_that_know_no_answer_or_have_died(cluster: Cluste
     assert ask_in(cluster, questions[0], "what?") == {}
 
 
+def test_who_has_heard_of_nobody_yet_waits_for_the_first_answer(cluster: Cluster) -> None:
+    answering(cluster)
+    answers = ask_in(cluster, Questions(cluster.add("newcomer")), "who")
+    assert answers
+    assert answers.items() <= {id: [None, "newcomer"] for id in ("n0", "n1", "n2")}.items()
+
+
 def test_an_answer_counts_though_who_gave_it_has_gone(cluster: Cluster) -> None:
     questions = answering(cluster)
     with questions[0].begin("who", 60) as asked:
@@ -294,5 +301,5 @@ def test_the_end_of_the_node_ends_the_wait(nodes: list[Gossipmonger]) -> None:
 def test_one_that_was_asked_is_a_context_manager(cluster: Cluster) -> None:
     made: Callable[..., Asked] = Questions(cluster[0]).begin
     with made("x", 1) as asked:
-        assert (asked.question, asked.done, asked.answers) == ("x", True, {})
+        assert (asked.question, asked.done, asked.answers) == ("x", False, {})
     assert cluster.own(0) == {}
