@@ -278,15 +278,13 @@ class Registration:
             self._ended = True
 
     def _arm(self) -> None:
-        if self._ended:
-            return
         node = self._registry.node
         if node.closed:
             raise ClosedError("register: this endpoint has been closed")
         make = node.options.timer
         self._timer = (partial(_Timer, node) if make is threading.Timer else make)(self._ttl / 3, self._renew)
         self._timer.start()
-        if self._ended:  # meanwhile
+        if self._ended:  # as it may be by now
             self._timer.cancel()
 
 

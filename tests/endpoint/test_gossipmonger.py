@@ -701,7 +701,8 @@ def test_the_with_statement_listens_gossips_and_closes() -> None:
 
 def test_a_node_that_runs_is_not_started_by_with_and_goes_on() -> None:
     with Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": 0}}) as node:
-        for change in (lambda: None, node.stop, node.gossip, node.leave):
+        changes: list[Callable[[], object]] = [node.live, node.stop, node.gossip, node.leave]
+        for change in changes:
             change()
             with pytest.raises(RuntimeError, match=r"^with: Gossipmonger\('a' at .*\) runs already, and would be closed"), node:
                 pass

@@ -120,10 +120,10 @@ def test_a_renewal_that_comes_after_the_end_takes_itself_back(cluster: Cluster) 
     put = registry._put
 
     def renew_around(registration: Registration, does: Callable[[], object]) -> None:
-        def put_late(*args: Any) -> None:
+        def put_late(key: str, value: Any, ttl: float) -> None:
             registry._put = put  # type: ignore[method-assign]
             does()
-            put(*args)
+            put(key, value, ttl)
 
         registry._put = put_late  # type: ignore[method-assign]
         registration._publish()
