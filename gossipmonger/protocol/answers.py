@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from random import Random
-from typing import Any
-
 from gossipmonger.protocol.catch_up import CatchUp
-from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.conversations import Conversations
 from gossipmonger.protocol.holders import Holders
 from gossipmonger.protocol.membership import Membership
@@ -28,39 +25,17 @@ _TO_NODE_JS = 5
 
 
 class Answers:
-    """Answers digests.
-
-    Args:
-        local: The node's own peer.
-        storage: Where all peers are kept.
-        membership: Who is there.
-        conversations: How long to go on.
-        catch_up: Whom to ask for what.
-        holders: Who holds everything of this node.
-        config: The numbers to go by.
-        random: Draws orders of peers.
-    """
+    """Answers digests: the conversations say how long to go on, the catch-up whom to ask for what."""
 
     def __init__(
-        self,
-        local: Peer,
-        storage: Any,
-        membership: Membership,
-        conversations: Conversations,
-        catch_up: CatchUp,
-        holders: Holders,
-        config: Config,
-        random: Random,
+        self, node: Node, membership: Membership, conversations: Conversations, catch_up: CatchUp, holders: Holders
     ) -> None:
-        self._local = local
-        self._storage = storage
+        self._local, self._storage, self._config, self._random = node
         self._membership = membership
         self._conversations = conversations
         self._flow = conversations.flow
         self._catch_up = catch_up
         self._holders = holders
-        self._config = config
-        self._random = random
         self._cut = 0  # messages that could not tell all
 
     def answer_node_js(self, sender: RemotePeer, found: Reconciliation, output: Output) -> None:

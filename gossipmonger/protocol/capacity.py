@@ -22,7 +22,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from gossipmonger.errors import MessageError, shown
-from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.forgetting import TELLING, Forgetting
 from gossipmonger.protocol.output import Event, Output
 from gossipmonger.state import Peer, values
@@ -53,19 +53,12 @@ class Capacity:
     * Peers: `admit`, `admit_sender`, `meet`, `hear`, `strangers`, `silent`, `begin_round`
     * Keys: `check_own`, `overflows`, `is_full`, `report_full`
 
-    Args:
-        local: The node's own peer.
-        storage: Where all peers are kept.
-        forgetting: Forgets peers.
-        config: The numbers to go by.
-
     Attributes:
         count: How many other peers are known, as of the last round and with those that were met since.
     """
 
-    def __init__(self, local: Peer, storage: Any, forgetting: Forgetting, config: Config) -> None:
-        self._local = local
-        self._storage = storage
+    def __init__(self, node: Node, forgetting: Forgetting) -> None:
+        self._local, self._storage, config, _ = node
         self._forgetting = forgetting
         self._most = config.max_peers
         self._keys = config.max_keys_per_peer

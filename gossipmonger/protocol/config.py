@@ -1,12 +1,14 @@
-"""What the protocol is told about how to gossip: plain numbers. The reasons for the defaults stand with the options."""
+"""What the parts of the protocol work with. The reasons for the defaults of the numbers stand with the options."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
+from typing import Any, NamedTuple
 
-from gossipmonger.state import RemotePeer
+from gossipmonger.state import Peer, RemotePeer
 
-__all__ = ["Config"]
+__all__ = ["Config", "Node"]
 
 
 @dataclass(frozen=True)
@@ -34,3 +36,19 @@ class Config:
     seeds: tuple[RemotePeer, ...] = ()
     cluster: str | None = None
     observer: bool = False
+
+
+class Node(NamedTuple):
+    """What all parts of one node's protocol share.
+
+    Attributes:
+        local: The node's own peer.
+        storage: Where all peers are kept.
+        config: The numbers to go by.
+        random: Its `random()` is the only source of chance.
+    """
+
+    local: Peer
+    storage: Any
+    config: Config
+    random: Random

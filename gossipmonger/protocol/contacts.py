@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 
 from gossipmonger.protocol.config import Config
-from gossipmonger.protocol.membership import draw, is_at
+from gossipmonger.protocol.partners import draw, is_at
 from gossipmonger.state import Peer, RemotePeer
 
 __all__ = ["Contact", "Contacts"]
@@ -56,10 +56,6 @@ class Contact:
 
 class Contacts:
     """The contacts of one node.
-
-    Args:
-        config: The numbers to go by.
-        random: The only source of chance.
 
     Attributes:
         partners: Ids of those whom the last round went to.

@@ -8,12 +8,11 @@ round trips.
 
 from __future__ import annotations
 
-from random import Random
-from typing import Any
-
+from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.lives import elders
-from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output, send
+from gossipmonger.protocol.partners import draw
 from gossipmonger.state import Digest, Kind, Message, Peer
 
 __all__ = ["Holders"]
@@ -26,20 +25,11 @@ _ASKED = 3
 
 
 class Holders:
-    """How much of the local peer others hold.
+    """How much of the local peer others hold."""
 
-    Args:
-        local: The node's own peer.
-        storage: Where all peers are kept.
-        membership: Who is there.
-        random: Draws who is asked.
-    """
-
-    def __init__(self, local: Peer, storage: Any, membership: Membership, random: Random) -> None:
-        self._local = local
-        self._storage = storage
+    def __init__(self, node: Node, membership: Membership) -> None:
+        self._local, self._storage, _, self._random = node
         self._membership = membership
-        self._random = random
         self._versions: dict[str, int] = {}  # peer's id -> the version up to which it holds everything
         self._lasting: set[str] = set()  # those that had lived longest when they were asked
         self._asked: dict[str, int] | None = None  # who has answered since, and from which version on it was told the rest

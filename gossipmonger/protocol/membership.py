@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Sequence
-from random import Random
 from typing import Any
 
 from gossipmonger.protocol.capacity import Capacity
-from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.expiry import Expiry
 from gossipmonger.protocol.forgetting import TELLING, Forgetting
 from gossipmonger.protocol.lives import departed, is_silent
 from gossipmonger.protocol.output import Event, Output
-from gossipmonger.protocol.partners import draw, is_at
+from gossipmonger.protocol.partners import draw
 from gossipmonger.protocol.seeds import Seeds
 from gossipmonger.state import Bound, Compact, CompactDigest, Entry, Header, Message, Peer, RemotePeer
 
-__all__ = ["TELLING", "Membership", "draw", "is_at"]
+__all__ = ["Membership"]
 
 #: Intervals for which a peer that is new is told of those that left: it gets that even if some messages are lost.
 _INTRODUCING = 3
@@ -36,9 +35,6 @@ class Membership:
     """The peers of one node.
 
     Args:
-        local: The node's own peer.
-        storage: Where all peers are kept.
-        config: The numbers to go by.
         now: When this life begins. The time since the storage was written is not a silence of the peers in it.
 
     Attributes:
@@ -55,28 +51,26 @@ class Membership:
         refused: Peers that are dead by refusal, id -> the heartbeat up to which it may be old news: see `Suspicion`.
     """
 
-    def __init__(self, local: Peer, storage: Any, config: Config, now: float) -> None:
-        self._local = local
-        self._storage = storage
-        self._config = config
-        self.bound: Bound = Bound(config.max_years_ahead)
+    def __init__(self, node: Node, now: float) -> None:
+        self._local, self._storage, self._config, self._random = node
+        self.bound: Bound = Bound(self._config.max_years_ahead)
         self.at_rest: bool = False
-        self.found: dict[str, Peer | None] = {local.id: local}
+        self.found: dict[str, Peer | None] = {self._local.id: self._local}
         self._changes: dict[str, Peer] = {}
         self._last_round: float | None = None
         self._pace = 0.0  # milliseconds between two rounds of a peer, the harmonic mean: how often a digest comes
         self.late: bool = False
         self.refused: dict[str, int] = {}
-        self.seeds: Seeds = Seeds(local, config.seeds)
+        self.seeds: Seeds = Seeds(self._local, self._config.seeds)
         self.alone: bool = True
         self.rounds: int = 0
         self._compact = CompactDigest([])
         self._counted: set[str] = set()  # peers on whose behalf this node has counted since its last round
         self._unsettled: set[str] = set()  # peers with a floor to settle
         self._fresh: dict[str, float] = {}  # peers that are new, restarted or moved -> since when
-        self.forgetting: Forgetting = Forgetting(storage, self.refused, config)
-        self.capacity: Capacity = Capacity(local, storage, self.forgetting, config)
-        self.expiry: Expiry = Expiry(local, storage, config.gossip_interval)
+        self.forgetting: Forgetting = Forgetting(self._storage, self.refused, self._config)
+        self.capacity: Capacity = Capacity(node, self.forgetting)
+        self.expiry: Expiry = Expiry(self._local, self._storage, self._config.gossip_interval)
         live, dead = self.others()
         self.expiry.begin(now, live + dead)
         for peer in live:
@@ -197,7 +191,6 @@ class Membership:
         live: list[Peer],
         reachable: list[Peer],
         dead: list[Peer],
-        random: Random,
         preferred: Sequence[Peer] = (),
     ) -> list[RemotePeer]:
         """Return whom to send a digest to in this round.
@@ -207,7 +200,7 @@ class Membership:
         seed with probability lost / (live + 1), and a dead peer with probability dead / (live + 1), rather one that has died
         lately. If nobody is live, several seeds and surely one of the dead. A seed if fewer than MINIMUM_LIVE_PEERS are live.
         """
-        config = self._config
+        config, random = self._config, self._random
         self.alone = not live
         chosen = draw(preferred, config.gossip_fanout, random)
         rest = [peer for peer in reachable if peer not in chosen] if chosen else reachable

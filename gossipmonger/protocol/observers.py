@@ -16,11 +16,12 @@ from random import Random
 from typing import Any
 
 from gossipmonger.protocol.answers import FEW
-from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.lives import departed
-from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Event, Output, send
+from gossipmonger.protocol.partners import draw
 from gossipmonger.protocol.reconcile import choose_deltas
 from gossipmonger.state import Compact, CompactDigest, Digest, Entry, Header, Kind, Message, Peer, RemotePeer
 
@@ -33,8 +34,8 @@ _INTRODUCING = 3
 class ObserverMembership(Membership):
     """The peers of an observer, which is none itself: it is in no storage and no fingerprint, and tells nobody anything."""
 
-    def __init__(self, local: Peer, storage: Any, config: Config, now: float) -> None:
-        super().__init__(local, storage, config, now)
+    def __init__(self, node: Node, now: float) -> None:
+        super().__init__(node, now)
         self._introduced = 0
         self._asks = True  # whether it asks for those that have left, too
         self._doubted: dict[str, Any] = {}  # peers that were forgotten, and are told of as live by old news -> where they are
@@ -82,7 +83,7 @@ class ObserverMembership(Membership):
         """
         partners = super().choose_partners(*args)
         doubted, self._doubted = [RemotePeer(*each) for each in self._doubted.items()], {}
-        return partners + draw(doubted, 1, args[4])
+        return partners + draw(doubted, 1, self._random)
 
     def begin_round(self, now: float, output: Output) -> None:
         """Note that a round begins."""
@@ -93,23 +94,13 @@ class ObserverMembership(Membership):
 
 
 class Observers:
-    """Answers observers.
+    """Answers observers; the identity answers what they know of a former life of this node."""
 
-    Args:
-        local: The node's own peer.
-        storage: Where all peers are kept.
-        membership: Who is there.
-        identity: Answers what is known of a former life of this node.
-        config: The numbers to go by.
-    """
-
-    def __init__(self, local: Peer, storage: Any, membership: Membership, identity: Identity, config: Config) -> None:
-        self._local = local
-        self._storage = storage
+    def __init__(self, node: Node, membership: Membership, identity: Identity) -> None:
+        self._local, self._storage, self._config, _ = node
         self._membership = membership
         self._identity = identity
-        self._config = config
-        self._random = Random(local.id)  # its own, so that the node goes on as if nobody had asked
+        self._random = Random(node.local.id)  # its own, so that the node goes on as if nobody had asked
 
     def answer(self, now: float, message: Message, output: Output) -> None:
         """Answer a message of an observer: with what it lacks, and with what there is to ask for."""

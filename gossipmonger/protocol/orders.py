@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from random import Random
-from typing import Any
-
-from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.identity import Identity
-from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output, send
-from gossipmonger.state import Digest, Kind, Message, Peer
+from gossipmonger.protocol.partners import draw
+from gossipmonger.state import Digest, Kind, Message
 
 __all__ = ["Orders"]
 
 
 class Orders:
-    """Gives orders, and takes those of others.
+    """Gives orders, and takes those of others; the identity answers one about the node itself."""
 
-    Args:
-        local: The node's own peer.
-        storage: Where all peers are kept.
-        membership: Who is there.
-        identity: Answers an order about the node itself.
-        config: The numbers to go by.
-        random: Draws who is told at once.
-    """
-
-    def __init__(
-        self, local: Peer, storage: Any, membership: Membership, identity: Identity, config: Config, random: Random
-    ) -> None:
-        self._local = local
-        self._storage = storage
+    def __init__(self, node: Node, membership: Membership, identity: Identity) -> None:
+        self._local, self._storage, self._config, self._random = node
         self._membership = membership
         self._identity = identity
-        self._config = config
-        self._random = random
 
     def give(self, now: float, id: str, output: Output) -> bool:
         """Drop a peer, everywhere; return whether it was known.

@@ -38,14 +38,15 @@ from typing import Any
 from gossipmonger.protocol.answers import Answers
 from gossipmonger.protocol.border import Border
 from gossipmonger.protocol.catch_up import CatchUp
-from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.config import Config, Node
 from gossipmonger.protocol.conversations import Conversations
 from gossipmonger.protocol.holders import Holders
 from gossipmonger.protocol.identity import Identity
-from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.observers import ObserverMembership, Observers
 from gossipmonger.protocol.orders import Orders
 from gossipmonger.protocol.output import Event, Output, send
+from gossipmonger.protocol.partners import draw
 from gossipmonger.protocol.reconcile import Reconciliation
 from gossipmonger.protocol.rumors import Rumors
 from gossipmonger.protocol.suspicion import Suspicion
@@ -85,20 +86,20 @@ class Protocol(Writes):
         self._random = random
         local.heartbeat = max(int(now * 1000), local.heartbeat + 1)  # so a new life is above the former one at once
         local.interval = max(1, round(config.gossip_interval))
-        self.membership: Membership = (ObserverMembership if config.observer else Membership)(local, storage, config, now)
+        node = Node(local, storage, config, random)
+        self.membership: Membership = (ObserverMembership if config.observer else Membership)(node, now)
         self._expiry = self.membership.expiry
         self.border: Border = Border(config.cluster, storage)
         self._identity = Identity(local, random)
-        self.orders: Orders = Orders(local, storage, self.membership, self._identity, config, random)
-        self._suspicion = Suspicion(local, storage, self.membership, config, random)
+        self.orders: Orders = Orders(node, self.membership, self._identity)
+        self._suspicion = Suspicion(node, self.membership)
         self._conversations = Conversations(config, now)
         self._flow = self._conversations.flow
         self._rumors = Rumors(local, config, random) if config.rumor_fanout else None
         self._catch_up = CatchUp(config.rumor_interval)
-        self.holders: Holders = Holders(local, storage, self.membership, random)
-        parts = self.membership, self._conversations, self._catch_up, self.holders
-        self._answers = Answers(local, storage, *parts, config, random)
-        self._observers = Observers(local, storage, self.membership, self._identity, config)
+        self.holders: Holders = Holders(node, self.membership)
+        self._answers = Answers(node, self.membership, self._conversations, self._catch_up, self.holders)
+        self._observers = Observers(node, self.membership, self._identity)
         self._deleted = now  # when a key was deleted last
         self.membership.put(local)
 

@@ -13,8 +13,9 @@ from random import Random
 from typing import Any
 
 from gossipmonger.protocol.identity import Identity
-from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output
+from gossipmonger.protocol.partners import draw
 from gossipmonger.state import Delta, Entry, Peer
 
 __all__ = ["Reconciliation", "choose_deltas"]

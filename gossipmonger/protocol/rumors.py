@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from gossipmonger.protocol.config import Config
-from gossipmonger.protocol.membership import draw
+from gossipmonger.protocol.partners import draw
 from gossipmonger.state import Delta, Peer
 
 __all__ = ["Rumors", "successors"]

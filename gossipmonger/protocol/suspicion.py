@@ -27,13 +27,13 @@ time-out is never a refusal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random
 from typing import Any
 
-from gossipmonger.protocol.config import Config
+from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.contacts import Contacts
-from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Dial, Event, Output, send
+from gossipmonger.protocol.partners import draw
 from gossipmonger.state import Digest, Entry, Header, Kind, Message, Peer, RemotePeer
 
 __all__ = ["Suspicion"]
@@ -109,24 +109,14 @@ class Suspicion:
     * What comes in: `link`, `hear`
     * What follows: `tell_later`, `due`, `dial_again`
 
-    Args:
-        local: The node's own peer.
-        storage: Where all peers are kept.
-        membership: Who is there.
-        config: The numbers to go by.
-        random: The only source of chance.
-
     Attributes:
         contacts: What became of the node's own dials.
     """
 
-    def __init__(self, local: Peer, storage: Any, membership: Membership, config: Config, random: Random) -> None:
-        self._local = local
-        self._storage = storage
+    def __init__(self, node: Node, membership: Membership) -> None:
+        self._local, self._storage, self._config, self._random = node
         self._membership = membership
-        self._config = config
-        self._random = random
-        self.contacts: Contacts = Contacts(config, random)
+        self.contacts: Contacts = Contacts(node.config, node.random)
         self._suspects: dict[str, _Suspect] = {}
         self._immune: dict[str, float] = {}  # id -> until when refusals prove nothing
         self._ends: dict[str, float] = {}  # id -> when to probe it, since a link to it has ended
@@ -151,7 +141,7 @@ class Suspicion:
         """Return whom a round goes to: see `Membership.choose_partners` and `Contacts`."""
         capacity = self._membership.capacity
         reachable, preferred = self.contacts.begin_round(now, live, capacity.strangers, capacity.silent())
-        partners = self._membership.choose_partners(now, live, reachable, dead, self._random, preferred)
+        partners = self._membership.choose_partners(now, live, reachable, dead, preferred)
         self.contacts.note_dials(partners)
         return partners
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from gossipmonger.protocol.config import Config
 from gossipmonger.protocol.expiry import Expiry
-from gossipmonger.protocol.membership import TELLING, Membership
+from gossipmonger.protocol.forgetting import TELLING
+from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Event, Output
 from gossipmonger.protocol.rumors import Rumors
 from gossipmonger.state import Flow, Peer, values

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossipmonger.protocol.membership import Membership, draw
+from gossipmonger.protocol.config import Node
+from gossipmonger.protocol.membership import Membership
+from gossipmonger.protocol.partners import draw
 from gossipmonger.protocol.seeds import Place
 from gossipmonger.state import Peer, RemotePeer
 from gossipmonger.storage import MemoryStorage
@@ -19,17 +22,19 @@ from .steps import NOW, a_config, a_peer
 ROUNDS = 3_000
 
 
+def a_membership(transport: Any = "at a", **config: Any) -> Membership:
+    return Membership(Node(Peer("a", transport=transport), MemoryStorage(), a_config(**config), random.Random(5)), NOW)
+
+
 def drawn(
     live: int, dead: int, seeds: int = 0, fanout: int = 1, minimum: int = 1, met: bool = True, left: bool = False
 ) -> list[list[str]]:
     """Whom each of many rounds goes to; `met` says whether live peers are at the addresses of the seeds."""
     chosen = [RemotePeer(f"seed{n}", f"at {'live' if met else 'seed'}{n}") for n in range(seeds)]
-    config = a_config(gossip_fanout=fanout, minimum_live_peers=minimum, seeds=tuple(chosen))
-    membership = Membership(Peer("a", transport="at a"), MemoryStorage(), config, NOW)
+    membership = a_membership(gossip_fanout=fanout, minimum_live_peers=minimum, seeds=tuple(chosen))
     alive = [a_peer(f"live{n}") for n in range(live)]
     gone = [a_peer(f"dead{n}", live=False, left=left) for n in range(dead)]
-    chance = random.Random(5)
-    chosen_in = [membership.choose_partners(NOW, alive, alive, gone, chance) for _ in range(ROUNDS)]
+    chosen_in = [membership.choose_partners(NOW, alive, alive, gone) for _ in range(ROUNDS)]
     return [[partner.id for partner in partners] for partners in chosen_in]
 
 
@@ -85,22 +90,19 @@ def test_with_nobody_there_nobody_is_asked() -> None:
 
 @pytest.mark.parametrize(("silence", "asked"), [(3_000.0, False), (3_200.0, True)])  # a phi of 4 takes 9.2 intervals of 333 ms
 def test_who_has_been_silent_for_half_as_long_as_the_dead_is_asked_beside_the_others(silence: float, asked: bool) -> None:
-    storage = MemoryStorage()
-    config = a_config(gossip_fanout=3, dead_peer_phi=8)
-    membership = Membership(Peer("a", transport="at a"), storage, config, NOW)
+    membership = a_membership(gossip_fanout=3, dead_peer_phi=8)
     live = [a_peer(f"live{n}", intervals=[333.3] * 10) for n in range(20)]
     live += [a_peer("silent", silence, intervals=[333.3] * 10)]
-    rounds = [[partner.id for partner in membership.choose_partners(NOW, live, live, [], random.Random(n))] for n in range(100)]
+    rounds = [[partner.id for partner in membership.choose_partners(NOW, live, live, [])] for _ in range(100)]
     assert all("silent" in ids for ids in rounds) is asked
     assert all(len(set(ids)) == len(ids) <= 4 for ids in rounds)
 
 
 @pytest.mark.untraced
 def test_who_died_lately_is_tried_often_however_many_died_before() -> None:
-    membership = Membership(Peer("a", transport="at a"), MemoryStorage(), a_config(), NOW)
+    membership = a_membership()
     dead = [a_peer(f"dead{n}", silent=n, live=False) for n in range(3_000)]
-    chance = random.Random(5)
-    drawn = [membership.choose_partners(NOW, [], [], [*dead], chance)[0].id for _ in range(500)]
+    drawn = [membership.choose_partners(NOW, [], [], [*dead])[0].id for _ in range(500)]
     lately = sum(id in ("dead0", "dead1", "dead2") for id in drawn) / 500
     assert 0.1 < lately < 0.3
     assert len(set(drawn)) > 100  # nobody is given up
@@ -113,18 +115,15 @@ def test_while_nobody_is_live_a_round_tries_three_seeds_and_each_before_any_is_t
 
 
 def test_a_seed_that_has_been_cut_off_is_tried_though_it_is_remembered_as_dead() -> None:
-    config = a_config(seeds=(RemotePeer("seed", "at dead7"),))
-    membership = Membership(Peer("a", transport="at a"), MemoryStorage(), config, NOW)
+    membership = a_membership(seeds=(RemotePeer("seed", "at dead7"),))
     dead = [a_peer(f"dead{n}", silent=n, live=False) for n in range(300)]
-    chance = random.Random(5)
     live = [a_peer("live")]
-    tried = sum(any(to.id == "seed" for to in membership.choose_partners(NOW, live, live, dead, chance)) for _ in range(ROUNDS))
+    tried = sum(any(to.id == "seed" for to in membership.choose_partners(NOW, live, live, dead)) for _ in range(ROUNDS))
     assert tried / ROUNDS == pytest.approx(1 / 2, abs=0.04)
 
 
 def test_an_address_that_leads_back_to_the_node_is_left_out_for_ten_minutes() -> None:
-    config = a_config(seeds=(RemotePeer("s", {"host": "alias", "port": 1}),))
-    membership = Membership(Peer("a", transport={"host": "a", "port": 1}), MemoryStorage(), config, NOW)
+    membership = a_membership({"host": "a", "port": 1}, seeds=(RemotePeer("s", {"host": "alias", "port": 1}),))
     assert membership.seeds.others(NOW)
     membership.seeds.reached_itself(NOW, RemotePeer("s", {"host": "alias", "port": 1}))
     assert membership.seeds.others(NOW + 599_999) == []
@@ -133,8 +132,7 @@ def test_an_address_that_leads_back_to_the_node_is_left_out_for_ten_minutes() ->
 
 def test_a_seed_with_several_addresses_is_several_and_found_by_its_name() -> None:
     given = RemotePeer("s", {"host": "all", "port": 1})
-    config = a_config(seeds=(given,))
-    membership = Membership(Peer("a", transport={"host": "10.0.0.1", "port": 1}), MemoryStorage(), config, NOW)
+    membership = a_membership({"host": "10.0.0.1", "port": 1}, seeds=(given,))
     membership.seeds.place(Place(given, RemotePeer(f"s{n}", {"host": f"10.0.0.{n}", "port": 1})) for n in (1, 2, 3))
     assert [place.at.id for place in membership.seeds.others(NOW)] == ["s2", "s3"]
     for host, lost in (("10.0.0.2", ["s3"]), ("all", []), ("10.0.0.9", ["s2", "s3"])):

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gossipmonger.protocol import Output
+from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
@@ -57,7 +58,7 @@ class Known:
         self.local = a_peer("a", heartbeat=50, max_version_seen=5)
         for peer in (self.local, *peers):
             self.storage.put(peer.id, peer)
-        self.membership = Membership(self.local, self.storage, a_config(), NOW)
+        self.membership = Membership(Node(self.local, self.storage, a_config(), random.Random(0)), NOW)
         self.claims = Claims(self.local)
         self.output: Output = []
         self.puts = self.storage.puts
