@@ -50,8 +50,7 @@ class Answers:
         asked, later = self._catch_up.choose(now, sender.id, (), self._storage.get, reply=True, news=True)
         if asked and self._conversations.may_reply(now, sender.id, Kind.REPLY, brings=True):
             self._catch_up.ask(now, sender.id, asked, later)
-            reply = Digest(Kind.REPLY, self._membership.header(), self._membership.digest(asked, now))
-            send([sender], Message(self._local.remote, None, reply), output)
+            send([sender], self._membership.message(Kind.REPLY, asked, now), output)
 
     def answer(
         self, now: float, message: Message, news: bool, digest: Digest, header: Header, found: Reconciliation, output: Output
@@ -76,8 +75,7 @@ class Answers:
                         # Of a sender that is dead here too: it may live anew, below what its former life has said.
                         ids = {peer.id for peer in told}
                         told += [peer for peer in self._asker(message) + found.fresher_heartbeats if peer.id not in ids]
-                        whole = Digest(Kind.ROUND, membership.header(), membership.digest(told, now))
-                        send([sender], Message(self._local.remote, None, whole), output)
+                        send([sender], membership.message(Kind.ROUND, told, now), output)
                     return
                 found.read_compact(numbers, named)
         if self._config.observer:
@@ -94,8 +92,7 @@ class Answers:
     def _asker(self, message: Message) -> list[Peer]:
         """Return the sender of a message that asks for an answer, nobody if it does not."""
         asker = self._membership.found.get(message.sender.id)
-        asks = message.digest is not None and message.digest.header is not None and message.digest.header.ask
-        return [asker] if asks and asker is not None else []
+        return [asker] if asker is not None and message.header is not None and message.header.ask else []
 
     def _reply(
         self,

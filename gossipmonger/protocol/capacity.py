@@ -25,7 +25,7 @@ from gossipmonger.errors import MessageError, shown
 from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.forgetting import TELLING, Forgetting
 from gossipmonger.protocol.output import Event, Output
-from gossipmonger.state import Peer, values
+from gossipmonger.state import Peer, Throttle, values
 from gossipmonger.state.peer import NOTHING
 
 __all__ = ["Capacity"]
@@ -64,8 +64,8 @@ class Capacity:
         self._keys = config.max_keys_per_peer
         self._silence = max(_SILENCE, TELLING * config.gossip_interval)
         self._strangers: OrderedDict[str, float] = OrderedDict()  # id -> when it was met
-        self._looked = 0.0
-        self._reported: dict[str, float] = {}
+        self._looks = Throttle(_LOOK_EVERY)
+        self._reports = Throttle(_REPORT_EVERY)
         self.count: int = 0
 
     # Peers
@@ -75,26 +75,27 @@ class Capacity:
         if self.count < self._most:
             self.count += 1
             return True
-        self.report(now, f"peer {shown(id)} is ignored: max_peers, {self._most}, are known already", "max_peers", output)
+        self._report(now, f"peer {shown(id)} is ignored: max_peers, {self._most}, are known already", "max_peers", output)
         return False
 
     def admit_sender(self, now: float, id: str, found: dict[str, Peer | None], output: Output) -> bool:
         """Do the same for a peer that speaks for itself, in place of a stranger, which is taken out of those that are found."""
-        for replaced in self._make_room(output):
+        replaced = self._make_room(output) if self.count >= self._most else None
+        if replaced is not None:
+            self.count -= 1
             found[replaced] = None
         return self.admit(now, id, output)
 
-    def _make_room(self, output: Output) -> list[str]:
-        """Forget the stranger that was met first and has not been heard since, if there is no room; return its id."""
-        for _ in range(min(_TRIES, len(self._strangers)) if self.count >= self._most else 0):
+    def _make_room(self, output: Output) -> str | None:
+        """Forget the stranger that was met first and has not been heard since; return its id."""
+        for _ in range(min(_TRIES, len(self._strangers))):
             id, since = self._strangers.popitem(last=False)
             peer = self._storage.get(id)
             if peer is not None and not _has_risen(peer, since) and self._forget(peer, output):
-                self.count -= 1
-                return [id]
+                return id
             if peer is not None:
                 self._strangers[id] = since
-        return []
+        return None
 
     def meet(self, now: float, id: str) -> None:
         """Note that a peer was met."""
@@ -112,16 +113,14 @@ class Capacity:
 
     def silent(self) -> Collection[str]:
         """Return the ids of the strangers whose heartbeat has not risen since they were met."""
-        get, strangers = self._storage.get, self._strangers.items()
-        peers = [(get(id), since) for id, since in strangers]
+        peers = [(self._storage.get(id), since) for id, since in self._strangers.items()]
         return {peer.id for peer, since in peers if peer is not None and not _has_risen(peer, since)}
 
     def begin_round(self, now: float, late: float, output: Output) -> None:
         """Forget strangers that have been silent for too long; a lateness of this node is not theirs."""
         if late:
             self._strangers = OrderedDict((id, min(now, since + late)) for id, since in self._strangers.items())
-        if not 0 <= now - self._looked < _LOOK_EVERY:
-            self._looked = now
+        if self._looks.passes(now):
             for id, since in [*self._strangers.items()]:
                 peer = self._storage.get(id)
                 if peer is None:
@@ -146,20 +145,15 @@ class Capacity:
     # Keys
 
     def check_own(self, key: str, waiting: Mapping[str, Any]) -> None:
-        """Raise unless the local peer may have one more key.
+        """Raise ValueError if the local peer, which lacks this key, has MAX_KEYS_PER_PEER already.
 
-        Args:
-            key: The key, which it does not have.
-            waiting: What flow control holds back, key -> value.
-
-        Raises:
-            ValueError: It has MAX_KEYS_PER_PEER already.
+        `waiting` is what flow control holds back, key -> value.
         """
         if self._local.key_count + len(waiting) < self._keys:
             return
-        new = sum(1 for each, value in waiting.items() if self._local.get(each, NOTHING) is NOTHING and not _is_gone(value))
-        gone = sum(1 for each, value in waiting.items() if _is_gone(value) and self._local.get(each, NOTHING) is not NOTHING)
-        if self._local.key_count + new - gone >= self._keys:
+        there = sum(self._local.get(each, NOTHING) is not NOTHING for each in waiting)
+        stay = sum(not values.is_tombstone(value) for value in waiting.values())
+        if self._local.key_count - there + stay >= self._keys:
             raise ValueError(f"key: {shown(key)} would be one more than max_keys_per_peer, {self._keys}")
 
     @property
@@ -177,18 +171,13 @@ class Capacity:
     def report_full(self, now: float, peer: Peer, output: Output) -> None:
         """Report that no more deltas of a peer are taken."""
         words = f"peer {shown(peer.id)} has too many keys: max_keys_per_peer is {self._keys} here; its news is ignored"
-        self.report(now, words, "max_keys_per_peer", output)
+        self._report(now, words, "max_keys_per_peer", output)
 
-    def report(self, now: float, words: str, limit: str, output: Output) -> None:
+    def _report(self, now: float, words: str, limit: str, output: Output) -> None:
         """Report that a limit is reached, at most once a minute for each limit."""
-        if not 0 <= now - self._reported.get(limit, -_REPORT_EVERY) < _REPORT_EVERY:
-            self._reported[limit] = now
+        if self._reports.passes(now, limit):
             output.append(Event("error", (MessageError(words),)))
 
 
 def _has_risen(peer: Peer, since: float) -> bool:
     return (peer.last_time or 0.0) > since
-
-
-def _is_gone(value: Any) -> bool:
-    return type(value) is dict and values.is_tombstone(value)

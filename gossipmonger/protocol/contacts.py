@@ -14,12 +14,11 @@ ended since.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from random import Random
 from typing import Any
 
-from gossipmonger.protocol.config import Config
-from gossipmonger.protocol.partners import draw, is_at
+from gossipmonger.protocol.config import Node
+from gossipmonger.protocol.membership import Membership
+from gossipmonger.protocol.partners import address, draw_first
 from gossipmonger.state import Peer, RemotePeer
 
 __all__ = ["Contact", "Contacts"]
@@ -61,12 +60,11 @@ class Contacts:
         partners: Ids of those whom the last round went to.
     """
 
-    def __init__(self, config: Config, random: Random) -> None:
-        self._config = config
-        self._random = random
-        self._rounds = 0
+    def __init__(self, node: Node, membership: Membership) -> None:
+        _, _, self._config, self._random = node
+        self._membership = membership
         self._contacts: dict[str, Contact] = {}
-        self._strangers: list[RemotePeer] = []
+        self._strangers: list[Any] = []  # addresses
         self.partners: set[str] = set()
 
     def find(self, now: float, peer: Peer, spread: float = 0.0) -> Contact:
@@ -78,26 +76,34 @@ class Contacts:
             if not contact.ended or contact.heartbeat < 0:  # it is this life that has accepted, of which nothing was known
                 contact.heartbeat, contact.since = peer.heartbeat, now
                 return contact
-        met = [stranger for stranger in self._strangers if is_at(stranger, peer.transport)]
-        for stranger in met:
-            self._strangers.remove(stranger)
-        turn = self._rounds + (int(self._random.random() * spread) if spread > 1 else 0)
-        contact = self._contacts[peer.id] = Contact(now, peer, turn, bool(met))
+        here = address(peer.transport)
+        accepted = here in self._strangers
+        self._strangers = [stranger for stranger in self._strangers if stranger != here]
+        turn = self._membership.rounds + (int(self._random.random() * spread) if spread > 1 else 0)
+        contact = self._contacts[peer.id] = Contact(now, peer, turn, accepted)
         return contact
 
     def note_stranger(self, remote: RemotePeer) -> None:
         """Note that a dial to an address was accepted, of which it is not known who is there."""
-        self._strangers = [*self._strangers, remote][-_STRANGERS:]
+        self._strangers = [*self._strangers, address(remote.transport)][-_STRANGERS:]
 
-    def begin_round(
-        self, now: float, live: list[Peer], strangers: Collection[str] = (), silent: Collection[str] = ()
-    ) -> tuple[list[Peer], list[Peer]]:
-        """Return to which of the live peers this round may go, and which of these are preferred.
+    def choose_partners(self, now: float, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
+        """Return whom a round goes to: see `Membership.choose_partners`, which prefers those whose turn it is."""
+        open_ = self._open(now, live)
+        preferred = [peer for peer, contact in open_ if self._is_due(contact)]
+        partners = self._membership.choose_partners(now, live, [peer for peer, _ in open_], dead, preferred)
+        self.partners = {partner.id for partner in partners}
+        for id in self.partners & self._contacts.keys():
+            self._contacts[id].dialled = True
+        return partners
 
-        Strangers may be invented. All partners but one may be strangers, and half of them such as are `silent`, whose heartbeat
+    def _open(self, now: float, live: list[Peer]) -> list[tuple[Peer, Contact]]:
+        """Return to which of the live peers this round may go.
+
+        Strangers may be invented. All partners but one may be strangers, and half of them such as are silent, whose heartbeat
         has not risen. The only partner of a round is a stranger every other time.
         """
-        self._rounds += 1
+        strangers, silent = self._membership.capacity.strangers, self._membership.capacity.silent()
         if len(self._contacts) > 2 * len(live) + _STRANGERS:
             ids = {peer.id for peer in live}
             self._contacts = {id: contact for id, contact in self._contacts.items() if id in ids}
@@ -108,22 +114,15 @@ class Contacts:
         if strangers:
             known = [pair for pair in open_ if pair[0].id not in strangers]
             if known:
-                most = self._config.gossip_fanout - 1 or self._rounds % 2
+                most = self._config.gossip_fanout - 1 or self._membership.rounds % 2
                 new = self._some([pair for pair in open_ if pair[0].id in silent], (most + 1) // 2)
                 others = [pair for pair in open_ if pair[0].id in strangers and pair[0].id not in silent]
                 open_ = known + self._some(others, most - len(new)) + new
-        return [peer for peer, _ in open_], [peer for peer, contact in open_ if self._is_due(contact)]
+        return open_
 
     def _some(self, found: list[tuple[Peer, Contact]], count: int) -> list[tuple[Peer, Contact]]:
         """Draw some of these, first those whose turn it is."""
-        some = draw([pair for pair in found if self._is_due(pair[1])], count, self._random)
-        return some + draw([pair for pair in found if pair not in some], count - len(some), self._random)
+        return draw_first([pair for pair in found if self._is_due(pair[1])], found, count, self._random)
 
     def _is_due(self, contact: Contact) -> bool:
-        return not contact.dialled and contact.turn <= self._rounds
-
-    def note_dials(self, partners: Sequence[RemotePeer]) -> None:
-        """Note that the round goes to these."""
-        self.partners = {partner.id for partner in partners}
-        for id in self.partners & self._contacts.keys():
-            self._contacts[id].dialled = True
+        return not contact.dialled and contact.turn <= self._membership.rounds

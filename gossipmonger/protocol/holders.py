@@ -12,8 +12,8 @@ from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.lives import elders
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output, send
-from gossipmonger.protocol.partners import draw
-from gossipmonger.state import Digest, Kind, Message, Peer
+from gossipmonger.protocol.partners import draw_first
+from gossipmonger.state import Kind, Peer
 
 __all__ = ["Holders"]
 
@@ -52,7 +52,7 @@ class Holders:
     def include(self, now: float, version: int, for_good: bool = False) -> bool:
         """Whether there are such peers. For good, one has to be a seed, or among those that had lived longest when asked."""
         holders = self.of(version)
-        if not for_good or self._membership.seeds.among(now, holders):
+        if not for_good or self._membership.seeds.found(now, holders):
             return bool(holders)
         return any(peer.id in self._lasting for peer in holders)
 
@@ -62,11 +62,8 @@ class Holders:
         lasting = elders(live)
         self._asked = {}
         self._lasting.update([peer.id for peer in lasting])
-        asked = draw(lasting, _ASKED, self._random)
-        others = [peer for peer in live if peer.speaks_extensions and peer not in asked]
-        asked += draw(others, _ASKED - len(asked), self._random)
-        header = self._membership.header()._replace(ask=True)
-        question = Message(self._local.remote, None, Digest(Kind.PART, header, self._membership.digest([])))
+        asked = draw_first(lasting, [peer for peer in live if peer.speaks_extensions], _ASKED, self._random)
+        question = self._membership.message(Kind.PART, header=self._membership.header()._replace(ask=True))
         seeds = self._membership.seeds.lost(now, live, dead)
         output: Output = []
         send([*(peer.remote for peer in asked), *(seed.at for seed in seeds)], question, output)

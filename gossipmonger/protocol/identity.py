@@ -13,7 +13,7 @@ from typing import Any
 
 from gossipmonger.errors import DuplicateError
 from gossipmonger.protocol.output import Event, Output
-from gossipmonger.state import Peer
+from gossipmonger.state import Bound, Peer, Throttle
 
 __all__ = ["Identity"]
 
@@ -33,45 +33,44 @@ class Identity:
 
     Args:
         local: The node's own peer.
+        bound: Tells the highest number that others believe.
         random: Draws how far above a claim to go.
     """
 
-    def __init__(self, local: Peer, random: Random) -> None:
+    def __init__(self, local: Peer, bound: Bound, random: Random) -> None:
         self._local = local
+        self._bound = bound
         self._random = random
         self._encounters = 0
         self._elsewhere: Any = None  # where the other process is, as it was heard last
-        self._reported: float | None = None
+        self._reports = Throttle(_REPORT_EVERY)
 
-    def hear(
-        self, now: float, version: int, heartbeat: int, floor: int, limit: int, output: Output, transport: Any = None
-    ) -> bool:
+    def hear(self, now: float, version: int, heartbeat: int, floor: int, output: Output, transport: Any = None) -> bool:
         """Go above what is told about the local peer, if that is more than it has told; return whether it has changed.
 
-        `limit` is the highest number that others believe, see `Bound`; `transport` is the address that they believe it has.
+        `transport` is the address that others believe it has.
         """
         local = self._local
         lived = heartbeat > local.heartbeat
         if not lived and version <= local.max_version_seen and floor <= local.floor:
             return False
         try:
-            local.reissue(self._above(max(version, local.max_version_seen), limit))
+            local.reissue(self._above(now, max(version, local.max_version_seen)))
         except OverflowError as error:  # no version is left above the claim, so the node's own word stands
             output.append(Event("error", (error,)))
             return False
         if lived:
-            local.heartbeat = self._above(heartbeat, limit)
+            local.heartbeat = self._above(now, heartbeat)
             self._encounter(now, transport, output)
         return True
 
-    def _above(self, number: int, limit: int) -> int:
-        """Return a number well above this one, but within the limit."""
-        return max(number + 1, min(limit, number + _LEAP + int(self._random.random() * _LEAP)))
+    def _above(self, now: float, number: int) -> int:
+        """Return a number well above this one, but one that others believe."""
+        return max(number + 1, min(self._bound.limit(now), number + _LEAP + int(self._random.random() * _LEAP)))
 
     def _encounter(self, now: float, transport: Any, output: Output) -> None:
         self._encounters += 1
         if transport != self._local.transport:
             self._elsewhere = transport or self._elsewhere
-        if self._encounters > _ENCOUNTERS and (self._reported is None or now - self._reported >= _REPORT_EVERY):
-            self._reported = now
+        if self._encounters > _ENCOUNTERS and self._reports.passes(now):
             output.append(Event("error", (DuplicateError(self._local.id, self._elsewhere),)))

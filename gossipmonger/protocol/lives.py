@@ -20,11 +20,11 @@ __all__ = ["departed", "elders", "is_silent"]
 _MOST = 100
 
 
-def is_silent(entry: Entry, peer: Peer, interval: float) -> bool:
+def is_silent(entry: Entry, peer: Peer) -> bool:
     """Return whether an entry is of a life that has said nothing yet, and leaves the keys of the former one alone."""
     if entry.left or entry.version != entry.floor or not peer.awaited:
         return False
-    return 0 <= (peer.last_time or 0.0) - (peer.silent_since or 0.0) < interval  # clocks may go back
+    return 0 <= (peer.last_time or 0.0) - (peer.silent_since or 0.0) < peer.interval  # clocks may go back
 
 
 def elders(live: list[Peer]) -> list[Peer]:

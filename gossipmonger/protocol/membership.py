@@ -21,9 +21,9 @@ from gossipmonger.protocol.expiry import Expiry
 from gossipmonger.protocol.forgetting import TELLING, Forgetting
 from gossipmonger.protocol.lives import departed, is_silent
 from gossipmonger.protocol.output import Event, Output
-from gossipmonger.protocol.partners import draw
+from gossipmonger.protocol.partners import draw, draw_first
 from gossipmonger.protocol.seeds import Seeds
-from gossipmonger.state import Bound, Compact, CompactDigest, Entry, Header, Message, Peer, RemotePeer
+from gossipmonger.state import Bound, Compact, CompactDigest, Digest, Entry, Header, Kind, Message, Peer, RemotePeer
 
 __all__ = ["Membership"]
 
@@ -127,9 +127,9 @@ class Membership:
         """Return the live peers that are known to speak our extensions."""
         return [peer for peer in self._storage.live_peers() if peer.speaks_extensions and peer.id != self._local.id]
 
-    def is_fresh(self, now: float, id: str) -> bool:
+    def is_fresh(self, now: float, id: str, intervals: float = TELLING) -> bool:
         """Return whether a peer is new, restarted or moved, so that others may not know it as it is now."""
-        return now - self._fresh.get(id, -math.inf) < TELLING * self._config.gossip_interval
+        return now - self._fresh.get(id, -math.inf) < intervals * self._config.gossip_interval
 
     def has_node_js(self) -> bool:
         """Return whether a live peer speaks only the Node.js package's protocol."""
@@ -151,13 +151,17 @@ class Membership:
 
     def departed(self, now: float, id: str, named: Container[str]) -> list[Peer]:
         """Return those that left, the latest first, for a peer that is new here and has not named them."""
-        if now - self._fresh.get(id, -math.inf) >= _INTRODUCING * self._config.gossip_interval:
-            return []
-        return departed(self._storage.dead_peers(), named)
+        return departed(self._storage.dead_peers(), named) if self.is_fresh(now, id, _INTRODUCING) else []
 
     def digest(self, peers: Sequence[Peer], now: float | None = None) -> list[Entry]:
         """Return an entry for each of these peers, then the local one's. Without `now`, none has an age."""
         return self.expiry.tell_ages(now, [peer.entry(now) for peer in (*peers, self._local)])
+
+    def message(
+        self, kind: Kind, peers: Sequence[Peer] = (), now: float | None = None, header: Header | None = None
+    ) -> Message:
+        """Return a message with a digest of these peers, and no deltas."""
+        return Message(self._local.remote, None, Digest(kind, header or self.header(), self.digest(peers, now)))
 
     def phi(self, now: float, peer: Peer) -> float:
         """Return how far a peer's silence is from what is usual.
@@ -174,11 +178,10 @@ class Membership:
 
     def compact(self, told: list[Peer]) -> CompactDigest:
         """Return the compact digest of these peers and the local one: the same object as long as it covers the same."""
-        peers = [*told, self._local]
-        if not self._compact.covers(peers):
-            self._compact = CompactDigest(peers)
-            self.at_rest = False
-        return self._compact
+        compact = self.compact_aside(told)
+        if compact is not self._compact:
+            self._compact, self.at_rest = compact, False
+        return compact
 
     def compact_aside(self, told: list[Peer]) -> CompactDigest:
         """Return the same, and note nothing."""
@@ -202,10 +205,8 @@ class Membership:
         """
         config, random = self._config, self._random
         self.alone = not live
-        chosen = draw(preferred, config.gossip_fanout, random)
-        rest = [peer for peer in reachable if peer not in chosen] if chosen else reachable
-        chosen += draw(rest, config.gossip_fanout - len(chosen), random)
-        silent = [peer for peer in rest if self.phi(now, peer) > config.dead_peer_phi / 2 and peer not in chosen]
+        chosen = draw_first(preferred, reachable, config.gossip_fanout, random)
+        silent = [peer for peer in reachable if self.phi(now, peer) > config.dead_peer_phi / 2 and peer not in chosen]
         chosen += draw(silent, 1, random)
         partners = [peer.remote for peer in chosen]
         lost = self.seeds.lost(now, live, dead)
@@ -320,7 +321,7 @@ class Membership:
             self.expiry.hear(now, id, entry.age, entry.version)
         if peer.speaks_extensions is None and entry.floor:
             peer.speaks_extensions = True  # a Node.js node has no floors
-        if is_silent(entry, peer, peer.interval):
+        if is_silent(entry, peer):
             peer.noted = max(peer.noted, entry.floor)
         else:
             if by_owner and entry.version > entry.floor and heartbeat == peer.heartbeat:

@@ -58,12 +58,9 @@ class ObserverMembership(Membership):
         """Return the header of a digest."""
         return Header(None, compact, ask=self._asks, cluster=self._config.cluster, observer=True)
 
-    def compact(self, told: list[Peer]) -> CompactDigest:
-        """Return the compact digest of these peers: the same object as long as it covers the same."""
-        if not self._compact.covers(told):
-            self._compact = CompactDigest(told)
-            self.at_rest = False
-        return self._compact
+    def compact_aside(self, told: list[Peer]) -> CompactDigest:
+        """Return the compact digest of these peers alone."""
+        return self._compact if self._compact.covers(told) else CompactDigest(told)
 
     def phi(self, now: float, peer: Peer) -> float:
         """Return how far a peer's silence is from what is usual. An observer hears of anybody in its own rounds alone."""
@@ -105,20 +102,20 @@ class Observers:
     def answer(self, now: float, message: Message, output: Output) -> None:
         """Answer a message of an observer: with what it lacks, and with what there is to ask for."""
         sender, _, digest = message
-        if digest is None or digest.header is None or digest.kind in (Kind.RUMOR, Kind.FAREWELL):
+        asked = message.header
+        if digest is None or asked is None or digest.kind in (Kind.RUMOR, Kind.FAREWELL):
             return
         output.append(Event("digest receive", (sender, digest)))
         membership = self._membership
         others = membership.told_of(now, *membership.others())
-        compact = None if digest.header.compact is None else membership.compact_aside(others)
-        known = self._read(sender.id, digest, compact)
+        compact = None if asked.compact is None else membership.compact_aside(others)
+        known = self._read(sender.id, digest, asked.compact, compact)
         if known is None:  # it has heard of other peers than this node
-            whole = Digest(Kind.ROUND, membership.header(), membership.digest(others, now))
-            send([sender], Message(self._local.remote, None, whole), output)
+            send([sender], membership.message(Kind.ROUND, others, now), output)
             return
+        limit = membership.bound.limit(now)
         for _, version, heartbeat in [told for told in known if told[0] is self._local]:
-            limit = membership.bound.limit(now)
-            if max(version, heartbeat) <= limit and self._identity.hear(now, version, heartbeat, 0, limit, output):
+            if max(version, heartbeat) <= limit and self._identity.hear(now, version, heartbeat, 0, output):
                 membership.put(self._local)
         lacking = [(peer, version) for peer, version, _ in known if version < peer.max_version_seen]
         deltas, cut = choose_deltas(lacking, self._config.max_deltas_per_gossip, self._config.delta_order, self._random)
@@ -130,7 +127,7 @@ class Observers:
         if digest.kind is Kind.ROUND and compact is None:
             ids = {peer.id for peer, _, _ in known}
             news += [peer for peer in [*others, self._local] if peer.id not in ids]
-            news += departed(self._storage.dead_peers(), ids) if digest.header.ask else []
+            news += departed(self._storage.dead_peers(), ids) if asked.ask else []
         header = membership.header()
         if compact is not None and len(partly) + len(news) > len(compact) * FEW:
             header = membership.header(None, compact.encode())
@@ -143,26 +140,21 @@ class Observers:
         if deltas or reply is not None:
             send([sender], Message(self._local.remote, deltas or None, reply), output)
 
-    def _read(self, id: str, digest: Digest, compact: CompactDigest | None) -> list[tuple[Peer, int, int]] | None:
-        """Return each peer that is known here, with the version and the heartbeat that a digest tells of it.
+    def _read(
+        self, id: str, digest: Digest, told: Compact | None, compact: CompactDigest | None
+    ) -> list[tuple[Peer, int, int]] | None:
+        """Return each peer that is known here, with the version and the heartbeat that an observer's digest tells of it.
 
-        Args:
-            id: The observer's. Its own entry is about nobody.
-            digest: The digest.
-            compact: Who is known here, if the digest is compact.
-
-        Returns:
-            None if its numbers are about others.
+        Return None if what it tells in numbers is about others than those that are known here. Its own entry is about nobody.
         """
-        assert digest.header is not None
         own = next((entry for entry in reversed(digest.entries) if entry.id == id), None)
         membership = self._membership
         membership.look_up([entry.id for entry in digest.entries])
         found = [(membership.found[entry.id], entry) for entry in digest.entries if entry is not own]
         known = [(peer, entry.version, entry.heartbeat) for peer, entry in found if peer is not None]
-        if digest.header.compact is None or compact is None:
+        if told is None or compact is None:
             return known
-        numbers = compact.decode(digest.header.compact)
+        numbers = compact.decode(told)
         if numbers is None:
             return None
         named = {peer.id for peer, _, _ in known}

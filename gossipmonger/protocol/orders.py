@@ -7,7 +7,7 @@ from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output, send
 from gossipmonger.protocol.partners import draw
-from gossipmonger.state import Digest, Kind, Message
+from gossipmonger.state import Digest, Kind
 
 __all__ = ["Orders"]
 
@@ -47,7 +47,7 @@ class Orders:
         for id, heartbeat in orders:
             if heartbeat > limit:
                 membership.report_beyond(now, id, heartbeat, output)
-            elif id == self._local.id and self._identity.hear(now, 0, heartbeat, 0, limit, output):
+            elif id == self._local.id and self._identity.hear(now, 0, heartbeat, 0, output):
                 membership.put(self._local)
         others = [order for order in orders if order[0] != self._local.id and order[1] <= limit]
         if membership.forgetting.obey(now, others, output):
@@ -56,5 +56,4 @@ class Orders:
     def _tell(self, output: Output) -> None:
         """Tell a few peers at once what all headers tell for a while."""
         partners = draw(self._membership.speakers(), self._config.rumor_fanout, self._random)
-        digest = Digest(Kind.RUMOR, self._membership.header(), self._membership.digest([]))
-        send([partner.remote for partner in partners], Message(self._local.remote, None, digest), output)
+        send([partner.remote for partner in partners], self._membership.message(Kind.RUMOR), output)

@@ -1,4 +1,4 @@
-"""Partners: how they are drawn, and whether one is a seed."""
+"""Partners: how they are drawn, and what tells that two are at one address."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, TypeVar
 
-from gossipmonger.state import RemotePeer
-
-__all__ = ["draw", "is_at"]
+__all__ = ["address", "draw", "draw_first"]
 
 T = TypeVar("T")
 
@@ -24,8 +22,16 @@ def draw(items: Sequence[T], count: int, random: Random) -> list[T]:
     return drawn
 
 
-def is_at(seed: RemotePeer, transport: Any) -> bool:
-    """Whether a peer's transport is the seed's, which may leave out what the peer itself adds."""
-    if isinstance(seed.transport, dict) and isinstance(transport, dict):
-        return seed.transport.items() <= transport.items()
-    return bool(seed.transport == transport)
+def draw_first(preferred: Sequence[T], items: Sequence[T], count: int, random: Random) -> list[T]:
+    """Return as many of the items, drawn in the same way, but first of all from those that are preferred."""
+    drawn = draw(preferred, count, random)
+    return drawn + draw([item for item in items if item not in drawn], count - len(drawn), random)
+
+
+def address(transport: Any) -> Any:
+    """Return what two transports have in common if they are one address, whatever else they say."""
+    if isinstance(transport, dict):
+        if "host" in transport:
+            return transport["host"], str(transport.get("port"))
+        return repr(transport)
+    return repr(transport) if isinstance(transport, list) else transport

@@ -90,7 +90,7 @@ class Protocol(Writes):
         self.membership: Membership = (ObserverMembership if config.observer else Membership)(node, now)
         self._expiry = self.membership.expiry
         self.border: Border = Border(config.cluster, storage)
-        self._identity = Identity(local, random)
+        self._identity = Identity(local, self.membership.bound, random)
         self.orders: Orders = Orders(node, self.membership, self._identity)
         self._suspicion = Suspicion(node, self.membership)
         self._conversations = Conversations(config, now)
@@ -144,7 +144,7 @@ class Protocol(Writes):
         self._compact(now)
         live, dead = membership.others()
         membership.capacity.count = len(live) + len(dead)
-        partners = self._suspicion.choose_partners(now, live, dead)
+        partners = self._suspicion.contacts.choose_partners(now, live, dead)
         self._tell(now, partners, membership.told_of(now, live, dead), output)
         membership.judge(now, live, dead, output)
         self._suspicion.tell_later(now, output)
@@ -185,13 +185,13 @@ class Protocol(Writes):
         self._local.left = True
         self._local.heartbeat += 1
         self.membership.put(self._local)
-        bye = Digest(Kind.FAREWELL, self.membership.header(), self.membership.digest([]))
         live = self.membership.others()[0]
         chosen = draw(self.holders.of(self._local.max_version_seen), _FAREWELLS, self._random)
         ids = {peer.id for peer in chosen}
         chosen += draw([peer for peer in live if peer.id not in ids], _FAREWELLS - len(chosen), self._random)
         seeds = () if live else self.membership.seeds.others(now)
-        send([*(peer.remote for peer in chosen), *(seed.at for seed in seeds)], Message(self._local.remote, None, bye), output)
+        partners = [*(peer.remote for peer in chosen), *(seed.at for seed in seeds)]
+        send(partners, self.membership.message(Kind.FAREWELL), output)
         return output
 
     def join(self) -> None:

@@ -143,7 +143,7 @@ class Reconciliation:
             self.we_lack.append(peer)
 
     def _hear_of_self(self, version: int, heartbeat: int, floor: int, transport: Any = None) -> None:
-        if self._identity.hear(self._now, version, heartbeat, floor, self._limit, self._output, transport):
+        if self._identity.hear(self._now, version, heartbeat, floor, self._output, transport):
             self._membership.change(self._local)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
 
+from gossipmonger.protocol.partners import address
 from gossipmonger.state import Peer, RemotePeer
 
 __all__ = ["Place", "Seeds"]
@@ -33,8 +34,8 @@ class Place:
     def __init__(self, given: RemotePeer, at: RemotePeer) -> None:
         self.given: RemotePeer = given
         self.at: RemotePeer = at
-        self.key: Any = _key(at.transport)
-        self.keys: set[Any] = {self.key, _key(given.transport)}
+        self.key: Any = address(at.transport)
+        self.keys: set[Any] = {self.key, address(given.transport)}
         self.tried: int = 0
 
 
@@ -61,32 +62,24 @@ class Seeds:
 
     def reached_itself(self, now: float, remote: RemotePeer) -> None:
         """Note that an address is this node's own."""
-        self._own[_key(remote.transport)] = now
+        self._own[address(remote.transport)] = now
 
     def others(self, now: float) -> list[Place]:
         """Return the seeds without the node itself."""
         self._own = {key: since for key, since in self._own.items() if now - since < _OWN}
-        local = _key(self._local.transport)
-        own = [
-            place for place in self._places if place.at.id == self._local.id or local in place.keys or place.key in self._own
-        ]
-        return [place for place in self._places if place not in own] if own else self._places
+        id, here, own = self._local.id, address(self._local.transport), self._own
+        return [place for place in self._places if place.at.id != id and here not in place.keys and place.key not in own]
+
+    def found(self, now: float, peers: Sequence[Peer]) -> list[Place]:
+        """Return the seeds at which one of these peers is."""
+        places = self.others(now)
+        ids, keys = {peer.id for peer in peers}, {address(peer.transport) for peer in peers} if places else ()
+        return [place for place in places if place.at.id in ids or not place.keys.isdisjoint(keys)]
 
     def lost(self, now: float, live: Sequence[Peer], dead: Sequence[Peer]) -> list[Place]:
         """Return the seeds that are lost. Contacting them heals a cluster whose halves have forgotten each other."""
-        places = self.others(now)
-        if not places:
-            return []
-        there = [*live, *(peer for peer in dead if peer.left)]
-        ids = {peer.id for peer in there}
-        keys = {_key(peer.transport) for peer in there}
-        return [place for place in places if place.at.id not in ids and keys.isdisjoint(place.keys)]
-
-    def among(self, now: float, peers: Iterable[Peer]) -> list[Peer]:
-        """Return those of these peers that are seeds."""
-        places = self.others(now)
-        ids, keys = {place.at.id for place in places}, {key for place in places for key in place.keys}
-        return [peer for peer in peers if peer.id in ids or _key(peer.transport) in keys]
+        found = self.found(now, [*live, *(peer for peer in dead if peer.left)])
+        return [place for place in self.others(now) if place not in found]
 
     def draw(self, places: Sequence[Place], random: Random, count: int = _SIDE_BY_SIDE) -> list[RemotePeer]:
         """Return whom to try now: those whose turn it is."""
@@ -95,12 +88,3 @@ class Seeds:
         for place in drawn:
             place.tried = self._turn
         return [place.at for place in drawn]
-
-
-def _key(transport: Any) -> Any:
-    """Return what two transports have in common if they are one address, whatever else they say."""
-    if isinstance(transport, dict):
-        if "host" in transport:
-            return transport["host"], str(transport.get("port"))
-        return repr(transport)
-    return repr(transport) if isinstance(transport, list) else transport

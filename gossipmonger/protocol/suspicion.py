@@ -34,7 +34,7 @@ from gossipmonger.protocol.contacts import Contacts
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Dial, Event, Output, send
 from gossipmonger.protocol.partners import draw
-from gossipmonger.state import Digest, Entry, Header, Kind, Message, Peer, RemotePeer
+from gossipmonger.state import Digest, Kind, Message, Peer, RemotePeer, Throttle
 
 __all__ = ["Suspicion"]
 
@@ -105,8 +105,7 @@ class _Suspect:
 class Suspicion:
     """The suspicions of one node.
 
-    * Rounds: `begin_round`, `choose_partners`
-    * What comes in: `link`, `hear`
+    * What comes in: `begin_round`, `link`, `hear`
     * What follows: `tell_later`, `due`, `dial_again`
 
     Attributes:
@@ -116,34 +115,23 @@ class Suspicion:
     def __init__(self, node: Node, membership: Membership) -> None:
         self._local, self._storage, self._config, self._random = node
         self._membership = membership
-        self.contacts: Contacts = Contacts(node.config, node.random)
+        self.contacts: Contacts = Contacts(node, membership)
         self._suspects: dict[str, _Suspect] = {}
         self._immune: dict[str, float] = {}  # id -> until when refusals prove nothing
         self._ends: dict[str, float] = {}  # id -> when to probe it, since a link to it has ended
-        self._probed: dict[str, float] = {}  # id -> when it was probed last
-        self._raised = -_PAUSE  # when the own heartbeat was raised because of a hint
+        self._probes = Throttle(_PAUSE)
+        self._raises = Throttle(_PAUSE)  # of the own heartbeat because of a hint
         self._spoken_to = 0.0  # when somebody else spoke to this node first
         self._tokens, self._filled = float(_BURST), 0.0
-
-    # Rounds
 
     def begin_round(self, now: float) -> None:
         """Let time pass: what has expired is forgotten, and a late round begins suspicions again."""
         self._suspects = {id: suspect for id, suspect in self._suspects.items() if suspect.until > now}
         self._immune = {id: until for id, until in self._immune.items() if until > now}
-        self._probed = {id: time for id, time in self._probed.items() if now - time < _PAUSE}
         if self._membership.late:
             for suspect in self._suspects.values():
                 if suspect.first is not None:
                     suspect.begin(now)
-
-    def choose_partners(self, now: float, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
-        """Return whom a round goes to: see `Membership.choose_partners` and `Contacts`."""
-        capacity = self._membership.capacity
-        reachable, preferred = self.contacts.begin_round(now, live, capacity.strangers, capacity.silent())
-        partners = self._membership.choose_partners(now, live, reachable, dead, preferred)
-        self.contacts.note_dials(partners)
-        return partners
 
     # What the kernel tells
 
@@ -224,8 +212,7 @@ class Suspicion:
         return True
 
     def _probe(self, now: float, peer: Peer, output: Output) -> None:
-        if not 0 <= now - self._probed.get(peer.id, -_PAUSE) < _PAUSE:
-            self._probed[peer.id] = now
+        if self._probes.passes(now, peer.id):
             output.append(Dial(peer.remote))
 
     @property
@@ -264,15 +251,7 @@ class Suspicion:
     # What others tell
 
     def hear(self, now: float, sender: RemotePeer, digest: Digest | None, risen: bool, output: Output) -> None:
-        """Take a message, after all else that it says has been taken.
-
-        Args:
-            now: Milliseconds since the epoch.
-            sender: Who sent it.
-            digest: Its digest.
-            risen: Whether the sender has told a later heartbeat of itself.
-            output: Where to add what follows.
-        """
+        """Take a message, after all else that it says has been taken. `risen`: its sender told a later heartbeat of itself."""
         if risen:
             self._membership.refused.pop(sender.id, None)
         if digest is not None and digest.header is not None:  # a Node.js node tells no heartbeats
@@ -310,8 +289,7 @@ class Suspicion:
     def _hear_of_self(self, now: float, sender: RemotePeer, heartbeat: int, output: Output) -> None:
         local = self._local
         suspect = self._suspects.setdefault(local.id, _Suspect(local.heartbeat, _WAIT * self._config.gossip_interval))
-        if not 0 <= now - self._raised < _PAUSE:
-            self._raised = now
+        if self._raises.passes(now):
             local.heartbeat += 1
             self._membership.put(local)
         self._note_asker(now, suspect, sender, local, heartbeat, output)
@@ -372,13 +350,11 @@ class Suspicion:
 
     def _hint(self, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
         header = self._membership.header(hints=[(peer.id, max(0, peer.heartbeat))])
-        self._rumor(header, self._membership.digest([]), partners, output)
+        self._rumor(partners, self._membership.message(Kind.RUMOR, header=header), output)
 
     def _tell(self, now: float, peer: Peer, partners: list[RemotePeer], output: Output) -> None:
-        entries = self._membership.digest([peer] if peer is not self._local else [], now)
-        self._rumor(self._membership.header(), entries, partners, output)
+        told = [peer] if peer is not self._local else []
+        self._rumor(partners, self._membership.message(Kind.RUMOR, told, now), output)
 
-    def _rumor(self, header: Header, entries: list[Entry], partners: list[RemotePeer], output: Output) -> None:
-        if self._config.observer:
-            return
-        send(partners, Message(self._local.remote, None, Digest(Kind.RUMOR, header, entries)), output)
+    def _rumor(self, partners: list[RemotePeer], message: Message, output: Output) -> None:
+        send(() if self._config.observer else partners, message, output)

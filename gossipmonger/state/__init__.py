@@ -8,9 +8,10 @@ from gossipmonger.state.log import Log
 from gossipmonger.state.message import Compact, Delta, Digest, Entry, ExtendedPeer, Header, Kind, Message, RemotePeer
 from gossipmonger.state.peer import Peer
 from gossipmonger.state.phi import PhiAccrual
+from gossipmonger.state.throttle import Throttle
 from gossipmonger.state.versions import MAX_VERSION
 
 __all__ = [
     "MAX_VERSION", "Bound", "Clusters", "Compact", "CompactDigest", "Delta", "Digest", "Entry", "ExtendedPeer", "Flow",
-    "Header", "Kind", "Log", "Message", "Peer", "PhiAccrual", "RemotePeer",
+    "Header", "Kind", "Log", "Message", "Peer", "PhiAccrual", "RemotePeer", "Throttle",
 ]  # fmt: skip

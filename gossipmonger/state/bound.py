@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from gossipmonger.errors import MessageError, shown
 from gossipmonger.state.message import Entry
+from gossipmonger.state.throttle import Throttle
 from gossipmonger.state.versions import MAX_VERSION
 
 __all__ = ["Bound"]
@@ -39,7 +40,7 @@ class Bound:
         self._ahead = int(years * _YEAR)
         self._years = "ten years" if years == 10 else f"{years:g} years"
         self._latest = float(_NEVER_SET)  # the latest clock heard of, in milliseconds
-        self._reported: float | None = None
+        self._reports = Throttle(_REPORT_EVERY)
 
     def limit(self, now: float) -> int:
         """Return the highest number that is believed at `now`."""
@@ -67,8 +68,7 @@ class Bound:
 
     def report(self, now: float, id: str, number: int) -> list[MessageError]:
         """Return the error for a number beyond the bound that was told of a peer, none if there was one a short while ago."""
-        if self._reported is not None and 0 <= now - self._reported < _REPORT_EVERY:
+        if not self._reports.passes(now):
             return []
-        self._reported = now
         told = f"{number} was told of the peer {shown(id)}"
         return [MessageError(f"{told}, more than {self._years} ahead of this clock: disregarded")]

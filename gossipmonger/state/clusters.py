@@ -6,19 +6,16 @@ would gossip with each other, and become one. With a name each, they refuse each
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 
 from gossipmonger.errors import ClusterError, at
 from gossipmonger.state.message import RemotePeer
+from gossipmonger.state.throttle import Throttle
 
 __all__ = ["Clusters"]
 
 #: Milliseconds between two errors about one source.
 _REPORT_EVERY = 60_000
-
-#: Sources that are remembered.
-_SOURCES = 1_000
 
 
 class Clusters:
@@ -32,7 +29,7 @@ class Clusters:
     def __init__(self, name: Callable[[], str | None], observer: Callable[[], bool] = lambda: False) -> None:
         self._name = name
         self._observer = observer
-        self._reported: OrderedDict[tuple[object, str | None], float] = OrderedDict()  # when, oldest first
+        self._reports = Throttle(_REPORT_EVERY)
 
     @property
     def name(self) -> str | None:
@@ -63,11 +60,4 @@ class Clusters:
 
     def report(self, now: float, error: ClusterError) -> list[ClusterError]:
         """Return the error, or nothing if the same source had one a short while ago."""
-        key = error.source, error.cluster
-        if 0 <= now - self._reported.get(key, -_REPORT_EVERY) < _REPORT_EVERY:
-            return []
-        self._reported[key] = now
-        self._reported.move_to_end(key)
-        if len(self._reported) > _SOURCES:
-            self._reported.popitem(last=False)
-        return [error]
+        return [error] if self._reports.passes(now, (error.source, error.cluster)) else []

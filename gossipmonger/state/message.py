@@ -196,6 +196,11 @@ class Message(NamedTuple):
     digest: Digest | None = None
 
     @property
+    def header(self) -> Header | None:
+        """What its digest says about itself; None if it has no digest, or one of a Node.js node."""
+        return None if self.digest is None else self.digest.header
+
+    @property
     def from_observer(self) -> bool:
         """Whether its sender says that it is an observer."""
-        return self.digest is not None and self.digest.header is not None and self.digest.header.observer
+        return self.header is not None and self.header.observer

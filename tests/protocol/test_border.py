@@ -172,4 +172,3 @@ def test_what_is_remembered_is_bounded() -> None:
         step(protocol, ExtendedPeer(f"q{number}", "at q"), deltas=[])
     border = protocol.border
     assert (len(border._named), len(border._early)) == (10_000, 64)
-    assert len(border._clusters._reported) == 1_000

@@ -15,7 +15,7 @@ from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
-from gossipmonger.state import Delta, Entry, Message, Peer, RemotePeer
+from gossipmonger.state import Bound, Delta, Entry, Message, Peer, RemotePeer
 from gossipmonger.storage import MemoryStorage
 from gossipmonger.wire import encode
 
@@ -40,12 +40,10 @@ class Claims(Identity):
     """Notes what is told of the node itself, and does nothing about it."""
 
     def __init__(self, local: Peer) -> None:
-        super().__init__(local, random.Random(0))
+        super().__init__(local, Bound(), random.Random(0))
         self.heard: list[tuple[int, int, int]] = []
 
-    def hear(
-        self, now: float, version: int, heartbeat: int, floor: int, limit: int, output: Output, transport: Any = None
-    ) -> bool:
+    def hear(self, now: float, version: int, heartbeat: int, floor: int, output: Output, transport: Any = None) -> bool:
         self.heard.append((version, heartbeat, floor))
         return False
 
@@ -155,7 +153,7 @@ def test_what_a_compact_digest_claims_of_the_node_is_a_claim() -> None:
 def test_who_claims_too_much_of_the_node_lacks_its_answer() -> None:
     for compact in (False, True):
         known = Known(c())
-        identity = Identity(known.local, random.Random(0))
+        identity = Identity(known.local, known.membership.bound, random.Random(0))
         found = Reconciliation(NOW + 100, known.local, known.membership, identity, known.output)
         if compact:
             found.read_compact([(known.local, 70, 8)], set())

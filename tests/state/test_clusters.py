@@ -18,17 +18,3 @@ def test_a_source_and_its_cluster_are_reported_once_a_minute() -> None:
     assert len(clusters.report(59_999, error(theirs=None))) == 1
     assert len(clusters.report(60_000, error())) == 1
     assert clusters.report(60_001, error()) == []
-
-
-def test_a_clock_that_was_set_back_silences_nobody() -> None:
-    clusters = Clusters(lambda: "prod")
-    clusters.report(1e12, error())
-    assert len(clusters.report(5, error())) == 1
-
-
-def test_the_oldest_source_is_forgotten_first() -> None:
-    clusters = Clusters(lambda: "prod")
-    for number in range(1_001):
-        clusters.report(number, error(str(number)))
-    assert len(clusters.report(1_001, error("0"))) == 1
-    assert clusters.report(1_001, error("2")) == []
