@@ -10,8 +10,8 @@ from gossipmonger.endpoint.options import Options
 from gossipmonger.errors import shown
 from gossipmonger.state import values
 from gossipmonger.state.arguments import check_number, nearest
+from gossipmonger.state.bound import MAX_VERSION
 from gossipmonger.state.peer import Peer
-from gossipmonger.state.versions import MAX_VERSION
 from gossipmonger.transport.address import clean_host, is_wildcard, read_ip
 from gossipmonger.wire import FATAL_IDS, is_longer, is_transport
 

@@ -1,6 +1,6 @@
 """One participant: its values, its log of writes, its arrival window; and the plain data that rooms hand to each other."""
 
-from gossipmonger.state.bound import Bound
+from gossipmonger.state.bound import MAX_VERSION, Bound
 from gossipmonger.state.clusters import Clusters
 from gossipmonger.state.compact import CompactDigest
 from gossipmonger.state.flow import Flow
@@ -9,7 +9,6 @@ from gossipmonger.state.message import Compact, Delta, Digest, Entry, ExtendedPe
 from gossipmonger.state.peer import Peer
 from gossipmonger.state.phi import PhiAccrual
 from gossipmonger.state.throttle import Throttle
-from gossipmonger.state.versions import MAX_VERSION
 
 __all__ = [
     "MAX_VERSION", "Bound", "Clusters", "Compact", "CompactDigest", "Delta", "Digest", "Entry", "ExtendedPeer", "Flow",

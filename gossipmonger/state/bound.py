@@ -14,9 +14,11 @@ from __future__ import annotations
 from gossipmonger.errors import MessageError, shown
 from gossipmonger.state.message import Entry
 from gossipmonger.state.throttle import Throttle
-from gossipmonger.state.versions import MAX_VERSION
 
-__all__ = ["Bound"]
+__all__ = ["MAX_VERSION", "Bound"]
+
+#: The greatest version. Beyond it a Node.js node, which reads numbers as doubles, could not tell two of them apart.
+MAX_VERSION = 2**53 - 1
 
 #: Microseconds in a year.
 _YEAR = 365 * 86_400 * 1_000_000

@@ -6,7 +6,9 @@ heartbeats and versions. A node with the same fingerprint knows which peer "the 
 heartbeat and a version for each. A node with another fingerprint answers with its whole digest, and the two go on from there.
 
 Both numbers are told as their distance from the peer's floor. Lives begin at the clock's microseconds, so most of a message
-would be the date otherwise.
+would be the date otherwise. The *payload* holds the heartbeats of all peers, then their versions, as signed little-endian
+integers. All have the same width: the narrowest of 2, 4 and 8 bytes that fits every one of them. The payload does not name its
+width. The receiver works it out from the number of peers, which it knows once the fingerprints match.
 
 `encode` and `decode` are the two directions. The fingerprint is kept as long as it holds, since hashing everybody for each
 message would cost more than the rest of it; whoever changes a peer calls `note`.
@@ -14,18 +16,22 @@ message would cost more than the rest of it; whoever changes a peer calls `note`
 
 from __future__ import annotations
 
+import sys
+from array import array
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from operator import add, attrgetter, sub
 from typing import Any
 
 from gossipmonger.state.message import Compact
-from gossipmonger.state.payload import narrow, numbers
 from gossipmonger.state.peer import Peer
 
-__all__ = ["CompactDigest"]
+__all__ = ["CompactDigest", "narrow", "numbers"]
+
+#: Bytes that a number may take, and the code that an array has for it; narrowest first.
+_CODES = {2: "h", 4: "i", 8: "q"}
 
 _id, _heartbeat, _version = attrgetter("id"), attrgetter("heartbeat"), attrgetter("max_version_seen")
 
@@ -95,3 +101,36 @@ def _text(transport: Any) -> str:
     if type(transport) is dict and len(transport) == 2 and "host" in transport and "port" in transport:
         return f"{transport['host']!r}:{transport['port']!r}"
     return repr(sorted(transport.items()) if isinstance(transport, dict) else transport)
+
+
+def narrow(heartbeats: Sequence[int], versions: Sequence[int]) -> bytes:
+    """Return the payload of as many heartbeats and versions, less the floors; raise OverflowError if one takes over 8 bytes."""
+    wide = array("q", heartbeats)
+    wide.extend(array("q", versions))
+    packed = _narrowest(wide)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def numbers(payload: bytes, count: int) -> tuple[array[int], array[int]] | None:
+    """Return the heartbeats and the versions in a payload, less the floors; None if it cannot be about so many peers."""
+    if count < 1:
+        return None
+    width, rest = divmod(len(payload), 2 * count)
+    code = _CODES.get(width)
+    if code is None or rest:
+        return None
+    packed = array(code, payload)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return array("q", packed[:count]), array("q", packed[count:])
+
+
+def _narrowest(wide: array[int]) -> array[int]:
+    for code in _CODES.values():
+        try:
+            return array(code, wide)
+        except OverflowError:
+            pass
+    return wide

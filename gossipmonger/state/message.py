@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 from gossipmonger.errors import shown
 
 __all__ = [
-    "INTERVAL", "MAX_INTERVAL", "MAX_TTL", "MIN_TTL", "Compact", "Delta", "Digest", "Entry", "ExtendedPeer", "Header", "Kind",
-    "Message", "RemotePeer", "State",
+    "INTERVAL", "MAX_INTERVAL", "MAX_TTL", "MIN_TTL", "Compact", "Delta", "Digest", "Entry", "ExtendedPeer",
+    "Header", "Kind", "Message", "RemotePeer", "State",
 ]  # fmt: skip
 
 #: What is thought of a peer.
@@ -110,7 +110,7 @@ class Compact(NamedTuple):
 
     Attributes:
         fingerprint: What both must agree on for the numbers to mean anything, hashed; 8 characters.
-        payload: Each peer's heartbeat, then each peer's version, less their floors: see `gossipmonger.state.payload`. To read
+        payload: Each peer's heartbeat, then each peer's version, less their floors: see `gossipmonger.state.compact`. To read
             them takes the number of peers, which whoever has the same fingerprint knows.
     """
 

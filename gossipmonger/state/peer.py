@@ -25,11 +25,11 @@ from typing import Any
 
 from gossipmonger.errors import shown
 from gossipmonger.state import values
+from gossipmonger.state.bound import MAX_VERSION
 from gossipmonger.state.liveness import Liveness
 from gossipmonger.state.log import Log
 from gossipmonger.state.message import INTERVAL, Delta, Entry, ExtendedPeer, RemotePeer
 from gossipmonger.state.phi import FIRST_SHARE, PhiAccrual
-from gossipmonger.state.versions import MAX_VERSION
 
 __all__ = ["NOTHING", "REFUSED", "Peer"]
 

@@ -27,10 +27,11 @@ from typing import Any, NamedTuple
 
 from gossipmonger.errors import MessageError
 from gossipmonger.state.message import Message, RemotePeer
-from gossipmonger.wire.compression import deflate, inflate
-from gossipmonger.wire.encoder import encode, sender_text, split, text_of
+from gossipmonger.wire.compression import inflate
+from gossipmonger.wire.encoder import sender_text, text_of
 from gossipmonger.wire.json_decoder import JsonDecoder
 from gossipmonger.wire.limits import DEFAULT_LIMITS, Limits
+from gossipmonger.wire.packer import Packer
 from gossipmonger.wire.schema import CLUSTER_WORDS, is_cluster, refusal, schema_of
 
 __all__ = ["CLOSING", "EMPTY", "Framer", "Hello", "Splitter", "begins_link", "hello", "read_hello"]
@@ -107,20 +108,8 @@ def read_hello(line: bytes | bytearray, source: object, limits: Limits = DEFAULT
     return Hello(sender, version, life if type(life) is str else "", cluster, you if type(you) is str else "")
 
 
-class Framer:
-    """Makes frames of messages. A rumour or a round goes to several peers in a row, and is encoded and deflated once.
-
-    May be used from several threads at once.
-
-    Args:
-        limit: Bytes that a message may have before it is deflated. The deltas of a longer one go in several frames.
-        above: Bytes above which a message is deflated, None for never.
-    """
-
-    def __init__(self, limit: int, above: int | None) -> None:
-        self._limit = limit
-        self._above = above
-        self._last: tuple[Message, bool, bytes] | None = None  # always replaced as a whole, so it needs no lock
+class Framer(Packer):
+    """Makes frames of messages, as a packer does whose peers all speak our extensions."""
 
     def frames(self, message: Message, sender: RemotePeer | None) -> bytes:
         """Return the frames that carry a message over a link that has named this sender.
@@ -128,23 +117,10 @@ class Framer:
         Raises:
             TypeError, ValueError: A peer's transport is something that JSON has no form for.
         """
-        anonymous, last = message.sender == sender, self._last
-        if last is not None and last[0] is message and last[1] == anonymous:
-            return last[2]
-        data = encode(message, anonymous)
-        if len(data) <= self._limit:
-            frames = self._frame(data)
-        else:
-            parts = split(message, self._limit, lambda part: encode(part, anonymous))
-            frames = b"".join([self._frame(part) for part in parts])
-        self._last = message, anonymous, frames
-        return frames
+        return b"".join(self._packed(message, message.sender == sender, True))
 
-    def _frame(self, data: bytes) -> bytes:
-        if self._above is None or len(data) <= self._above:
-            return data
-        deflated = deflate(data)
-        return b"\1%b%b" % (len(deflated).to_bytes(4, "big"), deflated) if len(deflated) + _PREFIX < len(data) else data
+    def _wrapped(self, deflated: bytes) -> bytes:
+        return b"\1%b%b" % (len(deflated).to_bytes(4, "big"), deflated)
 
 
 class Splitter:

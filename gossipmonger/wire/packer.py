@@ -15,14 +15,14 @@ class Packer:
     May be used from several threads at once.
 
     Args:
-        limit: Bytes that a message may have before it is deflated.
+        limit: Bytes that a message may have before it is deflated. The deltas of a longer one go in several.
         above: Bytes above which a message is deflated, None for never.
     """
 
     def __init__(self, limit: int, above: int | None) -> None:
         self._limit = limit
         self._above = above
-        self._last: tuple[Message, bool, list[bytes]] | None = None  # always replaced as a whole, so it needs no lock
+        self._last: tuple[Message, bool, bool, list[bytes]] | None = None  # always replaced as a whole, so it needs no lock
 
     def pack(self, to: RemotePeer, message: Message) -> list[bytes]:
         """Return what goes to a peer: the deltas in their order, then the digest, mostly all in one.
@@ -30,17 +30,20 @@ class Packer:
         Raises:
             TypeError, ValueError: A peer's transport is something that JSON has no form for.
         """
-        short, last = to.speaks_extensions and self._above is not None, self._last
-        if last is not None and last[0] is message and last[1] == short:
-            return last[2]
-        data = encode(message)
-        packed = [data] if len(data) <= self._limit else [*split(message, self._limit)]
-        if short:
-            packed = [self._deflated(part) for part in packed]
-        self._last = message, short, packed
+        return self._packed(message, False, to.speaks_extensions)
+
+    def _packed(self, message: Message, anonymous: bool, deflates: bool) -> list[bytes]:
+        last = self._last
+        if last is not None and last[0] is message and last[1:3] == (anonymous, deflates):
+            return last[3]
+        packed = [*split(message, self._limit, lambda whole: encode(whole, anonymous))]
+        if deflates and self._above is not None:
+            packed = [self._deflated(part) if len(part) > self._above else part for part in packed]
+        self._last = message, anonymous, deflates, packed
         return packed
 
     def _deflated(self, data: bytes) -> bytes:
-        if self._above is None or len(data) <= self._above:
-            return data
-        return min(data, deflate(data), key=len)  # only a message that gets shorter is worth it
+        return min(data, self._wrapped(deflate(data)), key=len)  # only a message that gets shorter is worth it
+
+    def _wrapped(self, deflated: bytes) -> bytes:
+        return deflated

@@ -1,6 +1,6 @@
 """The compact digest as text: 8 characters of fingerprint, then the payload in base64.
 
-The wire calls it `roll`. What the payload says is none of this room's business: see `gossipmonger.state.payload`.
+The wire calls it `roll`. What the payload says is none of this room's business: see `gossipmonger.state.compact`.
 """
 
 from __future__ import annotations

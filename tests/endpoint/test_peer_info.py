@@ -9,7 +9,7 @@ import pytest
 
 from gossipmonger import MemoryStorage, Peer
 from gossipmonger.endpoint.peer_info import PeerInfo
-from gossipmonger.state.versions import MAX_VERSION
+from gossipmonger.state.bound import MAX_VERSION
 
 NOW = 1_700_000_000_123.4  # milliseconds
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from gossipmonger.protocol import Output, Protocol
 from gossipmonger.state import MAX_VERSION, Compact, Digest, Entry, Header, Kind, Peer
-from gossipmonger.state.compact import CompactDigest
-from gossipmonger.state.payload import narrow, numbers
+from gossipmonger.state.compact import CompactDigest, narrow, numbers
 
 from .steps import NOW, B, Copying, a_peer, a_protocol, digest_of, entry, events, ids, sends, step, told_in
 

@@ -26,7 +26,7 @@ from gossipmonger.state import (
     Peer,
     RemotePeer,
 )
-from gossipmonger.state.payload import narrow
+from gossipmonger.state.compact import narrow
 from gossipmonger.storage import MemoryStorage
 
 from .steps import NOW, Copying, a_peer, a_protocol, entry, sends

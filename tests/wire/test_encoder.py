@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipmonger.state import values
+from gossipmonger.state.bound import MAX_VERSION
 from gossipmonger.state.message import Compact, Delta, Digest, Entry, Header, Kind, Message, RemotePeer
-from gossipmonger.state.versions import MAX_VERSION
 from gossipmonger.wire import encoder
 from gossipmonger.wire.encoder import Encoder, as_dicts, as_lists, encode, fits, split
 

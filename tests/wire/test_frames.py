@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gossipmonger import wire
 from gossipmonger.errors import MessageError
 from gossipmonger.state.message import Delta, Digest, Entry, Header, Kind, Message, RemotePeer
-from gossipmonger.wire import CLOSING, EMPTY, Framer, Splitter, begins_link, decode, encode, frames, hello, read_hello
+from gossipmonger.wire import CLOSING, EMPTY, Framer, Splitter, begins_link, decode, encode, hello, packer, read_hello
 from gossipmonger.wire.compression import deflate
 from gossipmonger.wire.frames import Hello
 from tests.wire.test_decoders import plain
@@ -141,7 +141,7 @@ def test_a_frame_leaves_out_the_sender_that_the_link_has_named() -> None:
 
 def test_a_message_to_several_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = mock.Mock(side_effect=encode)
-    monkeypatch.setattr(frames, "encode", encoder)
+    monkeypatch.setattr(packer, "encode", encoder)
     message, equal = told("v" * 3_000), told("v" * 3_000)
     framer = Framer(10_000, 100)
     first = framer.frames(message, A)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gossipmonger.state.compact import narrow
 from gossipmonger.state.message import Compact
-from gossipmonger.state.payload import narrow
 from gossipmonger.wire.payload import pack, unpack
 
 

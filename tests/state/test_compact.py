@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossipmonger.state.payload import narrow, numbers
+from gossipmonger.state.compact import narrow, numbers
 
 NUMBERS = st.one_of(*[st.integers(-(2**bits), 2**bits - 1) for bits in (7, 15, 31, 63)])
 
