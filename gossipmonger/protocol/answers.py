@@ -20,6 +20,9 @@ _FAIR, _FAIR_IN_FLOW = 8, 3
 #: Share of the peers above which a reply is a compact digest: so many entries are as long as two numbers for everybody.
 FEW = 0.1
 
+#: Intervals for which a peer that is new is told of those that left: it gets that even if some messages are lost.
+_INTRODUCING = 3
+
 #: Deltas in a message to a Node.js node if MAX_DELTAS_PER_GOSSIP is not set: its own default.
 _TO_NODE_JS = 5
 
@@ -66,7 +69,8 @@ class Answers:
             named = {entry.id for entry in digest.entries}
             if header.compact is None:
                 found.fresher_heartbeats += [peer for peer in [*told, self._local] if peer.id not in named]
-                found.fresher_heartbeats += membership.departed(now, sender.id, named)
+                if membership.is_fresh(now, sender.id, _INTRODUCING):
+                    found.fresher_heartbeats += membership.departed(named)
             else:
                 compact = membership.compact(told)
                 numbers = compact.decode(header.compact)

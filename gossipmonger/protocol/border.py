@@ -24,11 +24,7 @@ _EARLY = 64
 
 
 class Border:
-    """Tells which messages are of this node's cluster.
-
-    Args:
-        name: The name of this node's cluster; None if it has none.
-        storage: Where all peers are kept.
+    """Tells which messages are of this node's cluster, which may have no name.
 
     Attributes:
         refused: How many messages did not come in.

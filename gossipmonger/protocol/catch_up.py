@@ -61,13 +61,8 @@ class CatchUp:
     ) -> tuple[list[Peer], list[str]]:
         """Return the peers for which to ask the node with this id now, and the ids of those for which to ask it later.
 
-        Args:
-            now: Milliseconds since the epoch.
-            id: Its id.
-            lacking: Peers of which it has told that it knows more.
-            find: Finds a peer by its id.
-            reply: Whether it has told so in a reply, so that it may have been asked before.
-            news: Whether that brought anything. If not, nobody is asked for after the same version again.
+        It has told that it knows more of those that are `lacking`. It may have been asked for them before if it told so in a
+        `reply`. If that brought no `news`, nobody is asked for after the same version again.
         """
         last = self._asks.get(id) if reply else None
         before = last.after if last is not None and not news else {}

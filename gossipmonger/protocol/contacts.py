@@ -1,4 +1,4 @@
-"""Contacts: what became of this node's own dials, peer by peer.
+"""Contacts: whom rounds go to, and what became of this node's own dials, peer by peer.
 
 A refusal says something only about a peer that has been reached before: behind NAT, an address may refuse everybody for ever.
 So this node has to have dialled everybody once, and rounds prefer peers that it has not dialled yet. Each gets its turn, drawn
@@ -18,7 +18,7 @@ from typing import Any
 
 from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.membership import Membership
-from gossipmonger.protocol.partners import address, draw_first
+from gossipmonger.protocol.partners import address, draw, draw_first
 from gossipmonger.state import Peer, RemotePeer
 
 __all__ = ["Contact", "Contacts"]
@@ -88,10 +88,36 @@ class Contacts:
         self._strangers = [*self._strangers, address(remote.transport)][-_STRANGERS:]
 
     def choose_partners(self, now: float, live: list[Peer], dead: list[Peer]) -> list[RemotePeer]:
-        """Return whom a round goes to: see `Membership.choose_partners`, which prefers those whose turn it is."""
-        open_ = self._open(now, live)
-        preferred = [peer for peer, contact in open_ if self._is_due(contact)]
-        partners = self._membership.choose_partners(now, live, [peer for peer, _ in open_], dead, preferred)
+        """Return whom to send a digest to in this round.
+
+        GOSSIP_FANOUT reachable live peers, drawn evenly, first those whose turn it is, and one more of those whose phi is above
+        half of DEAD_PEER_PHI, because a peer that lives tells its heartbeat in its answer. So that a partition heals: a lost
+        seed with probability lost / (live + 1), and a dead peer with probability dead / (live + 1), rather one that has died
+        lately. If nobody is live, several seeds and surely one of the dead. A seed if fewer than MINIMUM_LIVE_PEERS are live.
+        """
+        config, random, membership = self._config, self._random, self._membership
+        seeds = membership.seeds
+        found = self._open(now, live)
+        reachable, due = [peer for peer, _ in found], [peer for peer, contact in found if self._is_due(contact)]
+        chosen = draw_first(due, reachable, config.gossip_fanout, random)
+        silent = [peer for peer in reachable if membership.phi(now, peer) > config.dead_peer_phi / 2 and peer not in chosen]
+        partners = [peer.remote for peer in chosen + draw(silent, 1, random)]
+        lost = seeds.lost(now, live, dead)
+        if not live:
+            partners += seeds.draw(seeds.others(now), random)
+        elif len(live) < config.minimum_live_peers:
+            partners += seeds.draw(lost or seeds.others(now), random, 1)
+        elif lost and random.random() < len(lost) / (len(live) + 1):
+            partners += seeds.draw(lost, random, 1)
+        gone = [peer for peer in dead if not peer.left]
+        gone = [peer for peer in gone if peer.id not in membership.capacity.strangers] or gone
+        if gone and (not live or random.random() < len(gone) / (len(live) + 1)):
+            gone.sort(key=lambda peer: -(peer.last_time or 0.0))
+            # The place in this order is drawn by its logarithm: who died lately has a good chance, however many did before.
+            drawn = gone[int((len(gone) + 1) ** random.random()) - 1]
+            if not any(drawn.transport == partner.transport for partner in partners):
+                partners.append(RemotePeer(drawn.id, drawn.transport))
+        partners += membership.doubted()
         self.partners = {partner.id for partner in partners}
         for id in self.partners & self._contacts.keys():
             self._contacts[id].dialled = True
@@ -110,15 +136,15 @@ class Contacts:
         spread = len(live) / self._config.gossip_fanout
         since = now - _LEFT_OUT * self._config.gossip_interval
         found = [(peer, self.find(now, peer, spread)) for peer in live]
-        open_ = [pair for pair in found if pair[1].refused is None or pair[1].refused < since] or found
+        found = [pair for pair in found if pair[1].refused is None or pair[1].refused < since] or found
         if strangers:
-            known = [pair for pair in open_ if pair[0].id not in strangers]
+            known = [pair for pair in found if pair[0].id not in strangers]
             if known:
                 most = self._config.gossip_fanout - 1 or self._membership.rounds % 2
-                new = self._some([pair for pair in open_ if pair[0].id in silent], (most + 1) // 2)
-                others = [pair for pair in open_ if pair[0].id in strangers and pair[0].id not in silent]
-                open_ = known + self._some(others, most - len(new)) + new
-        return open_
+                new = self._some([pair for pair in found if pair[0].id in silent], (most + 1) // 2)
+                others = [pair for pair in found if pair[0].id in strangers and pair[0].id not in silent]
+                found = known + self._some(others, most - len(new)) + new
+        return found
 
     def _some(self, found: list[tuple[Peer, Contact]], count: int) -> list[tuple[Peer, Contact]]:
         """Draw some of these, first those whose turn it is."""

@@ -17,10 +17,6 @@ _MOST = 100_000
 class Conversations:
     """The conversations of one node.
 
-    Args:
-        config: The numbers to go by.
-        now: When this life begins.
-
     Attributes:
         flow: Flow control; None without.
     """
@@ -36,13 +32,9 @@ class Conversations:
         self._since = now
 
     def may_reply(self, now: float, id: str, kind: Kind, brings: bool) -> bool:
-        """Whether the node with this id may be replied to. If so, count the reply.
+        """Whether the node with this id may be replied to, whose digest is of this kind. If so, count the reply.
 
-        Args:
-            now: Milliseconds since the epoch.
-            id: Its id.
-            kind: The kind of its digest.
-            brings: Whether what it said was new, or what it is told is, so that the conversation must end some time.
+        It `brings` something if what it said was new, or what it is told is. Then the conversation must end some time.
         """
         most = self._config.max_exchanges_per_gossip
         if most is None:

@@ -41,13 +41,7 @@ class Forgetting:
     * Peers: `drop`, `is_news`, `returned`
     * Orders: `give`, `obey`, `obey_late`, `tell`, `told`
 
-    Args:
-        storage: Where peers are kept.
-        refused: Peers that are dead by refusal, id -> the heartbeat up to which it may be old news.
-        config: The numbers to go by.
-
-    Attributes:
-        told: The orders that headers carry now, each an id and a heartbeat; None for none.
+    `refused` are the peers that are dead by refusal, id -> the heartbeat up to which it may be old news.
     """
 
     def __init__(self, storage: Any, refused: dict[str, int], config: Config) -> None:
@@ -58,8 +52,7 @@ class Forgetting:
         self._lasting = config.forget_dead_peers_after
         self._forgotten: OrderedDict[str, int] = OrderedDict()  # id -> heartbeat, the oldest first
         self._orders: OrderedDict[str, tuple[int, float]] = OrderedDict()  # id -> heartbeat, since when; the oldest first
-        self._until = 0.0  # when they need not be told any more
-        self.told: list[tuple[str, int]] | None = None
+        self._until: float | None = None  # when they need not be told any more; None if they need not be told now
 
     def is_news(self, now: float, id: str, heartbeat: int) -> bool:
         """Return whether a heartbeat is later than what is to be forgotten of this id. If not, its teller may not know."""
@@ -90,15 +83,19 @@ class Forgetting:
     def returned(self, id: str) -> bool:
         """Remember no more that this peer was forgotten; return whether it was."""
         forgotten = self._forgotten.pop(id, None) is not None
-        if self._orders.pop(id, None) is not None and self.told is not None:
-            self.told = [order for order in self.told if order[0] != id] or None
+        self._orders.pop(id, None)
         return forgotten
 
     def tell(self, now: float) -> None:
         """Tell the orders for a while, as somebody may not know them."""
         if self._orders:
             self._until = now + self._telling
-            self.told = [(id, heartbeat) for id, (heartbeat, _) in self._orders.items()]
+
+    @property
+    def told(self) -> list[tuple[str, int]] | None:
+        """The orders that headers carry now, each an id and a heartbeat; None for none."""
+        orders = () if self._until is None else self._orders.items()
+        return [(id, heartbeat) for id, (heartbeat, _) in orders] or None
 
     def give(self, now: float, peer: Peer, output: Output) -> None:
         """Drop a peer that is dead or has left, and order all others to do the same.
@@ -137,8 +134,8 @@ class Forgetting:
             elif now - since > self._lasting:
                 self.returned(id)
                 self._note(id, heartbeat)
-        if now > self._until:
-            self.told = None
+        if self._until is not None and now > self._until:
+            self._until = None
 
     def _order(self, now: float, id: str, heartbeat: int) -> None:
         self._orders[id] = heartbeat, now

@@ -9,19 +9,28 @@ round trips.
 from __future__ import annotations
 
 from gossipmonger.protocol.config import Node
-from gossipmonger.protocol.lives import elders
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output, send
 from gossipmonger.protocol.partners import draw_first
 from gossipmonger.state import Kind, Peer
 
-__all__ = ["Holders"]
+__all__ = ["Holders", "elders"]
 
 #: Peers that are remembered. One that lives is enough.
 _MOST = 16
 
 #: Live peers that are asked at a time. One may be gone, or lose the message.
 _ASKED = 3
+
+
+def elders(live: list[Peer]) -> list[Peer]:
+    """Return the third of the live peers that have lived longest, of those that speak our extensions.
+
+    Whoever has lived for long is likely to live on, and a program that is about to end itself is not among them. Heartbeats
+    begin at the clock's microseconds, so the lowest is the oldest. Clocks that are wrong make no more than a worse choice.
+    """
+    speakers = sorted([peer for peer in live if peer.speaks_extensions], key=lambda peer: peer.heartbeat)
+    return speakers[: (len(speakers) + 2) // 3]
 
 
 class Holders:

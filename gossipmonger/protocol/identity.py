@@ -29,13 +29,7 @@ _REPORT_EVERY = 60_000
 
 
 class Identity:
-    """Answers claims about the local peer.
-
-    Args:
-        local: The node's own peer.
-        bound: Tells the highest number that others believe.
-        random: Draws how far above a claim to go.
-    """
+    """Answers claims about the local peer, above them and within the bound of what others believe."""
 
     def __init__(self, local: Peer, bound: Bound, random: Random) -> None:
         self._local = local

@@ -5,6 +5,12 @@ in its rounds. A Node.js node counts nothing, so a node that hears from it direc
 of its own, and passes that on like any other heartbeat. So the time until a death is seen does not grow with the number of
 nodes, as it would if only direct contact counted.
 
+A node that restarts without its data begins a new life, and its floor says that nothing of its former life exists any more.
+As long as its floor is its version, it has said nothing, and may be a program that is about to set the keys of its last run
+again. So the former life is kept until the new one tells a key, until its heartbeat has risen for an interval, which says that
+it means to stay as it is, or until it leaves. Who has left is still told of: at first to everybody, and then to newcomers,
+until all forget it at the same time.
+
 Within one step the peers that a message names are looked up once (`look_up`), changed in memory (`change`), and put into the
 storage once (`put_changes`).
 """
@@ -19,16 +25,14 @@ from gossipmonger.protocol.capacity import Capacity
 from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.expiry import Expiry
 from gossipmonger.protocol.forgetting import TELLING, Forgetting
-from gossipmonger.protocol.lives import departed, is_silent
 from gossipmonger.protocol.output import Event, Output
-from gossipmonger.protocol.partners import draw, draw_first
 from gossipmonger.protocol.seeds import Seeds
 from gossipmonger.state import Bound, Compact, CompactDigest, Digest, Entry, Header, Kind, Message, Peer, RemotePeer
 
 __all__ = ["Membership"]
 
-#: Intervals for which a peer that is new is told of those that left: it gets that even if some messages are lost.
-_INTRODUCING = 3
+#: Peers that left of which a newcomer is told.
+_MOST_LEFT = 100
 
 
 class Membership:
@@ -52,7 +56,7 @@ class Membership:
     """
 
     def __init__(self, node: Node, now: float) -> None:
-        self._local, self._storage, self._config, self._random = node
+        self._local, self._storage, self._config, _ = node
         self.bound: Bound = Bound(self._config.max_years_ahead)
         self.at_rest: bool = False
         self.found: dict[str, Peer | None] = {self._local.id: self._local}
@@ -149,9 +153,10 @@ class Membership:
         """Return the header of a digest: these, and what all headers have."""
         return Header(flow, compact, hints, cluster=self._config.cluster, forget=self.forgetting.told)
 
-    def departed(self, now: float, id: str, named: Container[str]) -> list[Peer]:
-        """Return those that left, the latest first, for a peer that is new here and has not named them."""
-        return departed(self._storage.dead_peers(), named) if self.is_fresh(now, id, _INTRODUCING) else []
+    def departed(self, named: Container[str]) -> list[Peer]:
+        """Return those that left and have not been named, the latest first."""
+        left = [peer for peer in self._storage.dead_peers() if peer.left and peer.id not in named]
+        return sorted(left, key=lambda peer: peer.last_time or 0.0, reverse=True)[:_MOST_LEFT]
 
     def digest(self, peers: Sequence[Peer], now: float | None = None) -> list[Entry]:
         """Return an entry for each of these peers, then the local one's. Without `now`, none has an age."""
@@ -188,43 +193,9 @@ class Membership:
         peers = [*told, self._local]
         return self._compact if self._compact.covers(peers) else CompactDigest(peers)
 
-    def choose_partners(
-        self,
-        now: float,
-        live: list[Peer],
-        reachable: list[Peer],
-        dead: list[Peer],
-        preferred: Sequence[Peer] = (),
-    ) -> list[RemotePeer]:
-        """Return whom to send a digest to in this round.
-
-        GOSSIP_FANOUT reachable live peers, drawn evenly, the preferred ones first, and one more of those whose phi is above
-        half of DEAD_PEER_PHI, because a peer that lives tells its heartbeat in its answer. So that a partition heals: a lost
-        seed with probability lost / (live + 1), and a dead peer with probability dead / (live + 1), rather one that has died
-        lately. If nobody is live, several seeds and surely one of the dead. A seed if fewer than MINIMUM_LIVE_PEERS are live.
-        """
-        config, random = self._config, self._random
-        self.alone = not live
-        chosen = draw_first(preferred, reachable, config.gossip_fanout, random)
-        silent = [peer for peer in reachable if self.phi(now, peer) > config.dead_peer_phi / 2 and peer not in chosen]
-        chosen += draw(silent, 1, random)
-        partners = [peer.remote for peer in chosen]
-        lost = self.seeds.lost(now, live, dead)
-        if not live:
-            partners += self.seeds.draw(self.seeds.others(now), random)
-        elif len(live) < config.minimum_live_peers:
-            partners += self.seeds.draw(lost or self.seeds.others(now), random, 1)
-        elif lost and random.random() < len(lost) / (len(live) + 1):
-            partners += self.seeds.draw(lost, random, 1)
-        gone = [peer for peer in dead if not peer.left]
-        gone = [peer for peer in gone if peer.id not in self.capacity.strangers] or gone
-        if gone and (not live or random.random() < len(gone) / (len(live) + 1)):
-            gone.sort(key=lambda peer: -(peer.last_time or 0.0))
-            # The place in this order is drawn by its logarithm: who died lately has a good chance, however many did before.
-            drawn = gone[int((len(gone) + 1) ** random.random()) - 1]
-            if not any(drawn.transport == partner.transport for partner in partners):
-                partners.append(RemotePeer(drawn.id, drawn.transport))
-        return partners
+    def doubted(self) -> list[RemotePeer]:
+        """Return whom a round goes to beside those that `Contacts` draws: nobody."""
+        return []
 
     # Signs of life
 
@@ -321,7 +292,7 @@ class Membership:
             self.expiry.hear(now, id, entry.age, entry.version)
         if peer.speaks_extensions is None and entry.floor:
             peer.speaks_extensions = True  # a Node.js node has no floors
-        if is_silent(entry, peer):
+        if _is_silent(entry, peer):
             peer.noted = max(peer.noted, entry.floor)
         else:
             if by_owner and entry.version > entry.floor and heartbeat == peer.heartbeat:
@@ -368,15 +339,19 @@ class Membership:
 
     # Verdicts
 
+    def bury(self, peer: Peer, output: Output) -> None:
+        """Consider a peer dead."""
+        peer.mark_dead()
+        self.change(peer)
+        output.append(Event("peer dead", (peer.remote,)))
+
     def judge(self, now: float, live: list[Peer], dead: list[Peer], output: Output) -> None:
         """Judge which live peers are dead and which dead ones live; forget those that have been dead or gone for long."""
         threshold = self._config.dead_peer_phi
         self._pace = (len(live) + 1) / sum([1 / peer.interval for peer in (*live, self._local)])
         for peer in live if not self.late else ():
             if self.phi(now, peer) > threshold:
-                peer.mark_dead()
-                self.change(peer)
-                output.append(Event("peer dead", (peer.remote,)))
+                self.bury(peer, output)
         forgotten = []
         for peer in dead:
             if not peer.left and self._is_back(now, peer):
@@ -391,3 +366,10 @@ class Membership:
         for peer in forgotten:
             self.forgetting.drop(peer, peer.heartbeat, output)
         self.forgetting.obey_late(now, output)
+
+
+def _is_silent(entry: Entry, peer: Peer) -> bool:
+    """Return whether an entry is of a life that has said nothing yet, and leaves the keys of the former one alone."""
+    if entry.left or entry.version != entry.floor or not peer.awaited:
+        return False
+    return 0 <= (peer.last_time or 0.0) - (peer.silent_since or 0.0) < peer.interval  # clocks may go back

@@ -18,7 +18,6 @@ from typing import Any
 from gossipmonger.protocol.answers import FEW
 from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.identity import Identity
-from gossipmonger.protocol.lives import departed
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Event, Output, send
 from gossipmonger.protocol.partners import draw
@@ -36,6 +35,7 @@ class ObserverMembership(Membership):
 
     def __init__(self, node: Node, now: float) -> None:
         super().__init__(node, now)
+        self._random = node.random
         self._introduced = 0
         self._asks = True  # whether it asks for those that have left, too
         self._doubted: dict[str, Any] = {}  # peers that were forgotten, and are told of as live by old news -> where they are
@@ -73,14 +73,10 @@ class ObserverMembership(Membership):
             self._doubted[entry.id] = entry.transport
         return heard
 
-    def choose_partners(self, *args: Any) -> list[RemotePeer]:
-        """Return whom to send a digest to in this round: one that is doubted, too.
-
-        If it lives, it says so itself. It would never come by itself, as it does to a node.
-        """
-        partners = super().choose_partners(*args)
+    def doubted(self) -> list[RemotePeer]:
+        """Return one that is doubted. If it lives, it says so itself. It would never come by itself, as it does to a node."""
         doubted, self._doubted = [RemotePeer(*each) for each in self._doubted.items()], {}
-        return partners + draw(doubted, 1, self._random)
+        return draw(doubted, 1, self._random)
 
     def begin_round(self, now: float, output: Output) -> None:
         """Note that a round begins."""
@@ -94,7 +90,7 @@ class Observers:
     """Answers observers; the identity answers what they know of a former life of this node."""
 
     def __init__(self, node: Node, membership: Membership, identity: Identity) -> None:
-        self._local, self._storage, self._config, _ = node
+        self._local, _, self._config, _ = node
         self._membership = membership
         self._identity = identity
         self._random = Random(node.local.id)  # its own, so that the node goes on as if nobody had asked
@@ -127,7 +123,7 @@ class Observers:
         if digest.kind is Kind.ROUND and compact is None:
             ids = {peer.id for peer, _, _ in known}
             news += [peer for peer in [*others, self._local] if peer.id not in ids]
-            news += departed(self._storage.dead_peers(), ids) if asked.ask else []
+            news += membership.departed(ids) if asked.ask else []
         header = membership.header()
         if compact is not None and len(partly) + len(news) > len(compact) * FEW:
             header = membership.header(None, compact.encode())

@@ -104,12 +104,7 @@ class Protocol(Writes):
         self.membership.put(local)
 
     def begin(self, now: float, new: bool) -> None:
-        """Begin the life anew, at this moment, before anybody has heard of it.
-
-        Args:
-            now: Milliseconds since the epoch.
-            new: Whether its versions begin too, and do not continue where a former life stopped.
-        """
+        """Begin the life anew, at this moment, before anybody has heard of it. If it is `new`, its versions begin anew too."""
         start = int(now * 1000)
         if new and start > self._local.max_version_seen:
             self._local.reissue(start)
@@ -143,7 +138,7 @@ class Protocol(Writes):
         self._admit(now)
         self._compact(now)
         live, dead = membership.others()
-        membership.capacity.count = len(live) + len(dead)
+        membership.alone, membership.capacity.count = not live, len(live) + len(dead)
         partners = self._suspicion.contacts.choose_partners(now, live, dead)
         self._tell(now, partners, membership.told_of(now, live, dead), output)
         membership.judge(now, live, dead, output)

@@ -40,12 +40,7 @@ class Place:
 
 
 class Seeds:
-    """The seeds of one node.
-
-    Args:
-        local: The node's own peer.
-        given: The seeds as they were given.
-    """
+    """The seeds of one node."""
 
     def __init__(self, local: Peer, given: Iterable[RemotePeer]) -> None:
         self._local = local

@@ -32,7 +32,7 @@ from typing import Any
 from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.contacts import Contacts
 from gossipmonger.protocol.membership import Membership
-from gossipmonger.protocol.output import Dial, Event, Output, send
+from gossipmonger.protocol.output import Dial, Output, send
 from gossipmonger.protocol.partners import draw
 from gossipmonger.state import Digest, Kind, Message, Peer, RemotePeer, Throttle
 
@@ -190,9 +190,7 @@ class Suspicion:
             del self._suspects[peer.id]
             old = _OLD * suspect.wait / _WAIT / (peer.intervals_mean or 1.0)
             self._membership.refused[peer.id] = peer.heartbeat + int(old)
-            peer.mark_dead()
-            self._membership.change(peer)
-            output.append(Event("peer dead", (peer.remote,)))
+            self._membership.bury(peer, output)
 
     def _is_deaf(self, suspect: _Suspect) -> bool:
         """Return whether nobody has spoken to this node since the first dial, although its own rounds do not reach all.

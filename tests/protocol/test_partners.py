@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipmonger.protocol.config import Node
+from gossipmonger.protocol.contacts import Contacts
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.partners import draw
-from gossipmonger.protocol.seeds import Place
+from gossipmonger.protocol.seeds import Place, Seeds
 from gossipmonger.state import Peer, RemotePeer
 from gossipmonger.storage import MemoryStorage
 
@@ -22,8 +23,13 @@ from .steps import NOW, a_config, a_peer
 ROUNDS = 3_000
 
 
-def a_membership(transport: Any = "at a", **config: Any) -> Membership:
-    return Membership(Node(Peer("a", transport=transport), MemoryStorage(), a_config(**config), random.Random(5)), NOW)
+def the_contacts(**config: Any) -> Contacts:
+    node = Node(Peer("a", transport="at a"), MemoryStorage(), a_config(**config), random.Random(5))
+    return Contacts(node, Membership(node, NOW))
+
+
+def the_seeds(own: str, *seeds: RemotePeer) -> Seeds:
+    return Seeds(Peer("a", transport={"host": own, "port": 1}), seeds)
 
 
 def drawn(
@@ -31,10 +37,10 @@ def drawn(
 ) -> list[list[str]]:
     """Whom each of many rounds goes to; `met` says whether live peers are at the addresses of the seeds."""
     chosen = [RemotePeer(f"seed{n}", f"at {'live' if met else 'seed'}{n}") for n in range(seeds)]
-    membership = a_membership(gossip_fanout=fanout, minimum_live_peers=minimum, seeds=tuple(chosen))
+    contacts = the_contacts(gossip_fanout=fanout, minimum_live_peers=minimum, seeds=tuple(chosen))
     alive = [a_peer(f"live{n}") for n in range(live)]
     gone = [a_peer(f"dead{n}", live=False, left=left) for n in range(dead)]
-    chosen_in = [membership.choose_partners(NOW, alive, alive, gone) for _ in range(ROUNDS)]
+    chosen_in = [contacts.choose_partners(NOW, alive, gone) for _ in range(ROUNDS)]
     return [[partner.id for partner in partners] for partners in chosen_in]
 
 
@@ -90,19 +96,19 @@ def test_with_nobody_there_nobody_is_asked() -> None:
 
 @pytest.mark.parametrize(("silence", "asked"), [(3_000.0, False), (3_200.0, True)])  # a phi of 4 takes 9.2 intervals of 333 ms
 def test_who_has_been_silent_for_half_as_long_as_the_dead_is_asked_beside_the_others(silence: float, asked: bool) -> None:
-    membership = a_membership(gossip_fanout=3, dead_peer_phi=8)
+    contacts = the_contacts(gossip_fanout=3, dead_peer_phi=8)
     live = [a_peer(f"live{n}", intervals=[333.3] * 10) for n in range(20)]
     live += [a_peer("silent", silence, intervals=[333.3] * 10)]
-    rounds = [[partner.id for partner in membership.choose_partners(NOW, live, live, [])] for _ in range(100)]
+    rounds = [[partner.id for partner in contacts.choose_partners(NOW, live, [])] for _ in range(100)]
     assert all("silent" in ids for ids in rounds) is asked
     assert all(len(set(ids)) == len(ids) <= 4 for ids in rounds)
 
 
 @pytest.mark.untraced
 def test_who_died_lately_is_tried_often_however_many_died_before() -> None:
-    membership = a_membership()
+    contacts = the_contacts()
     dead = [a_peer(f"dead{n}", silent=n, live=False) for n in range(3_000)]
-    drawn = [membership.choose_partners(NOW, [], [], [*dead])[0].id for _ in range(500)]
+    drawn = [contacts.choose_partners(NOW, [], [*dead])[0].id for _ in range(500)]
     lately = sum(id in ("dead0", "dead1", "dead2") for id in drawn) / 500
     assert 0.1 < lately < 0.3
     assert len(set(drawn)) > 100  # nobody is given up
@@ -115,26 +121,26 @@ def test_while_nobody_is_live_a_round_tries_three_seeds_and_each_before_any_is_t
 
 
 def test_a_seed_that_has_been_cut_off_is_tried_though_it_is_remembered_as_dead() -> None:
-    membership = a_membership(seeds=(RemotePeer("seed", "at dead7"),))
+    contacts = the_contacts(seeds=(RemotePeer("seed", "at dead7"),))
     dead = [a_peer(f"dead{n}", silent=n, live=False) for n in range(300)]
     live = [a_peer("live")]
-    tried = sum(any(to.id == "seed" for to in membership.choose_partners(NOW, live, live, dead)) for _ in range(ROUNDS))
+    tried = sum(any(to.id == "seed" for to in contacts.choose_partners(NOW, live, dead)) for _ in range(ROUNDS))
     assert tried / ROUNDS == pytest.approx(1 / 2, abs=0.04)
 
 
 def test_an_address_that_leads_back_to_the_node_is_left_out_for_ten_minutes() -> None:
-    membership = a_membership({"host": "a", "port": 1}, seeds=(RemotePeer("s", {"host": "alias", "port": 1}),))
-    assert membership.seeds.others(NOW)
-    membership.seeds.reached_itself(NOW, RemotePeer("s", {"host": "alias", "port": 1}))
-    assert membership.seeds.others(NOW + 599_999) == []
-    assert membership.seeds.others(NOW + 600_000)
+    seeds = the_seeds("a", RemotePeer("s", {"host": "alias", "port": 1}))
+    assert seeds.others(NOW)
+    seeds.reached_itself(NOW, RemotePeer("s", {"host": "alias", "port": 1}))
+    assert seeds.others(NOW + 599_999) == []
+    assert seeds.others(NOW + 600_000)
 
 
 def test_a_seed_with_several_addresses_is_several_and_found_by_its_name() -> None:
     given = RemotePeer("s", {"host": "all", "port": 1})
-    membership = a_membership({"host": "10.0.0.1", "port": 1}, seeds=(given,))
-    membership.seeds.place(Place(given, RemotePeer(f"s{n}", {"host": f"10.0.0.{n}", "port": 1})) for n in (1, 2, 3))
-    assert [place.at.id for place in membership.seeds.others(NOW)] == ["s2", "s3"]
+    seeds = the_seeds("10.0.0.1", given)
+    seeds.place(Place(given, RemotePeer(f"s{n}", {"host": f"10.0.0.{n}", "port": 1})) for n in (1, 2, 3))
+    assert [place.at.id for place in seeds.others(NOW)] == ["s2", "s3"]
     for host, lost in (("10.0.0.2", ["s3"]), ("all", []), ("10.0.0.9", ["s2", "s3"])):
         live = [Peer("p", transport={"host": host, "port": 1}, last_time=NOW)]
-        assert [place.at.id for place in membership.seeds.lost(NOW, live, [])] == lost
+        assert [place.at.id for place in seeds.lost(NOW, live, [])] == lost
