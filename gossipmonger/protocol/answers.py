@@ -82,8 +82,8 @@ class Answers:
                         send([sender], membership.message(Kind.ROUND, told, now), output)
                     return
                 found.read_compact(numbers, named)
-        if self._config.observer:
-            found.ask_only()
+        if self._config.observer:  # which only asks
+            found.they_lack, found.fresher_heartbeats = [], []
         deltas, cut = self._choose(found.they_lack, self._config.max_deltas_per_gossip)
         reply = self._reply(now, message, digest.kind, news, header, found, deltas, cut, compact)
         version = next((version for peer, version in found.they_lack if peer is self._local), None)

@@ -14,7 +14,7 @@ from gossipmonger.protocol.output import Output, send
 from gossipmonger.protocol.partners import draw_first
 from gossipmonger.state import Kind, Peer
 
-__all__ = ["Holders", "elders"]
+__all__ = ["Holders"]
 
 #: Peers that are remembered. One that lives is enough.
 _MOST = 16
@@ -23,7 +23,7 @@ _MOST = 16
 _ASKED = 3
 
 
-def elders(live: list[Peer]) -> list[Peer]:
+def _elders(live: list[Peer]) -> list[Peer]:
     """Return the third of the live peers that have lived longest, of those that speak our extensions.
 
     Whoever has lived for long is likely to live on, and a program that is about to end itself is not among them. Heartbeats
@@ -68,7 +68,7 @@ class Holders:
     def ask(self, now: float) -> Output:
         """Ask some live peers, and all seeds that are none of them; tell those who answer what they lack, until `rest`."""
         live, dead = self._membership.others()
-        lasting = elders(live)
+        lasting = _elders(live)
         self._asked = {}
         self._lasting.update([peer.id for peer in lasting])
         asked = draw_first(lasting, [peer for peer in live if peer.speaks_extensions], _ASKED, self._random)

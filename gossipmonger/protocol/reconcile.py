@@ -132,10 +132,6 @@ class Reconciliation:
                 self._compare(peer, version)
         membership.hear_risen(now, risen)
 
-    def ask_only(self) -> None:
-        """Have nothing to tell the sender, as an observer has not."""
-        self.they_lack, self.fresher_heartbeats = [], []
-
     def _compare(self, peer: Peer, version: int) -> None:
         if version < peer.max_version_seen:
             self.they_lack.append((peer, version))

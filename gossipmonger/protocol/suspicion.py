@@ -26,6 +26,7 @@ time-out is never a refusal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,7 +86,8 @@ class _Suspect:
         self.wait = wait  # milliseconds from the first dial to the second
         self.first: float | None = None  # when the first dial was refused; None if there was but a hint
         self.second: float | None = None  # when the second was made
-        self.due = self.until = 0.0  # when there is something to do; until when its heartbeat is news
+        self.due = math.inf  # when there is something to do
+        self.until = 0.0  # until when its heartbeat is news
         self.hints = 0  # how often this node has hinted at it
         self.askers: dict[str, None] = {}  # ids of those who gave a hint
         self.tellings = 0
@@ -99,7 +101,7 @@ class _Suspect:
 
     def drop(self) -> None:
         """Suspect it no more; its heartbeat stays news for as long as it was to be."""
-        self.first = self.second = None
+        self.first, self.second, self.due = None, None, math.inf
 
 
 class Suspicion:
@@ -179,7 +181,7 @@ class Suspicion:
         if suspect.first is None:
             suspect.hints = 0
             suspect.begin(now)
-            self._act(now, peer, suspect, now, output)
+            self._act(now, peer, suspect, output)
         elif suspect.second is not None:
             self._judge(now, peer, suspect, suspect.second, output)
 
@@ -214,10 +216,9 @@ class Suspicion:
             output.append(Dial(peer.remote))
 
     @property
-    def due(self) -> float | None:
-        """When the next hint, probe or second dial is due, in milliseconds since the epoch; None if none is."""
-        dues = [suspect.due for suspect in self._suspects.values() if suspect.first is not None and suspect.second is None]
-        return min([*dues, *self._ends.values()], default=None)
+    def due(self) -> float:
+        """When the next hint, probe or second dial is due, in milliseconds since the epoch; infinite if none is."""
+        return min([*(suspect.due for suspect in self._suspects.values()), *self._ends.values()], default=math.inf)
 
     def dial_again(self, now: float, output: Output) -> None:
         """Give the hints again, and make the probes and second dials that are due."""
@@ -226,24 +227,22 @@ class Suspicion:
             ended = self._storage.get(id)
             if ended is not None and ended.live:
                 self._probe(now, ended, output)
-        for id, suspect in [*self._suspects.items()]:
-            if suspect.first is None or suspect.second is not None or suspect.due > now:
-                continue
+        for id, suspect in [(id, suspect) for id, suspect in self._suspects.items() if suspect.due <= now]:
             peer = self._storage.get(id)
             if peer is None or not peer.live:
                 del self._suspects[id]
             elif now - suspect.due > _LATE * suspect.wait:
                 suspect.begin(now)
             else:
-                self._act(now, peer, suspect, suspect.first, output)
+                self._act(now, peer, suspect, output)
 
-    def _act(self, now: float, peer: Peer, suspect: _Suspect, first: float, output: Output) -> None:
+    def _act(self, now: float, peer: Peer, suspect: _Suspect, output: Output) -> None:
         if suspect.hints < _HINTS:
             suspect.hints += 1
             self._hint(peer, self._few(peer), output)
-            suspect.due = now + _HINT_INTERVAL if suspect.hints < _HINTS else first + suspect.wait
+            suspect.due = now + _HINT_INTERVAL if suspect.hints < _HINTS else (suspect.first or now) + suspect.wait
         elif not self._refuted(now, peer, suspect):
-            suspect.second = now
+            suspect.second, suspect.due = now, math.inf
             output.append(Dial(peer.remote))
 
     # What others tell

@@ -273,7 +273,7 @@ class Peer(Liveness):
         return self.noted > self.floor
 
     def _can_settle(self) -> bool:
-        return self.max_version_seen >= self.noted and self.max_version_seen >= self.heard
+        return self.floor < self.noted <= self.max_version_seen and not self.behind
 
     def settle(self) -> list[str]:
         """Drop what lies at or below the noted floor, once everything that anybody was heard to know is known here.
@@ -284,7 +284,7 @@ class Peer(Liveness):
         Returns:
             Keys that are gone by that, without a newer value.
         """
-        if not (self.unsettled and self._can_settle()):
+        if not self._can_settle():
             return []
         self.floor = self.noted
         dropped = self.log.drop(self.floor)
@@ -333,7 +333,7 @@ class Peer(Liveness):
         A floor that can be settled is told at once, as the next round settles it. With `now`, a peer that left has its age.
         """
         version = self.max_version_seen
-        floor = self.noted if self.unsettled and self._can_settle() else self.floor
+        floor = self.noted if self._can_settle() else self.floor
         heard = self.heard if self.heard > version else 0
         age = 0 if now is None or not self.left else max(0, int(now - (self.last_time or now)))
         return Entry(self.id, version, self.transport, self.heartbeat, floor, heard, self.left, age, self.interval)

@@ -285,9 +285,8 @@ class Keyring:
 
     def _batch(self, key: Key) -> _Batch:
         salt = os.urandom(_SALT)
-        return _Batch(
-            key, MARK + key.id + salt, self.cipher(key, b"message" + salt), itertools.count(1)
-        )  # this message is the first
+        first = itertools.count(1)  # this message is the first
+        return _Batch(key, MARK + key.id + salt, self.cipher(key, b"message" + salt), first)
 
     def _keep(self, head: bytes, known: tuple[Key, Any]) -> None:
         """Keep a cipher that has opened something; what anybody can make up takes no room."""
