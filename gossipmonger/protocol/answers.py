@@ -9,7 +9,7 @@ from gossipmonger.protocol.holders import Holders
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output, send
 from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
-from gossipmonger.state import CompactDigest, Delta, Digest, Header, Kind, Message, Peer, RemotePeer
+from gossipmonger.state import Delta, Digest, Header, Kind, Message, Peer, RemotePeer
 
 __all__ = ["FEW", "Answers"]
 
@@ -59,7 +59,7 @@ class Answers:
         self, now: float, message: Message, news: bool, digest: Digest, header: Header, found: Reconciliation, output: Output
     ) -> None:
         """Answer a digest of a node that speaks our extensions: see the table of kinds. `news` is what `_take_deltas` said."""
-        sender, membership, compact = message.sender, self._membership, None
+        sender, membership = message.sender, self._membership
         if digest.kind is Kind.RUMOR:  # what its sender lacks comes in rumours too
             if not found.we_lack and not header.ask:
                 return
@@ -72,8 +72,8 @@ class Answers:
                 if membership.is_fresh(now, sender.id, _INTRODUCING):
                     found.fresher_heartbeats += membership.departed(named)
             else:
-                compact = membership.compact(told)
-                numbers = compact.decode(header.compact)
+                found.compact = membership.compact(told)
+                numbers = found.compact.decode(header.compact)
                 if numbers is None:
                     if header.ask or self._conversations.may_reply(now, sender.id, digest.kind, brings=False):
                         # Of a sender that is dead here too: it may live anew, below what its former life has said.
@@ -85,7 +85,7 @@ class Answers:
         if self._config.observer:  # which only asks
             found.they_lack, found.fresher_heartbeats = [], []
         deltas, cut = self._choose(found.they_lack, self._config.max_deltas_per_gossip)
-        reply = self._reply(now, message, digest.kind, news, header, found, deltas, cut, compact)
+        reply = self._reply(now, message, digest.kind, news, found, deltas, cut)
         version = next((version for peer, version in found.they_lack if peer is self._local), None)
         if version is not None and self._holders.asks_again(sender.id, version):
             reply = reply or Digest(Kind.REPLY, membership.header(), membership.digest([]))
@@ -99,19 +99,10 @@ class Answers:
         return [asker] if asker is not None and message.header is not None and message.header.ask else []
 
     def _reply(
-        self,
-        now: float,
-        message: Message,
-        kind: Kind,
-        news: bool,
-        header: Header,
-        found: Reconciliation,
-        deltas: list[Delta],
-        cut: list[Peer],
-        compact: CompactDigest | None,
+        self, now: float, message: Message, kind: Kind, news: bool, found: Reconciliation, deltas: list[Delta], cut: list[Peer]
     ) -> Digest | None:
         """Return the reply to a digest that is answered with these deltas, None if there is nothing to reply."""
-        id = message.sender.id
+        id, compact = message.sender.id, found.compact
         begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
         # A node that settles a floor has to know of which peers it was told only a part of what is current.
         # And one that is told keys with a ttl has to know how old they are.
@@ -122,7 +113,7 @@ class Answers:
         if kind is Kind.REPLY and compact is not None:
             cut = []  # it was sent everybody's numbers before, so it knows who has more
         wanted = asked + cut + ([] if kind in (Kind.REPLY, Kind.RUMOR) else found.fresher_heartbeats)
-        grant = self._conversations.read_flow(header)
+        grant = self._conversations.read_flow(message.header)
         asker = self._asker(message)
         brings = news or bool(deltas)
         goes_on = bool(asker) or (bool(wanted or grant) and self._conversations.may_reply(now, id, kind, brings))

@@ -16,7 +16,7 @@ from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output
 from gossipmonger.protocol.partners import draw
-from gossipmonger.state import Delta, Entry, Peer
+from gossipmonger.state import CompactDigest, Delta, Entry, Peer
 
 __all__ = ["Reconciliation", "choose_deltas"]
 
@@ -38,6 +38,7 @@ class Reconciliation:
         we_lack: Peers of which less is known here.
         fresher_heartbeats: Peers of which a later heartbeat is known here.
         told: The version of the local peer that the sender knows; None if it has not told.
+        compact: Whom the digest is about if it is a compact one; None if not.
     """
 
     def __init__(self, now: float, local: Peer, membership: Membership, identity: Identity, output: Output) -> None:
@@ -51,6 +52,7 @@ class Reconciliation:
         self.we_lack: list[Peer] = []
         self.fresher_heartbeats: list[Peer] = []
         self.told: int | None = None
+        self.compact: CompactDigest | None = None
 
     def meet(self, entries: Iterable[Entry]) -> None:
         """Meet those of whom a rumour is the first word, if their floor says from where on there is anything to know."""
