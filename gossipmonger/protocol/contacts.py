@@ -14,6 +14,7 @@ ended since.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from gossipmonger.protocol.config import Node
@@ -30,27 +31,29 @@ _LEFT_OUT = 10
 _STRANGERS = 64
 
 
+@dataclass(slots=True)
 class Contact:
     """What became of this node's dials to one life of a peer at one address.
 
     Attributes:
+        transport: The address.
+        heartbeat: What its heartbeat was at first, which tells its lives apart.
+        since: When that was.
+        turn: The round from which on it is preferred, until it is dialled.
         dialled: Whether a round has gone there, or another dial was accepted.
         accepted: Whether a dial was accepted.
         ended: Whether what has accepted may be gone.
         refused: When a dial was refused last; None if one was accepted since.
     """
 
-    __slots__ = ("accepted", "dialled", "ended", "heartbeat", "refused", "since", "transport", "turn")
-
-    def __init__(self, now: float, peer: Peer, turn: int, accepted: bool) -> None:
-        self.transport: Any = peer.transport
-        self.heartbeat: int = peer.heartbeat
-        self.since: float = now
-        self.turn: int = turn  # the round from which on it is preferred, until it is dialled
-        self.dialled: bool = accepted
-        self.accepted: bool = accepted
-        self.ended: bool = False
-        self.refused: float | None = None
+    transport: Any
+    heartbeat: int
+    since: float
+    turn: int
+    dialled: bool
+    accepted: bool
+    ended: bool = False
+    refused: float | None = None
 
 
 class Contacts:
@@ -80,7 +83,7 @@ class Contacts:
         accepted = here in self._strangers
         self._strangers = [stranger for stranger in self._strangers if stranger != here]
         turn = self._membership.rounds + (int(self._random.random() * spread) if spread > 1 else 0)
-        contact = self._contacts[peer.id] = Contact(now, peer, turn, accepted)
+        contact = self._contacts[peer.id] = Contact(peer.transport, peer.heartbeat, now, turn, accepted, accepted)
         return contact
 
     def note_stranger(self, remote: RemotePeer) -> None:

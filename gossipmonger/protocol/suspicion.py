@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gossipmonger.protocol.config import Node
@@ -76,22 +77,20 @@ _PAUSE = 1000.0
 _TELLINGS, _ASKERS = 20, 16
 
 
+@dataclass(slots=True)
 class _Suspect:
     """A peer that this node suspects, or was given a hint about."""
 
-    __slots__ = ("askers", "due", "first", "heartbeat", "hints", "passed_on", "second", "tellings", "until", "wait")
-
-    def __init__(self, heartbeat: int, wait: float) -> None:
-        self.heartbeat = heartbeat  # the latest one that has been told
-        self.wait = wait  # milliseconds from the first dial to the second
-        self.first: float | None = None  # when the first dial was refused; None if there was but a hint
-        self.second: float | None = None  # when the second was made
-        self.due = math.inf  # when there is something to do
-        self.until = 0.0  # until when its heartbeat is news
-        self.hints = 0  # how often this node has hinted at it
-        self.askers: dict[str, None] = {}  # ids of those who gave a hint
-        self.tellings = 0
-        self.passed_on = False
+    heartbeat: int  # the latest one that has been told
+    wait: float  # milliseconds from the first dial to the second
+    first: float | None = None  # when the first dial was refused; None if there was but a hint
+    second: float | None = None  # when the second was made
+    due: float = math.inf  # when there is something to do
+    until: float = 0.0  # until when its heartbeat is news
+    hints: int = 0  # how often this node has hinted at it
+    askers: dict[str, None] = field(default_factory=dict)  # ids of those who gave a hint
+    tellings: int = 0
+    passed_on: bool = False
 
     def begin(self, now: float) -> None:
         """Count the time from now."""
