@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.contacts import Contacts
 from gossipmonger.protocol.membership import Membership
-from gossipmonger.protocol.partners import draw
+from gossipmonger.protocol.partners import address, draw, draw_first
 from gossipmonger.protocol.seeds import Place, Seeds
 from gossipmonger.state import Peer, RemotePeer
 from gossipmonger.storage import MemoryStorage
@@ -56,6 +56,20 @@ def test_draw_is_even() -> None:
     counts = Counter(tuple(draw("abc", 2, chance)) for _ in range(6_000))
     assert len(counts) == 6
     assert all(900 < count < 1_100 for count in counts.values())
+
+
+@given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)), st.integers(0, 12), st.integers())
+def test_who_is_preferred_is_drawn_first(preferred: set[int], others: set[int], count: int, seed: int) -> None:
+    items = preferred | others
+    taken = draw_first([*preferred], [*items], count, random.Random(seed))
+    assert len(taken) == len(set(taken)) == min(count, len(items))
+    assert set(taken[: len(preferred)]) <= preferred
+
+
+def test_two_are_at_one_address_whatever_else_their_transports_say() -> None:
+    assert address({"host": "h", "port": 1, "udp": True}) == address({"host": "h", "port": "1"})
+    assert address({"host": "h", "port": 1}) != address({"host": "h", "port": 2})
+    assert address({"path": ["p"]}) == address({"path": ["p"]}) != address(["p"])
 
 
 @pytest.mark.parametrize(("fanout", "live", "wanted"), [(1, 3, 1), (3, 5, 3), (3, 2, 2)])
