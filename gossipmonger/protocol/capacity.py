@@ -37,8 +37,8 @@ _SILENCE = 300_000.0
 #: Intervals of a stranger that are waited for, and the milliseconds that they may take: forged intervals may be a day.
 _INTERVALS, _LONGEST = 3, 2_700_000.0
 
-#: Milliseconds between two looks for strangers to forget, and between two errors.
-_LOOK_EVERY, _REPORT_EVERY = 15_000.0, 60_000.0
+#: Milliseconds between two looks for strangers to forget.
+_LOOK_EVERY = 15_000.0
 
 #: Strangers that are looked at to find one to replace. A sender that finds none is refused, so messages stay cheap.
 _TRIES = 64
@@ -65,7 +65,7 @@ class Capacity:
         self._silence = max(_SILENCE, TELLING * config.gossip_interval)
         self._strangers: OrderedDict[str, float] = OrderedDict()  # id -> when it was met
         self._looks = Throttle(_LOOK_EVERY)
-        self._reports = Throttle(_REPORT_EVERY)
+        self._reports = Throttle()
         self.count: int = 0
 
     # Peers

@@ -24,9 +24,6 @@ _LEAP = 2**20
 #: Heartbeats claimed under the node's id, each after it had gone above the one before, until another process must be at work.
 _ENCOUNTERS = 3
 
-#: Milliseconds between two errors that say so.
-_REPORT_EVERY = 60_000
-
 
 class Identity:
     """Answers claims about the local peer, above them and within the bound of what others believe."""
@@ -37,7 +34,7 @@ class Identity:
         self._random = random
         self._encounters = 0
         self._elsewhere: Any = None  # where the other process is, as it was heard last
-        self._reports = Throttle(_REPORT_EVERY)
+        self._reports = Throttle()
 
     def hear(self, now: float, version: int, heartbeat: int, floor: int, output: Output, transport: Any = None) -> bool:
         """Go above what is told about the local peer, if that is more than it has told; return whether it has changed.

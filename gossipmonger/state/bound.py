@@ -27,9 +27,6 @@ _YEAR = 365 * 86_400 * 1_000_000
 #: clock that it has heard of.
 _NEVER_SET = 1_600_000_000_000
 
-#: Milliseconds between two errors about numbers beyond the bound.
-_REPORT_EVERY = 60_000
-
 
 class Bound:
     """Tells which numbers are beyond the bound, and reports them once a minute at most.
@@ -42,7 +39,7 @@ class Bound:
         self._ahead = int(years * _YEAR)
         self._years = "ten years" if years == 10 else f"{years:g} years"
         self._latest = float(_NEVER_SET)  # the latest clock heard of, in milliseconds
-        self._reports = Throttle(_REPORT_EVERY)
+        self._reports = Throttle()
 
     def limit(self, now: float) -> int:
         """Return the highest number that is believed at `now`."""

@@ -14,9 +14,6 @@ from gossipmonger.state.throttle import Throttle
 
 __all__ = ["Clusters"]
 
-#: Milliseconds between two errors about one source.
-_REPORT_EVERY = 60_000
-
 
 class Clusters:
     """This node's cluster, and what was said about others.
@@ -29,7 +26,7 @@ class Clusters:
     def __init__(self, name: Callable[[], str | None], observer: Callable[[], bool] = lambda: False) -> None:
         self._name = name
         self._observer = observer
-        self._reports = Throttle(_REPORT_EVERY)
+        self._reports = Throttle()
 
     @property
     def name(self) -> str | None:

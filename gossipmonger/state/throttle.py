@@ -12,11 +12,11 @@ class Throttle:
     """Lets each of several causes through once in so many milliseconds, and anything after the clock was set back.
 
     Args:
-        every: Milliseconds from one time to the next.
+        every: Milliseconds from one time to the next: by default a minute, as between two errors of one cause.
         most: Causes that are remembered; of more, the one that was let through first is forgotten.
     """
 
-    def __init__(self, every: float, most: int = 1_000) -> None:
+    def __init__(self, every: float = 60_000.0, most: int = 1_000) -> None:
         self._every = every
         self._most = most
         self._passed: OrderedDict[Hashable, float] = OrderedDict()  # when, oldest first
