@@ -41,10 +41,10 @@ class Border:
     def admits(self, now: float, message: Message, output: Output) -> bool:
         """Return whether a message is of this cluster; report it if it is not."""
         sender, _, digest = message
-        name = self._name
-        if digest is not None and digest.header is not None:
-            theirs = digest.header.cluster
-            if (theirs is not None or name is not None) and not digest.header.observer:
+        name, header = self._name, message.header
+        if header is not None:
+            theirs = header.cluster
+            if (theirs is not None or name is not None) and not header.observer:
                 self._note(sender, theirs)
         elif sender.vouched is not None:
             theirs = sender.vouched

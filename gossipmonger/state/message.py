@@ -203,4 +203,5 @@ class Message(NamedTuple):
     @property
     def from_observer(self) -> bool:
         """Whether its sender says that it is an observer."""
-        return self.header is not None and self.header.observer
+        header = self.header
+        return header is not None and header.observer
