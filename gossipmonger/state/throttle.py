@@ -1,4 +1,4 @@
-"""Throttle: what every message may give cause for, and what yet happens once in a while only."""
+"""Throttle: what any message may cause happens only once in a while."""
 
 from __future__ import annotations
 
