@@ -233,6 +233,8 @@ def check_host(host: Any) -> str:
 def to_bind(host: str, port: int, everywhere: bool) -> list[Any]:
     """Return the addresses to try to bind, one after the other, as `getaddrinfo` does."""
     hosts = ["::", "0.0.0.0"] if everywhere else [host or "0.0.0.0"]  # a system without IPv6 still says that it has both
-    return [
-        found for host in hosts for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    ]
+    try:
+        found = [socket.getaddrinfo(each, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE) for each in hosts]
+    except OSError as error:
+        raise type(error)(error.errno, f"can't listen at {host}: {error.strerror}") from None
+    return [address for addresses in found for address in addresses]
