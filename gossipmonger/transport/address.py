@@ -234,7 +234,6 @@ def to_bind(host: str, port: int, everywhere: bool) -> list[Any]:
     """Return the addresses to try to bind, one after the other, as `getaddrinfo` does."""
     hosts = ["::", "0.0.0.0"] if everywhere else [host or "0.0.0.0"]  # a system without IPv6 still says that it has both
     try:
-        found = [socket.getaddrinfo(each, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE) for each in hosts]
+        return [each for at in hosts for each in socket.getaddrinfo(at, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)]
     except OSError as error:
         raise type(error)(error.errno, f"can't listen at {host}: {error.strerror}") from None
-    return [address for addresses in found for address in addresses]

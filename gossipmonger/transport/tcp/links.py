@@ -213,8 +213,8 @@ class Links:
             self._failed(error)
             return
         if message.sender is not link.peer:
-            unnamed = None if message.from_observer else check_id(link.socket, message.sender)  # whose id tells it from nobody
-            if unnamed is not None:
+            unnamed = check_id(link.socket, message.sender)
+            if unnamed is not None and not message.from_observer:  # whose id tells it from nobody
                 self._notices.tell(link.source, unnamed, link.source.rpartition(":")[0])
                 return
             known = link.peer if message.sender == link.peer else None
