@@ -119,8 +119,7 @@ class SealError(MessageError):
 class TlsError(MessageError):
     """A connection was given up because of TLS, by this side or the other, or a message on it was refused.
 
-    A certificate does not do, or does not name the id of the message's sender; or one side has TLS and the other has not.
-    Failed handshakes are emitted at most once a minute for each source and reason, since nodes try again in each round.
+    A certificate is bad or names other ids, or one side has no TLS. Emitted at most once a minute for each source and reason.
     """
 
     def __init__(self, reason: str, source: object = None) -> None:

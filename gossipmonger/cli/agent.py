@@ -6,6 +6,7 @@ again. Events are printed on the thread that runs the node's handlers.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import queue
@@ -81,8 +82,8 @@ class Agent:
                 if order == "reload":
                     self._reload()
         finally:
-            restore()
             self.close()
+            restore()
         return SUCCESS
 
     def _next(self) -> str:
@@ -113,7 +114,8 @@ class Agent:
         try:
             self.node.transport.listen()
         except OSError as error:
-            raise CommandError(f"{words(error)}; is another agent running? {_ADVICE}", ABSENT) from None
+            advice = _ADVICE.get(error.errno or 0, "--listen takes an address of this machine, or 0.0.0.0 for all of them")
+            raise CommandError(f"{error.strerror or words(error)}; {advice}", ABSENT) from None
         if self._settings.metrics is not None:
             self._to_close.append(serve_metrics(self.node, self._settings.metrics))
         if self._settings.web is not None:
@@ -185,6 +187,7 @@ class Agent:
             former[number] = signal.signal(number, stop)
         if hasattr(signal, "SIGHUP"):
             former[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: self.reload())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # one that came in `main` is taken now
 
         def restore() -> None:
             for number, handler in former.items():
@@ -248,8 +251,13 @@ class Agent:
         }
 
 
-#: What to do where a port is taken.
-_ADVICE = "Give this one another --listen (port 0 is any free one), and an --id and a --socket of its own"
+#: What to do if the system refuses to listen, by its error.
+_ADVICE = {
+    errno.EADDRINUSE: "is another agent running? Give this one another --listen (port 0 is any free one), and an --id and a "
+    "--socket of its own",
+    errno.EACCES: "ports below 1024 are for privileged users: give --listen another one, such as 9742",
+    errno.EADDRNOTAVAIL: "--listen takes an address of this machine, or 0.0.0.0 for all of them; --advertise takes any other",
+}
 
 
 def _plain(value: Any) -> Any:

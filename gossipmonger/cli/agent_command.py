@@ -10,31 +10,9 @@ from gossipmonger.cli.agent import Agent
 from gossipmonger.cli.nodes import make_node
 from gossipmonger.cli.outcome import SUCCESS
 from gossipmonger.cli.output import Output
-from gossipmonger.cli.settings import resolve, typed_value
-from gossipmonger.cli.sources import Given
+from gossipmonger.cli.settings import flags_of, resolve
 
-__all__ = ["flags_of", "run_agent"]
-
-#: Flag -> setting, where they have the same value.
-_FLAGS = {
-    "id": "id", "cluster": "cluster", "listen": "listen", "advertise": "advertise", "seed": "seeds", "transport": "transport",
-    "keys_file": "keys_file", "tls_certificate": "tls_certificate", "tls_key": "tls_key", "tls_ca": "tls_ca",
-    "tls_check_id": "tls_check_id", "web": "web", "metrics": "metrics", "socket": "socket", "json": "json",
-}  # fmt: skip
-
-
-def flags_of(arguments: argparse.Namespace) -> dict[str, Given]:
-    """Return the settings that the flags give."""
-    found = {
-        setting: Given(getattr(arguments, flag), f"--{flag.replace('_', '-')}")
-        for flag, setting in _FLAGS.items()
-        if getattr(arguments, flag) is not None
-    }
-    if arguments.option:
-        found["options"] = Given(dict(arguments.option), "--option")
-    if arguments.set:
-        found["values"] = Given({key: typed_value(value) for key, value in arguments.set}, "--set")
-    return found
+__all__ = ["run_agent"]
 
 
 def run_agent(arguments: argparse.Namespace, output: Output, stdin: Any, environ: Mapping[str, str]) -> int:

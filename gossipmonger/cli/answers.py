@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator, Mapping
-from time import monotonic
 from typing import Any
 
 from gossipmonger import Gossipmonger
 from gossipmonger.cli.journal import Journal, stamp
 from gossipmonger.cli.outcome import ABSENT, UNREACHABLE, USAGE, CommandError
-from gossipmonger.errors import GossipmongerError, at, shown, words
+from gossipmonger.cli.output import value_text
+from gossipmonger.errors import ClosedError, at, shown, words
 from gossipmonger.state import values
 from gossipmonger.state.arguments import nearest
 
@@ -42,6 +42,9 @@ Question = Mapping[str, Any]
 
 #: Seconds after which an answer that waits looks whether anybody still wants it.
 _SLICE = 0.5
+
+#: Nodes whose values are told where a wait was in vain.
+_NAMED = 10
 
 #: Records that may wait for whoever follows events. A reader that is slower than that is told so, and let go.
 _MAX_WAITING = 10_000
@@ -99,8 +102,8 @@ class Answers:
             raise CommandError(words(error), USAGE) from None
         except TimeoutError as error:
             raise CommandError(words(error), UNREACHABLE) from None
-        except GossipmongerError as error:  # the agent is about to end
-            raise CommandError(words(error), UNREACHABLE) from None
+        except ClosedError:
+            raise CommandError("the agent left", UNREACHABLE) from None
 
     def _owner(self, what: str) -> Callable[[], object]:
         """Return what lets the agent end; refuse what only the agent that owns the keys can do."""
@@ -182,7 +185,8 @@ class Answers:
                 if change is not None:
                     told = {"time": stamp(), "kind": change.kind, "peer": change.peer_id, "key": change.key}
                     yield told if change.kind != "set" else {**told, "value": change.value}
-            self._refuse_end()
+            if self._node.closed:
+                raise ClosedError
         finally:
             watch.cancel()
 
@@ -207,28 +211,26 @@ class Answers:
                 except queue.Empty:
                     if full:
                         raise CommandError("events came faster than they were read, and some were dropped") from None
-            self._refuse_end()
+            if self._node.closed:
+                raise ClosedError
         finally:
             end()
 
-    def _refuse_end(self) -> None:
-        if self._node.closed:
-            raise CommandError("the agent has ended", UNREACHABLE)
-
     def _wait(self, question: Question, gone: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         limit = question.get("timeout")
-        began = monotonic()
 
         def wait(look: Callable[[], Any], say: Callable[[], object]) -> Any:
             try:
                 return self._node.wait_for(lambda: look() or gone(), limit)
             except TimeoutError:
                 try:
-                    say()  # it looks once more, and its error says what there is instead
+                    instead = say()  # it looks once more, and its error says what there is instead
                 except TimeoutError as error:
                     instead = words(error).split(": ", 2)[-1]
-                    raise TimeoutError(f"not within {monotonic() - began:.3g} s: {instead}") from None
-                return look()
+                found = look()
+                if not found:
+                    raise TimeoutError(f"not within {limit:g} s: {instead}") from None
+                return found
 
         count = question.get("peers")
         if count is not None:
@@ -246,17 +248,24 @@ class Answers:
         key, peer = _text(question, "key"), _optional(question, "peer")
         wanted = {"value": question["value"]} if "value" in question else {}
 
-        def there() -> Any:
+        def held() -> dict[str, Any]:
             if peer is None:
-                held = list(self._node.values(key).values())
-            else:
-                view = self._node.peer(peer)
-                held = [view.data[key]] if view is not None and key in view.data else []
-            return [each for each in held if not wanted or values.same(each, wanted["value"])]
+                return self._node.values(key)
+            view = self._node.peer(peer)
+            return {peer: view.data[key]} if view is not None and key in view.data else {}
 
-        held = wait(there, lambda: self._node.wait_for_key(key, peer, timeout=0, **wanted))
+        def there() -> list[Any]:
+            return [each for each in held().values() if not wanted or values.same(each, wanted["value"])]
+
+        def instead() -> object:
+            have = [f"{shown(id)} has {value_text(value)}" for id, value in [*held().items()][:_NAMED]]
+            if wanted and have:
+                return f"no {shown(key)} as {value_text(wanted['value'])}; {', '.join(have)}"
+            return self._node.wait_for_key(key, peer, timeout=0)
+
+        found = wait(there, instead)
         if not gone():
-            yield {"key": key, "value": held[0]}
+            yield {"key": key, "value": found[0]}
 
     # Changing
 

@@ -10,7 +10,6 @@ from typing import Any
 from gossipmonger.cli.durations import duration
 from gossipmonger.cli.journal import EVENTS
 from gossipmonger.errors import shown, words
-from gossipmonger.transport.address import read_address
 
 __all__ = ["ARGUMENTS"]
 
@@ -29,16 +28,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {shown(text)}")
     return name, value
-
-
-def _serving(text: str) -> dict[str, Any]:
-    try:
-        address = read_address("it", text, binding=True, port=None)
-    except (TypeError, ValueError) as error:
-        raise argparse.ArgumentTypeError(words(error).removeprefix("it ")) from None
-    if "port" not in address:
-        raise argparse.ArgumentTypeError(f"must have a port, such as 127.0.0.1:8042, got {shown(text)}")
-    return address
 
 
 def _count(text: str) -> int:
@@ -162,21 +151,9 @@ def _ping(parser: argparse.ArgumentParser) -> None:
     _add_trust(parser.add_argument_group("who asks"))
 
 
-def _info(parser: argparse.ArgumentParser) -> None:
-    _add_access(parser)
-
-
-def _leave(parser: argparse.ArgumentParser) -> None:
-    _add_access(parser, observer=False)
-
-
 def _forget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("peer", metavar="ID")
     _add_access(parser, observer=False)
-
-
-def _keygen(parser: argparse.ArgumentParser) -> None:
-    pass
 
 
 def _keyring(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +170,7 @@ def _localtest(parser: argparse.ArgumentParser) -> None:
     add("--for", dest="lasts", metavar="DURATION", type=_seconds, help="end after this time (default: at Ctrl-C)")
     add("--interval", metavar="DURATION", type=_seconds, default=timedelta(seconds=1), help="from round to round (default: 1s)")
     add("--quiet", action="store_true", help="leave out messages, and show events alone")
-    add("--web", metavar="HOST:PORT", type=_serving, help="serve a page that shows the first node's view")
+    add("--web", metavar="HOST:PORT", help="serve a page that shows the first node's view")
 
 
 def _completion(parser: argparse.ArgumentParser) -> None:
@@ -213,10 +190,10 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "wait": _wait,
     "events": _events,
     "ping": _ping,
-    "info": _info,
-    "leave": _leave,
+    "info": _add_access,
+    "leave": lambda parser: _add_access(parser, observer=False),
     "forget": _forget,
-    "keygen": _keygen,
+    "keygen": lambda parser: None,
     "keyring": _keyring,
     "localtest": _localtest,
     "completion": _completion,

@@ -109,23 +109,26 @@ def _read(stdin: IO[str] | None) -> str:
 
 
 def _delete(arguments: argparse.Namespace, ask: Ask, output: Output, _: object) -> int:
-    return _quiet(ask({"ask": "delete", "key": arguments.key}, _PATIENCE), output, "deleted")
+    return _quiet(ask({"ask": "delete", "key": arguments.key}, _PATIENCE), output, "deleted", "there was no such key")
 
 
 def _leave(arguments: argparse.Namespace, ask: Ask, output: Output, _: object) -> int:
-    return _quiet(ask({"ask": "leave"}, _LEAVE), output, "left")
+    return _quiet(ask({"ask": "leave"}, _LEAVE), output, "left", "it is still about to leave: a handler or command takes long")
 
 
 def _forget(arguments: argparse.Namespace, ask: Ask, output: Output, _: object) -> int:
-    return _quiet(ask({"ask": "forget", "peer": arguments.peer}, _PATIENCE), output, "forgotten")
+    answers = ask({"ask": "forget", "peer": arguments.peer}, _PATIENCE)
+    return _quiet(answers, output, "forgotten", "no such node is known; `gossipmonger members` lists those that are")
 
 
-def _quiet(answers: Iterator[dict[str, Any]], output: Output, decides: str = "") -> int:
-    """Print an answer only as JSON; return the exit code that one of its fields decides."""
+def _quiet(answers: Iterator[dict[str, Any]], output: Output, decides: str = "", otherwise: str = "") -> int:
+    """Print an answer only as JSON; return the exit code that one of its fields decides, and say why it is not 0."""
     (answer,) = answers
     if output.as_json:
         output.record(answer)
-    return SUCCESS if not decides or answer[decides] else ABSENT
+    if not decides or answer[decides]:
+        return SUCCESS
+    raise CommandError(otherwise)
 
 
 def _keys(arguments: argparse.Namespace, ask: Ask, output: Output, _: object) -> int:

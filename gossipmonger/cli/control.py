@@ -137,9 +137,9 @@ class Control:
     def _bind(self, private: bool) -> socket.socket:
         family = _family()
         _make_directory(Path(self.path).parent, private)
-        self._make_way()
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
+            self._make_way()
             before = os.umask(0o177)  # so the socket is nobody else's from its first moment
             try:
                 listener.bind(self.path)
@@ -160,7 +160,7 @@ class Control:
         """
         try:
             if not stat.S_ISSOCK(os.lstat(self.path).st_mode):
-                raise OSError(f"{shown(self.path)} is there, and no socket")
+                raise OSError("it is there, and no socket")
         except FileNotFoundError:
             return
         try:
@@ -168,7 +168,7 @@ class Control:
         except ConnectionRefusedError:
             os.unlink(self.path)
         else:
-            raise OSError(f"an agent answers at {shown(self.path)} already; give this one a --socket and an --id of its own")
+            raise OSError("an agent answers there already; give this one a --socket and an --id of its own")
 
     def _serve(self) -> None:
         while not self._closing.is_set():

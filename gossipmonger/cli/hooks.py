@@ -72,10 +72,10 @@ def read_hooks(value: Any, where: str) -> list[Hook]:
 def _read(table: Mapping[str, Any], where: str) -> Hook:
     refuse_unknown(where, table, _KEYS)
     command = table.get("command")
-    if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command) or not command[0]:
-        raise CommandError(
-            f'{where}: command must be a list such as ["/usr/bin/logger", "gossip"], got {shown(command)}', USAGE
-        )
+    texts = isinstance(command, list) and all(isinstance(part, str) and "\0" not in part for part in command)
+    if not texts or not command or not command[0]:
+        wanted = 'a list of texts without NUL, such as ["/usr/bin/logger", "gossip"]'
+        raise CommandError(f"{where}: command must be {wanted}, got {shown(command)}", USAGE)
     events = table.get("events", list(EVENTS))
     if not isinstance(events, list) or not all(event in EVENTS for event in events):
         raise CommandError(f"{where}: events must be a list of some of {', '.join(EVENTS)}, got {shown(events)}", USAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from gossipmonger.cli.client import ask
 from gossipmonger.cli.control import default_path
 from gossipmonger.cli.observer import observe
-from gossipmonger.cli.settings import trust
+from gossipmonger.cli.outcome import USAGE, CommandError
+from gossipmonger.cli.settings import flags_of
 
 __all__ = ["Ask", "inquire"]
 
@@ -26,8 +28,10 @@ def inquire(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Iterat
         CommandError: There is nobody who could.
     """
     if getattr(arguments, "seed", None):
-        with observe(trust(arguments), environ, arguments.config) as answers:
+        with observe(flags_of(arguments), environ, arguments.config) as answers:
             yield lambda question, timeout: answers.answer(question)
         return
-    path = arguments.socket or default_path(environ)
+    path = os.path.expanduser(default_path(environ) if arguments.socket is None else arguments.socket)
+    if not path:
+        raise CommandError("--socket '' names no agent: leave it out, or ask any node with --seed HOST:PORT", USAGE)
     yield lambda question, timeout: ask(path, question, timeout)

@@ -24,9 +24,12 @@ from typing import Any
 
 from gossipmonger import Gossipmonger, RemotePeer
 from gossipmonger.cli.journal import Journal, line, stamp
-from gossipmonger.cli.outcome import ABSENT, SUCCESS, CommandError
+from gossipmonger.cli.outcome import ABSENT, SUCCESS, USAGE, CommandError
 from gossipmonger.cli.output import Output, PipeClosedError
 from gossipmonger.cli.services import serve_web
+from gossipmonger.cli.settings import serving
+from gossipmonger.cli.sources import Given
+from gossipmonger.errors import words
 
 __all__ = ["localtest"]
 
@@ -47,6 +50,7 @@ Tell = Callable[[str, Mapping[str, Any]], None]
 
 def localtest(arguments: argparse.Namespace, output: Output, _: Any, environ: Mapping[str, str]) -> int:
     """Run the nodes until the time is over, or Ctrl-C; return the exit code."""
+    web = None if arguments.web is None else serving(Given(arguments.web, "--web"))
     ends: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal handler may put into it at any moment
     broken: list[Exception] = []
 
@@ -69,15 +73,18 @@ def localtest(arguments: argparse.Namespace, output: Output, _: Any, environ: Ma
             id, seeds = f"id{number + 1}", [node.remote for node in nodes[:_SEEDS]]
             made: _Python | _Original
             if number < arguments.nodes - originals:
-                made = _Python(id, seeds, arguments, tell)
+                try:
+                    made = _Python(id, seeds, arguments, tell)
+                except ValueError as error:
+                    raise CommandError(f"--interval: {words(error)}", USAGE) from None
             else:
                 made = _Original(id, seeds, arguments, tell, modules, environ)
             nodes.append(made)
             stack.callback(made.close)
             made.start()
-        if arguments.web is not None:
+        if web is not None:
             assert isinstance(nodes[0], _Python)
-            stack.callback(serve_web(nodes[0].node, arguments.web, output.note))
+            stack.callback(serve_web(nodes[0].node, web, output.note))
         deadline = None if arguments.lasts is None else monotonic() + arguments.lasts.total_seconds()
         draw = random.Random()
         while _goes_on(ends, deadline):

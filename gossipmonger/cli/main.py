@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import IO, Any
 
 from gossipmonger import __version__
 from gossipmonger.cli.outcome import INTERRUPTED, SUCCESS, USAGE, CommandError
 from gossipmonger.cli.output import Output, PipeClosedError
 from gossipmonger.cli.parser import Help, make_parser
-from gossipmonger.errors import words
 
 __all__ = ["main"]
 
 #: Commands that go on until Ctrl-C, which is their proper end.
 _ENDLESS = frozenset({"agent", "watch", "events", "localtest"})
+
+#: Commands that ask nothing: their modules and functions.
+_ALONE = {
+    "agent": ("agent_command", "run_agent"), "ping": ("ping", "ping"), "localtest": ("localtest", "localtest"),
+    "keygen": ("trust", "keygen"), "completion": ("completion", "completion"),
+}  # fmt: skip
 
 
 def main(
@@ -41,17 +49,21 @@ def main(
     environ = os.environ if environ is None else environ
     output = Output(stdout, stderr, environ)
     arguments = argparse.Namespace(command=None)
+    typed = [*(sys.argv[1:] if argv is None else argv)]
     try:
-        parser = make_parser()
-        if "_ARGCOMPLETE" in environ:
-            from gossipmonger.cli.completion import complete
+        with _hangups_held(typed[:1] == ["agent"]):
+            parser = make_parser()
+            if "_ARGCOMPLETE" in environ:
+                from gossipmonger.cli.completion import complete
 
-            complete(parser)
-        arguments = parser.parse_args([*(sys.argv[1:] if argv is None else argv)])
-        output = Output(stdout, stderr, environ, bool(getattr(arguments, "json", None)))
-        return _run(arguments, output, stdin, environ)
-    except Help as help:
-        return _print(output, str(help).rstrip("\n"))
+                complete(parser)
+            try:
+                arguments = parser.parse_args(typed)
+            except Help as help:
+                output.line(str(help).rstrip("\n"))
+                return SUCCESS
+            output = Output(stdout, stderr, environ, bool(getattr(arguments, "json", None)))
+            return _run(arguments, output, stdin, environ)
     except PipeClosedError:
         return SUCCESS
     except KeyboardInterrupt:
@@ -62,52 +74,31 @@ def main(
         return error.code
 
 
-def _print(output: Output, text: str) -> int:
-    try:
-        output.line(text)
-    except PipeClosedError:
-        pass
-    except CommandError as error:
-        output.note(words(error))
-        return error.code
-    return SUCCESS
+@contextmanager
+def _hangups_held(held: bool) -> Iterator[None]:
+    """Let SIGHUP, which would end the process, wait for the agent to take it."""
+    if held and hasattr(signal, "pthread_sigmask"):
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+    else:
+        yield
 
 
 def _run(arguments: argparse.Namespace, output: Output, stdin: Any, environ: Mapping[str, str]) -> int:
     if arguments.version:
-        return _print(output, f"gossipmonger {__version__}")
+        output.line(f"gossipmonger {__version__}")
+        return SUCCESS
     if arguments.command is None:
         raise CommandError("give a command; `gossipmonger --help` lists them", USAGE)
-    return _command(arguments.command)(arguments, output, stdin, environ)
-
-
-def _command(name: str) -> Callable[[argparse.Namespace, Output, Any, Mapping[str, str]], int]:
-    """Return the command of a name. What only one of them needs is imported for that one."""
-    if name == "agent":
-        from gossipmonger.cli.agent_command import run_agent
-
-        return run_agent
-    if name == "ping":
-        from gossipmonger.cli.ping import ping
-
-        return ping
-    if name == "localtest":
-        from gossipmonger.cli.localtest import localtest
-
-        return localtest
-    if name == "keygen":
-        from gossipmonger.cli.keygen import keygen
-
-        return keygen
-    if name == "completion":
-        from gossipmonger.cli.completion import completion
-
-        return completion
+    if arguments.command in _ALONE:  # what only one of them needs is imported for that one
+        module, function = _ALONE[arguments.command]
+        code: int = getattr(import_module(f"gossipmonger.cli.{module}"), function)(arguments, output, stdin, environ)
+        return code
     from gossipmonger.cli.commands import QUESTIONS
     from gossipmonger.cli.inquiry import inquire
 
-    def run(arguments: argparse.Namespace, output: Output, stdin: Any, environ: Mapping[str, str]) -> int:
-        with inquire(arguments, environ) as ask:
-            return QUESTIONS[name](arguments, ask, output, stdin)
-
-    return run
+    with inquire(arguments, environ) as ask:
+        return QUESTIONS[arguments.command](arguments, ask, output, stdin)

@@ -10,7 +10,7 @@ from typing import Any
 from gossipmonger import Gossipmonger, UdpTransport, __version__
 from gossipmonger.cli.outcome import USAGE, CommandError
 from gossipmonger.cli.settings import Settings
-from gossipmonger.cli.trust import trust_of
+from gossipmonger.cli.trust import check_own_id, trust_of
 from gossipmonger.errors import words
 from gossipmonger.transport.address import is_wildcard, route_to
 
@@ -38,6 +38,10 @@ def make_node(settings: Settings, note: Callable[[str], object] = lambda text: N
         told = {"host": route_to(*_OUTSIDE) or "localhost"}
     if "port" not in told and listen.get("port"):
         told["port"] = listen["port"]
+    trusts = trust_of(settings, note)
+    check_own_id(settings, trusts.get("tls_server"))
+    if settings.transport == "udp" and "tls_server" in trusts:
+        raise CommandError("TLS needs the transport tcp: it does not encrypt datagrams, which a keys_file seals", USAGE)
     try:
         transport = UdpTransport() if settings.transport == "udp" else None
         node = Gossipmonger(
@@ -47,7 +51,7 @@ def make_node(settings: Settings, note: Callable[[str], object] = lambda text: N
             seeds=settings.seeds,
             listen=listen or None,
             transport=transport,
-            **trust_of(settings, note),
+            **trusts,
         )
         for key, value in settings.values.items():
             node.update(key, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import textwrap
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from gossipmonger.cli.arguments import ARGUMENTS
@@ -54,9 +55,25 @@ class Parser(argparse.ArgumentParser):
 
     color: bool = False  # newer versions of Python would colour what they print, without asking us
 
+    _typed: Sequence[str] = ("",)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as always, but let the command to which an unknown argument was given refuse it."""
+        self._typed = args or ("",)
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            close = None if self._subparsers else nearest(unknown[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {close}?" if close else ""))
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, with the nearest right word."""
-        raise CommandError(f"{_clearer(message)} (`{self.prog} --help` says more)", USAGE)
+        message = _clearer(message)
+        if self._subparsers and self._typed[0].startswith("-"):
+            message += f"; the command comes first, and options such as {shown(self._typed[0])} after it"
+        elif message.startswith("the following") and any(each.startswith("-") for each in self._typed):
+            message += "; those that begin with - come after --"
+        raise CommandError(f"{message} (`{self.prog} --help` says more)", USAGE)
 
     def print_help(self, file: Any = None) -> None:
         """Raise the text instead of printing it."""
@@ -70,6 +87,8 @@ def _clearer(message: str) -> str:
         typed = message.removeprefix("argument COMMAND: invalid choice: ").split(" (choose")[0].strip("'\"")
         close = nearest(typed, COMMANDS)
         return f"unknown command {shown(typed)}" + (f"; did you mean {close!r}?" if close else "")
+    if message.endswith("expected one argument"):
+        message += f"; one that begins with - is given as {message.split()[1].split('/')[0].strip(':')}=VALUE"
     return message if message.isprintable() else shown(message)
 
 

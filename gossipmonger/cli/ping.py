@@ -17,7 +17,7 @@ from typing import Any
 
 from gossipmonger.cli.outcome import ABSENT, SUCCESS, UNREACHABLE, USAGE, CommandError
 from gossipmonger.cli.output import Output, name
-from gossipmonger.cli.settings import Settings, resolve, trust
+from gossipmonger.cli.settings import Settings, flags_of, resolve
 from gossipmonger.cli.trust import client_context, keyring_of
 from gossipmonger.errors import MessageError, SealError, at, shown, words
 from gossipmonger.transport.address import is_loopback, read_address
@@ -61,7 +61,7 @@ def ping(arguments: argparse.Namespace, output: Output, _: Any, environ: Mapping
         address = read_address("HOST:PORT", arguments.address)
     except (TypeError, ValueError) as error:
         raise CommandError(words(error), USAGE) from None
-    settings = resolve(trust(arguments), environ, arguments.config)
+    settings = resolve(flags_of(arguments), environ, arguments.config)
     found: dict[str, Any] = {"address": at(address)}
     steps = _Steps(found, None if output.as_json else output)
     code, problem = SUCCESS, ""

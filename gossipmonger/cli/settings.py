@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import socket as sockets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,7 +20,7 @@ from gossipmonger.errors import shown, words
 from gossipmonger.state.arguments import nearest
 from gossipmonger.transport.address import read_address
 
-__all__ = ["OPTIONS", "SETTINGS", "Settings", "option_value", "resolve", "trust", "typed_value"]
+__all__ = ["OPTIONS", "SETTINGS", "Settings", "flags_of", "option_value", "resolve", "serving", "typed_value"]
 
 #: Options of a `Gossipmonger` that are objects, or settings of their own here.
 _NOT_HERE = frozenset({
@@ -103,7 +104,7 @@ def resolve(flags: Mapping[str, Given], environ: Mapping[str, str], path: str | 
     Raises:
         CommandError: Something is unknown, of the wrong type or out of range. The error says what and where.
     """
-    path = path or environ.get("GOSSIPMONGER_CONFIG") or None
+    path = environ.get("GOSSIPMONGER_CONFIG") or None if path is None else path
     in_variables = [name for name in SETTINGS if name not in (*_ONLY_IN_FILES, *_MERGED)]
     variables = from_environment(environ, [*in_variables, *OPTIONS])
     options = {name: variables.pop(name).value for name in OPTIONS if name in variables}
@@ -123,12 +124,16 @@ def resolve(flags: Mapping[str, Given], environ: Mapping[str, str], path: str | 
     return Settings(**read, path=path)
 
 
-def trust(arguments: argparse.Namespace) -> dict[str, Given]:
-    """Return the settings that say with whom to speak, as the flags give them."""
-    same = ("cluster", "keys_file", "tls_certificate", "tls_key", "tls_ca", "tls_check_id")
-    flags = {"seeds": "seed", **{name: name for name in same}}
-    found = {setting: (getattr(arguments, flag, None), f"--{flag.replace('_', '-')}") for setting, flag in flags.items()}
-    return {setting: Given(value, where) for setting, (value, where) in found.items() if value is not None}
+def flags_of(arguments: argparse.Namespace) -> dict[str, Given]:
+    """Return the settings that the flags of a command give."""
+    names = {"seed" if name == "seeds" else name: name for name in SETTINGS if name not in (*_ONLY_IN_FILES, *_MERGED)}
+    given = {flag: getattr(arguments, flag, None) for flag in names}
+    found = {names[flag]: Given(value, f"--{flag.replace('_', '-')}") for flag, value in given.items() if value is not None}
+    if getattr(arguments, "option", None):
+        found["options"] = Given(dict(arguments.option), "--option")
+    if getattr(arguments, "set", None):
+        found["values"] = Given({key: typed_value(value) for key, value in arguments.set}, "--set")
+    return found
 
 
 def _wrong(given: Given, wanted: str) -> CommandError:
@@ -141,10 +146,12 @@ def _text(given: Given) -> str:
     return given.value
 
 
-def _optional_text(given: Given) -> str:
-    if not isinstance(given.value, str):
-        raise _wrong(given, "a string")
-    return given.value
+def _name(given: Given) -> str:
+    try:
+        _text(given).encode()
+    except UnicodeError:
+        raise _wrong(given, "valid UTF-8") from None
+    return str(given.value)
 
 
 def _path(given: Given) -> str:
@@ -153,10 +160,9 @@ def _path(given: Given) -> str:
 
 
 def _socket_path(given: Given) -> str:
-    path = _optional_text(given)
-    if "\0" in path:
-        raise _wrong(given, "a path without NUL")
-    return os.path.expanduser(path)
+    if not isinstance(given.value, str) or "\0" in given.value:
+        raise _wrong(given, "a string without NUL")
+    return os.path.expanduser(given.value)
 
 
 def _address(given: Given, binding: bool = False) -> dict[str, Any]:
@@ -170,7 +176,12 @@ def _binding(given: Given) -> dict[str, Any]:
     return _address(given, binding=True)
 
 
-def _serving(given: Given) -> dict[str, Any]:
+def serving(given: Given) -> dict[str, Any]:
+    """Return where something is to be served.
+
+    Raises:
+        CommandError: It is no address with a port.
+    """
     address = _address(given, binding=True)
     if "port" not in address:
         raise _wrong(given, "an address with a port, such as '127.0.0.1:8042'")
@@ -178,11 +189,12 @@ def _serving(given: Given) -> dict[str, Any]:
 
 
 def _seeds(given: Given) -> list[dict[str, Any]]:
-    value = [part.strip() for part in given.value.split(",") if part.strip()] if isinstance(given.value, str) else given.value
+    value = [given.value] if isinstance(given.value, str) else given.value
     if not isinstance(value, list):
         raise _wrong(given, "a list of addresses such as ['a.example:9742']")
+    parts = [part for each in value for part in (re.split(" *, *", each.strip(", ")) if isinstance(each, str) else [each])]
     try:
-        return [read_address(given.where, each) for each in value]
+        return [read_address(given.where, part) for part in parts]
     except (TypeError, ValueError) as error:
         raise CommandError(words(error), USAGE) from None
 
@@ -276,8 +288,8 @@ def _keys(given: Given) -> list[str]:
 
 
 _READERS: Mapping[str, Callable[[Given], Any]] = {
-    "id": _text, "cluster": _text, "listen": _binding, "advertise": _address, "seeds": _seeds, "transport": _transport,
+    "id": _name, "cluster": _name, "listen": _binding, "advertise": _address, "seeds": _seeds, "transport": _transport,
     "socket": _socket_path, "json": _boolean, "options": _options, "values": _values, "keys": _keys, "keys_file": _path,
     "tls_certificate": _path, "tls_key": _path, "tls_ca": _path, "tls_check_id": _boolean,
-    "web": _serving, "metrics": _serving, "on_event": lambda given: read_hooks(given.value, given.where),
+    "web": serving, "metrics": serving, "on_event": lambda given: read_hooks(given.value, given.where),
 }  # fmt: skip

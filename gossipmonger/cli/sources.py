@@ -61,9 +61,9 @@ def from_file(path: str, names: Iterable[str]) -> dict[str, Given]:
         CommandError: It cannot be read, is not TOML, or has a key that is not a setting.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or words(error)
+        reason = getattr(error, "strerror", None) or "it must be text in UTF-8"
         raise CommandError(f"can't read the configuration {shown(path)}: {reason}", USAGE) from None
     toml = _toml()
     try:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from gossipmonger import Gossipmonger, Keyring
-from gossipmonger.cli.outcome import USAGE, CommandError
+from gossipmonger.cli.outcome import SUCCESS, USAGE, CommandError
+from gossipmonger.cli.output import Output
 from gossipmonger.cli.settings import Settings
 from gossipmonger.errors import shown, words
 
-__all__ = ["client_context", "keyring_of", "renew", "trust_of"]
+__all__ = ["check_own_id", "client_context", "keygen", "keyring_of", "renew", "trust_of"]
 
 #: The settings of TLS that have to come together.
 _TLS = ("tls_certificate", "tls_key", "tls_ca")
@@ -40,6 +43,16 @@ def trust_of(settings: Settings, note: Callable[[str], object] = lambda text: No
     return options
 
 
+def keygen(arguments: argparse.Namespace, output: Output, _: Any, environ: Mapping[str, str]) -> int:
+    """Print a new random key."""
+    key = Keyring.generate()
+    if output.as_json:
+        output.record({"key": key})
+    else:
+        output.line(key)
+    return SUCCESS
+
+
 def keyring_of(settings: Settings) -> Keyring | None:
     """Return the keys that a configuration names; None if there are none.
 
@@ -53,7 +66,10 @@ def keyring_of(settings: Settings) -> Keyring | None:
     except OSError as error:
         raise CommandError(f"can't read the keys in {shown(settings.keys_file)}: {error.strerror}", USAGE) from None
     except ValueError as error:
-        raise CommandError(f"keys: {words(error)}", USAGE) from None
+        if isinstance(error, UnicodeError):
+            error = ValueError("they must be text")
+        place = "keys" if settings.keys_file is None else f"the keys in {shown(settings.keys_file)}"
+        raise CommandError(f"{place}: {words(error).removeprefix(f'{settings.keys_file}, ')}", USAGE) from None
     except ImportError as error:
         raise CommandError(words(error), USAGE) from None
 
@@ -82,13 +98,41 @@ def _context(settings: Settings, purpose: ssl.Purpose) -> ssl.SSLContext:
         context.load_cert_chain(settings.tls_certificate, settings.tls_key, _no_password)
     except OSError as error:  # SSLError is one too
         files = ", ".join(str(getattr(settings, name)) for name in _TLS)
-        reason = words(error) if isinstance(error, ssl.SSLError) else error.strerror or words(error)
+        reason = error.strerror or words(error)
+        if isinstance(error, ssl.SSLError):
+            reason += f"; each must be PEM, and {_TLS[1]} the key of {_TLS[0]}"
         raise CommandError(f"can't read the certificates in {files}: {reason}", USAGE) from None
     return context
 
 
+def check_own_id(settings: Settings, server: ssl.SSLContext | None) -> None:
+    """Check that the certificate that a node shows names its id, if others want that.
+
+    Raises:
+        CommandError: It does not.
+    """
+    if server is None or not settings.tls_check_id:
+        return
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # so the certificate vouches for itself
+    client.load_verify_locations(settings.tls_certificate)
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asks, shows = client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)
+    for end in (asks, shows, asks):
+        with suppress(ssl.SSLError):  # that it waits; or that the certificate has expired, say, which the others will tell
+            end.do_handshake()
+    if asks.version() is None:
+        return
+    found: Mapping[str, Any] = asks.getpeercert() or {}
+    names = [name for kind, name in found.get("subjectAltName", ()) if kind in ("DNS", "URI")]
+    if settings.id not in names:
+        named = f"{shown(settings.tls_certificate)} names {', '.join(map(shown, names[:5])) or 'nobody'}"
+        raise CommandError(f"tls_check_id: {named}, and not {shown(settings.id)}: give the --id that it names", USAGE)
+
+
 def _no_password() -> str:
-    raise ssl.SSLError(1, "the key is encrypted, and nobody is there to type its password")
+    raise OSError("the key is encrypted, and nobody is there to type its password")
 
 
 def renew(node: Gossipmonger, settings: Settings) -> str:
@@ -98,6 +142,7 @@ def renew(node: Gossipmonger, settings: Settings) -> str:
         CommandError: They cannot be read, or are none. Nothing has changed then.
     """
     wanted, said = trust_of(settings), []
+    check_own_id(settings, wanted.get("tls_server"))
     mine = node.options.keyring
     keyring = wanted.get("keyring")
     if (mine is None) != (keyring is None):

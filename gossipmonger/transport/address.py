@@ -233,6 +233,7 @@ def check_host(host: Any) -> str:
 def to_bind(host: str, port: int, everywhere: bool) -> list[Any]:
     """Return the addresses to try to bind, one after the other, as `getaddrinfo` does."""
     hosts = ["::", "0.0.0.0"] if everywhere else [host or "0.0.0.0"]  # a system without IPv6 still says that it has both
-    return [
-        found for host in hosts for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    ]
+    try:
+        return [each for at in hosts for each in socket.getaddrinfo(at, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)]
+    except OSError as error:
+        raise type(error)(error.errno, f"can't listen at {host}: {error.strerror}") from None

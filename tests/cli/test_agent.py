@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -92,9 +93,28 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "ports below 1024 are for privileged users"),
+        (errno.EADDRNOTAVAIL, "--listen takes an address of this machine, or 0.0.0.0 for all of them; --advertise"),
+        (socket.EAI_NONAME, "--listen takes an address of this machine, or 0.0.0.0 for all of them"),
+    ],
+)
+def test_what_else_keeps_it_from_listening_is_one_line(monkeypatch: pytest.MonkeyPatch, number: int, said: str) -> None:
+    def refuse() -> None:
+        raise OSError(number, "can't listen at h:1: no")
+
+    running = Agent(Settings(id="a", socket=""), Output(None, None, {}), {})
+    monkeypatch.setattr(running.node.transport, "listen", refuse)
+    with pytest.raises(CommandError, match=f"^can't listen at h:1: no; {said}") as error:
+        running.run()
+    assert "another agent" not in str(error.value)
+
+
 def test_a_socket_in_use_is_one_line(tmp_path: Path) -> None:
     with agent(tmp_path, "a"):
-        with pytest.raises(CommandError, match=r"an agent answers at .* already"):
+        with pytest.raises(CommandError, match=r"can't make the socket '.*a.sock': an agent answers there already"):
             with agent(tmp_path, "b", socket=str(tmp_path / "a.sock")):
                 pass
 
@@ -170,6 +190,24 @@ def test_systemd_is_told_of_ready_reload_and_stop(tmp_path: Path) -> None:
         finally:
             process.kill()
             process.communicate()
+
+
+def test_a_hangup_while_it_starts_is_heard_when_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    os.mkfifo(path)
+    process = start(*flags(tmp_path, "--config", str(path)))
+    try:
+        with open(path, "w", encoding="utf-8") as file:  # which waits for it to read
+            process.send_signal(signal.SIGHUP)
+            file.write('cluster = "c"\n')
+        read_until(process, "listening")
+        path.write_text('cluster = "c"\n', encoding="utf-8")  # for the reload
+        assert process.stderr is not None
+        assert any("no keys or certificates to reload" in line for line in process.stderr)
+    finally:
+        process.terminate()
+        process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
 
 
 def test_it_goes_on_when_nobody_reads_its_events(tmp_path: Path) -> None:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gossipmonger.cli.agent_command import flags_of
 from gossipmonger.cli.parser import make_parser
-from gossipmonger.cli.settings import SETTINGS, resolve
+from gossipmonger.cli.settings import SETTINGS, flags_of, resolve
 from gossipmonger.cli.sources import Given
 from tests.cli.commands import run
 
@@ -47,6 +46,8 @@ def test_each_flag_is_taken() -> None:
         (["--config", "/no/such/file"], "can't read the configuration '/no/such/file': No such file or directory"),
         (["--keys-file", "/no/such/file"], "can't read the keys in '/no/such/file': No such file or directory"),
         (["--id", ""], "--id must be a string that is not empty"),
+        (["--id", "\udcff"], "--id must be valid UTF-8, got '\\udcff'"),
+        (["--config", ""], "can't read the configuration ''"),
         (["--id", "__proto__"], "peer_info.id must not be '__proto__'"),
     ],
 )

@@ -63,7 +63,7 @@ def test_set_get_and_delete(a: Running) -> None:
     assert a.run("set", "x", "-", stdin="from stdin\n") == (0, "", "")
     assert a.run("get", "x").out == "from stdin\n"
     assert a.run("delete", "x") == (0, "", "")
-    assert a.run("delete", "x") == (1, "", "")
+    assert a.run("delete", "x") == (1, "", "gossipmonger: there was no such key\n")
 
 
 def test_keys_and_values(a: Running) -> None:
@@ -112,7 +112,11 @@ def test_wait(a: Running) -> None:
     assert re.fullmatch(r"gossipmonger: not within [\d.]+ s: 3 peers wanted; 2 live: 'a', 'b'.*\n", done.err)
     done = a.run("wait", "role", "--value", "cache", "--peer", "b", "--timeout", "10ms")
     assert done.code == 3
-    assert "no 'role' of 'b' as 'cache'; 'b' is live and has 'db'" in done.err
+    assert done.err == """gossipmonger: not within 0.01 s: no 'role' as "cache"; 'b' has "db"\n"""
+    done = a.run("wait", "role", "--value", "true", "--timeout", "10ms")
+    assert "no 'role' as true; 'a' has " in done.err
+    done = a.run("wait", "none", "--value", "true", "--peer", "b", "--timeout", "10ms")
+    assert "no 'none' of 'b'; 'b' is live and has " in done.err
 
 
 def test_wait_is_over_as_soon_as_it_is_so(a: Running) -> None:
@@ -123,6 +127,16 @@ def test_wait_is_over_as_soon_as_it_is_so(a: Running) -> None:
     thread.join()
     assert later == [(0, "", "")]
     a.agent.node.delete("soon")
+
+
+def test_who_waits_is_told_that_the_agent_leaves(tmp_path: Path) -> None:
+    later: list[Any] = []
+    with agent(tmp_path, "a") as leaving:
+        control = leaving.agent._control
+        thread = in_thread(lambda: later.append(leaving.run("wait", "never")))
+        until(lambda: control is not None and control._threads)
+    thread.join()
+    assert later == [(3, "", "gossipmonger: the agent left\n")]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +172,8 @@ def test_info_without_an_agent_says_what_runs_here(tmp_path: Path) -> None:
 
 
 def test_forget(a: Running) -> None:
-    assert a.run("forget", "zz") == (1, "", "")
+    assert a.run("forget", "zz").err == "gossipmonger: no such node is known; `gossipmonger members` lists those that are\n"
+    assert a.run("forget", "zz", "--json")[:2] == (1, '{"forgotten": false}\n')
     done = a.run("forget", "b")
     assert (done.code, done.out) == (1, "")
     assert "'b' is live" in done.err

@@ -33,7 +33,7 @@ def record(event: str, **about: Any) -> dict[str, Any]:
         ({"command": []}, "command must be a list"), ({"command": ["x"], "timeout": 5}, "timeout must be a duration"),
         ({"command": ["x"], "event": []}, "unknown key 'event' in .*; did you mean 'events'"),
         ({"command": ["x"], "events": ["peer died"]}, "events must be a list of some of new peer"),
-        ({"command": ["x"], "prefix": 5}, "prefix must be a string"),
+        ({"command": ["x"], "prefix": 5}, "prefix must be a string"), ({"command": ["x", "\0"]}, "a list of texts without NUL"),
     ],
 )  # fmt: skip
 def test_a_wrong_hook_is_refused(table: dict[str, Any], said: str) -> None:

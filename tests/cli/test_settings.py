@@ -82,9 +82,9 @@ def test_without_anything_the_host_names_the_node() -> None:
     assert resolve({}, {}, None) == Settings(id=socket.gethostname())
 
 
-def test_seeds_in_a_variable_are_separated_by_commas() -> None:
-    seeds = resolve({}, {"GOSSIPMONGER_SEEDS": "a, b:1,"}, None).seeds
-    assert seeds == [{"host": "a", "port": 9742}, {"host": "b", "port": 1}]
+@pytest.mark.parametrize("given", [({}, {"GOSSIPMONGER_SEEDS": "a, b:1,"}), (flags(seeds=["a,b:1"]), {})])
+def test_seeds_may_be_separated_by_commas(given: tuple[Any, dict[str, str]]) -> None:
+    assert resolve(*given, None).seeds == [{"host": "a", "port": 9742}, {"host": "b", "port": 1}]
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,13 @@ def test_seeds_in_a_variable_are_separated_by_commas() -> None:
     [
         ({"id": ""}, "--id must be a string that is not empty, got ''"),
         ({"id": 5}, "--id must be a string"),
-        ({"socket": "a\0b"}, "--socket must be a path without NUL"),
+        ({"socket": "a\0b"}, "--socket must be a string without NUL"),
         ({"listen": "http://a"}, "--listen must be an address to bind.*leave out 'http://'"),
         ({"listen": "a:99999"}, "--listen must be an address to bind.*the port must be a number from 0 to 65535"),
         ({"advertise": "0.0.0.0:9742"}, "--advertise must be a host that can be connected to.*every address of a machine"),
         ({"seeds": ["0.0.0.0"]}, "--seeds must be a host that can be connected to.*every address of a machine"),
         ({"seeds": 5}, "--seeds must be a list of addresses"),
+        ({"seeds": [""]}, "--seeds must be a host that can be connected to.*the host is empty"),
         ({"transport": "quic"}, "--transport must be 'tcp' or 'udp', got 'quic'"),
         ({"json": "maybe"}, "--json must be true or false"),
         ({"web": "127.0.0.1"}, "--web must be an address with a port"),

@@ -20,8 +20,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-def settings(certificates: Certificates, id: str) -> dict[str, Any]:
-    certificate, key = certificates.issue(id)
+def settings(certificates: Certificates, id: str, **more: Any) -> dict[str, Any]:
+    certificate, key = certificates.issue(id, **more)
     return {"tls_certificate": str(certificate), "tls_key": str(key), "tls_ca": str(certificates.ca), "tls_check_id": True}
 
 
@@ -52,6 +52,32 @@ def test_ping_says_what_is_wrong_with_tls(tmp_path: Path, certificates: Certific
         assert done.code == 1
         assert "does not do: " in done.err
         assert "; was it signed by --tls-ca, and does it name '127.0.0.1'?" in done.err
+
+
+def test_an_observer_needs_no_id_of_its_own(tmp_path: Path, certificates: Certificates) -> None:
+    with agent(tmp_path, "a", values={"x": 1}, **settings(certificates, "a")) as a:
+        asks = ["values", "x", "--seed", a.address, "--tls-check-id"]
+        assert run(*asks, *flags(settings(certificates, "me"))) == (0, "ID  VALUE\na   1\n", "")
+        assert "TlsError" not in a.out.getvalue()
+        done = run(*asks, *flags(settings(Certificates(tmp_path / "others"), "me")))
+    assert (done.code, done.out, len(done.err.splitlines())) == (3, "", 1)
+    assert "was it signed by --tls-ca" in done.err
+
+
+def test_what_cannot_work_is_refused_at_once(certificates: Certificates) -> None:
+    argv = ["agent", "--tls-check-id", *flags(settings(certificates, "a")), "--check-config"]
+    assert run(*argv, "--id", "a").code == 0
+    done = run(*argv, "--id", "b")
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert "names 'a', 'localhost', and not 'b': give the --id that it names" in done.err
+    assert run(*argv, "--id", "a", "--transport", "udp") == (
+        2, "", "gossipmonger: TLS needs the transport tcp: it does not encrypt datagrams, which a keys_file seals\n",
+    )  # fmt: skip
+    done = run(*argv, "--tls-key", str(certificates.issue("a")[1]), "--id", "a")
+    assert (done.code, done.out) == (2, "")
+    assert "; each must be PEM, and tls_key the key of tls_certificate" in done.err
+    expired = flags(settings(certificates, "a", life=-9))  # which the others will tell
+    assert run("agent", "--tls-check-id", *expired, "--check-config", "--id", "b").code == 0
 
 
 def test_certificates_are_read_again(tmp_path: Path, certificates: Certificates) -> None:

@@ -45,6 +45,13 @@ def test_what_is_wrong_is_said_and_no_secret_shown(settings: dict[str, Any], sai
     assert "secret" not in str(error.value)
 
 
+def test_a_file_without_keys_is_named(keys: Path) -> None:
+    for data, said in ((b"", "keys must have at least one key"), (b"x\n", "line 1: a key must"), (b"\xff", "they must be")):
+        keys.write_bytes(data)
+        with pytest.raises(CommandError, match=f"^the keys in '{keys}': {said}"):
+            keyring_of(Settings(id="a", keys_file=str(keys)))
+
+
 def test_without_any_there_are_none() -> None:
     assert trust_of(Settings(id="a")) == {}
     assert keyring_of(Settings(id="a")) is None
@@ -119,7 +126,7 @@ def test_keys_are_read_again(tmp_path: Path, keys: Path) -> None:
         assert f"reloaded: 2 keys, {Keyring([SECOND]).ids[0]} seals" in a.err.getvalue()
         keys.write_text("nonsense\n", encoding="utf-8")
         a.agent._reload()
-        assert "not reloaded: keys: " in a.err.getvalue()
+        assert "not reloaded: the keys in " in a.err.getvalue()
         assert len(a.run("keyring").out.splitlines()) == 3
         os.unlink(keys)
         a.agent._reload()

@@ -71,6 +71,16 @@ def test_every_address_is_bound_over_both_families() -> None:
                 transport.close()
 
 
+@pytest.mark.parametrize("transport", [TcpTransport, UdpTransport])
+def test_a_name_without_an_address_is_named(monkeypatch: pytest.MonkeyPatch, transport: type[TcpTransport]) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(socket.gaierror, match=r"can't listen at b\.example: Name or service not known"):
+        transport(host="b.example", port=0).listen()
+
+
 def test_a_transport_adopts_what_it_was_not_told() -> None:
     transport = TcpTransport()
     transport.adopt("a.example", 5, {"host": "", "port": 6})

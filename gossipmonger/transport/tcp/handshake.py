@@ -103,9 +103,7 @@ def check_id(connected: socket.socket, peer: RemotePeer | None) -> TlsFailure | 
 
 
 class Notices:
-    """Tells what has failed because of TLS, once a minute for each source and reason. On the loop's thread only.
-
-    Who is set up in the wrong way tries again in each round.
+    """Tells what TLS fails of, once a minute for each source and reason, since nodes try again. On the loop's thread only.
 
     Args:
         failed: Called with the errors.

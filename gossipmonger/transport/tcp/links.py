@@ -14,11 +14,11 @@ from contextlib import suppress
 from functools import partial
 from time import monotonic
 
-from gossipmonger.errors import MessageError, SendError, TlsError
+from gossipmonger.errors import MessageError, SendError
 from gossipmonger.state.message import Kind, Message
 from gossipmonger.transport.loop import READ, WRITE, Loop
 from gossipmonger.transport.tcp.caller import Caller, name_of, remote_of
-from gossipmonger.transport.tcp.handshake import TlsFailure, check_id
+from gossipmonger.transport.tcp.handshake import Notices, TlsFailure, check_id
 from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits, decode, is_address
@@ -52,6 +52,7 @@ class Links:
         ended: Called on the loop's thread with a link that is closed now. If it was not `retired`, nobody meant to close it.
         drained: Called on the loop's thread when everything has left that had to wait for a slow link.
         limits: Returns what a part of a message may have.
+        notices: Takes what TLS fails of.
         receive_timeout: Seconds for a frame to arrive, from its first byte that came to its last.
         send_timeout: Seconds for what is written to leave.
 
@@ -69,6 +70,7 @@ class Links:
         ended: Callable[[Link], None],
         drained: Callable[[], None],
         limits: Callable[[], Limits],
+        notices: Notices,
         *,
         receive_timeout: float,
         send_timeout: float,
@@ -80,6 +82,7 @@ class Links:
         self._ended = ended
         self._drained = drained
         self._limits = limits
+        self._notices = notices
         self._receive_timeout = receive_timeout
         self._send_timeout = send_timeout
         self.traffic: Traffic = Traffic("tcp", True, self._count, lambda: [link.sent for link in [*self.open_links]])
@@ -165,7 +168,7 @@ class Links:
             except OSError as error:
                 data = b""
                 if isinstance(error, TlsFailure):
-                    self._failed(TlsError(str(error), link.source))
+                    self._notices.tell(link.source, error)
             if not data:
                 if len(link.splitter) and not link.retired:
                     self._failed(MessageError("cut off", link.source, "truncated"))
@@ -211,8 +214,8 @@ class Links:
             return
         if message.sender is not link.peer:
             unnamed = check_id(link.socket, message.sender)
-            if unnamed is not None:
-                self._failed(TlsError(str(unnamed), link.source))
+            if unnamed is not None and not message.from_observer:  # whose id tells it from nobody
+                self._notices.tell(link.source, unnamed, link.source.rpartition(":")[0])
                 return
             known = link.peer if message.sender == link.peer else None
             message = message._replace(sender=known or Caller.on(link, message.sender))

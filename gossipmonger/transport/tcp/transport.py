@@ -131,7 +131,7 @@ class TcpTransport(Transport):
         clusters, notices = Clusters(lambda: self.cluster, lambda: self.observer), Notices(self._failed)
         self._links = Links(
             self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
-            lambda: self._dialler.settle(), lambda: self.limits,
+            lambda: self._dialler.settle(), lambda: self.limits, notices,
             receive_timeout=given["receive_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._count_with(self._links.traffic)

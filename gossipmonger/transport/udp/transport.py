@@ -28,6 +28,7 @@ from gossipmonger.errors import at as address_of
 from gossipmonger.process import fresh, here, marked, own
 from gossipmonger.state.arguments import check_number
 from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
+from gossipmonger.transport.address import to_bind
 from gossipmonger.transport.loop import READ
 from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.tcp.caller import Caller, source_of
@@ -267,7 +268,7 @@ def _bind(host: str, port: int, bound: list[socket.socket]) -> None:
 
 def _bind_to(host: str, port: int, bound: list[socket.socket]) -> None:
     """Bind to the first address of a host that can be bound."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    found = to_bind(host, port, False)
     for index, (family, _, _, _, address) in enumerate(found):
         made = None
         try:

@@ -18,6 +18,7 @@ from gossipmonger.transport.loop import Loop
 from gossipmonger.transport.tcp import link as link_module
 from gossipmonger.transport.tcp import links as links_module
 from gossipmonger.transport.tcp.caller import Caller
+from gossipmonger.transport.tcp.handshake import Notices
 from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.tcp.links import Links
 from gossipmonger.wire import CLOSING, EMPTY, Framer, Limits
@@ -43,7 +44,7 @@ class Linked:
         timeouts = {"receive_timeout": 10, "send_timeout": 10, **options}
         self.links = Links(
             self.loop, Framer(1 << 24, None), self._receive, self.failures.put, self.ended.put,
-            partial(self.drained.put, None), Limits, **timeouts,
+            partial(self.drained.put, None), Limits, Notices(self.failures.put), **timeouts,
         )  # fmt: skip
         self.others: list[Connection] = []
 
