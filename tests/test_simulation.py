@@ -41,6 +41,21 @@ def test_the_same_seed_replays_the_same_run_to_the_byte() -> None:
     assert a_run(7) != a_run(8)
 
 
+def test_who_closes_in_vain_takes_the_same_virtual_time_each_time() -> None:
+    took = set[float]()
+    for _ in range(5):
+        sim = Simulation(seed=1)
+        a, _ = sim.add("a"), sim.add("b", seeds=["a"])
+        sim.run(3_000)
+        sim.vanish("b")
+        a.update("k", 1)  # nobody will have it
+        began = sim.now
+        a.close()
+        took.add(sim.now - began)
+    assert len(took) == 1
+    assert 500 < took.pop() <= 1_000
+
+
 def test_time_passes_only_inside_run() -> None:
     sim = Simulation()
     called: list[float] = []

@@ -10,7 +10,7 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from gossipmonger.endpoint.dispatcher import Dispatcher
-from gossipmonger.endpoint.exit import leave_at_exit, stay_at_exit
+from gossipmonger.endpoint.exit import PATIENCE, leave_at_exit, stay_at_exit
 from gossipmonger.endpoint.finder import Finder
 from gossipmonger.endpoint.flush import Flush
 from gossipmonger.endpoint.known import Known
@@ -215,10 +215,16 @@ class Engine(Steps):
         return self.flush.begin(hand_on=True, hopeful=self._finder.waits)
 
     def hand_on(self, begun: Any, deadline: float) -> None:
-        """Wait until what is new is held, so that what follows has ended by this time of the monotonic clock."""
-        held = begun is None or self.flush.end(begun, deadline - _PARTING - monotonic())
-        left = max(0.0, deadline - monotonic())
+        """Wait until what is new is held, so that what follows has ended by this time of the monotonic clock.
+
+        Virtual time does not pass with that clock: there, all the time is left.
+        """
+        held = begun is None or self.flush.end(begun, self._left(deadline) - _PARTING)
+        left = self._left(deadline)
         self._carrier.linger = 0.0 if self._observer else min(left, _LINGER) if held else left
+
+    def _left(self, deadline: float) -> float:
+        return max(0.0, deadline - monotonic()) if self._real else PATIENCE
 
     def quit(self, begun: Any, deadline: float) -> None:
         """Do the same, leave, and close the transport, as the program ends: no handler is called any more."""
