@@ -108,6 +108,10 @@ class Engine(Steps):
             self._carrier.begin()
         if not self._round_timer.begin():
             return False
+        if not (self._begun or self._observer or getattr(self._transport, "bound", True)):
+            self._dispatcher.log.say(
+                logging.WARNING, "gossips without listening: call listen() first, or others can't reach it"
+            )
         self._begun = True
         self.counters.due = None
         self._rumor_timer.begin()

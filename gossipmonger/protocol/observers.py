@@ -93,7 +93,8 @@ class Observers:
         self._local, _, self._config, _ = node
         self._membership = membership
         self._identity = identity
-        self._random = Random(node.local.id)  # its own, so that the node goes on as if nobody had asked
+        # Its own, so that the node goes on as if nobody had asked.
+        self._random = Random(node.local.id.encode("utf-8", "surrogatepass"))
 
     def answer(self, now: float, message: Message, output: Output) -> None:
         """Answer a message of an observer: with what it lacks, and with what there is to ask for."""

@@ -63,6 +63,25 @@ def test_the_events_of_a_life_are_a_line_each(logged: Lines) -> None:
     ]
 
 
+def test_a_node_that_gossips_before_it_listens_says_so_once(logged: Lines) -> None:
+    def warned(node: Gossipmonger, first: Callable[[], object]) -> bool:
+        logged.clear()
+        first()
+        node.gossip()
+        node.gossip()
+        node.close()
+        said = [line for line in lines(logged, WARNING) if "call listen() first, or others can't reach it" in line]
+        assert len(said) <= 1
+        return bool(said)
+
+    at = {"transport": {"host": "127.0.0.1", "port": 0}}
+    deaf, hears = Gossipmonger({"id": "a", **at}), Gossipmonger({"id": "b", **at})
+    assert warned(deaf, lambda: None)
+    assert not warned(hears, hears.transport.listen)
+    reader = Gossipmonger(observer=True, seeds=["127.0.0.1:9"])
+    assert not warned(reader, lambda: None)
+
+
 def test_a_forgotten_peer_is_a_line(logged: Lines) -> None:
     with Simulation() as sim:
         sim.add("a", forget_dead_peers_after=60_000)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gossipmonger import MemoryStorage, Peer
+from gossipmonger import Gossipmonger, MemoryStorage, Peer
 from gossipmonger.endpoint.peer_info import PeerInfo
 from gossipmonger.state.bound import MAX_VERSION
 
@@ -16,6 +16,10 @@ NOW = 1_700_000_000_123.4  # milliseconds
 
 def test_only_the_id_is_needed() -> None:
     assert PeerInfo.parse({"id": "a"}) == PeerInfo("a", None, {}, None)
+
+
+def test_an_id_may_be_any_string_that_json_has() -> None:
+    assert Gossipmonger({"id": "\udcff"}).local_peer.id == "\udcff"
 
 
 @pytest.mark.parametrize("name", ["maxVersionSeen", "max_version_seen"])
