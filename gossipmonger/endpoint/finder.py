@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from gossipmonger.errors import LonelyError, SendError
-from gossipmonger.process import after_fork, fresh, marked
+from gossipmonger.process import marked, renew
 from gossipmonger.protocol import Place
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport import DEFAULT_PORT, TcpTransport, Transport
@@ -83,13 +83,9 @@ class Finder:
         self._told = host if host is not None else tcp.host if tcp is not None and tcp.named else None
         self._open = tcp if tcp is not None and self._told is None and seeds else None
         self._finder_lock = threading.RLock()  # guards what is above, but the four whose changes are atomic
-        after_fork(self)
+        renew(self, "_finder_lock")
         if self._open is not None:
             self._find_host([seed.transport for seed in seeds])
-
-    def after_fork(self) -> None:
-        """Get a lock that nobody holds, in the child of a fork."""
-        self._finder_lock = fresh(self._finder_lock)
 
     # Where to look
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Hashable
 from itertools import accumulate
 
-from gossipmonger.process.fork import after_fork, fresh
+from gossipmonger.process.fork import renew
 from gossipmonger.process.guard import here, marked
 
 __all__ = ["BOUNDS", "Tally", "Times"]
@@ -31,7 +31,7 @@ class Tally:
         self._new: deque[tuple[Hashable, float]] = deque()
         self._sums: dict[Hashable, tuple[int, float]] = {}
         self._tally_lock = threading.Lock()  # guards _sums, and that the new ones are taken by one thread at a time
-        after_fork(self)
+        renew(self, "_tally_lock")
 
     def add(self, key: Hashable, amount: float = 0.0) -> None:
         """Count a key once, with an amount."""
@@ -51,10 +51,6 @@ class Tally:
                 number, total = sums.get(key, (0, 0.0))
                 sums[key] = number + 1, total + amount
             return dict(sums)
-
-    def after_fork(self) -> None:
-        """Get a lock that nobody holds, in the child of a fork."""
-        self._tally_lock = fresh(self._tally_lock)
 
 
 class Times:

@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from gossipmonger.errors import report, shown
-from gossipmonger.process import Bell, Latch, after_fork, fresh, here, marked
+from gossipmonger.process import Bell, Latch, here, marked, renew
 from gossipmonger.transport.address import clean_host, is_loopback, read_ip
 
 __all__ = ["Address", "Resolver", "host_of"]
@@ -80,7 +80,7 @@ class Resolver:
         self._resolver_lock = threading.Lock()  # guards all of the above
         self._changed = Bell()  # rung when there may be something to do for another thread
         self._ended = Latch()  # set with `_closed`
-        after_fork(self)
+        renew(self, "_resolver_lock")
 
     def resolve(self, host: str, port: int, then: Then) -> None:
         """Call `then` with the addresses of a host, all it has: here and now for a number, or else on a resolver's thread.
@@ -150,10 +150,6 @@ class Resolver:
             self._waiting.clear()
         self._ended.set()
         self._changed.ring()
-
-    def after_fork(self) -> None:
-        """Get a lock that nobody holds, in the child of a fork."""
-        self._resolver_lock = fresh(self._resolver_lock)
 
     def _grow(self) -> None:
         """Start a thread if none is free for what waits, or else one that waits a moment first.

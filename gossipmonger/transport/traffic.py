@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
-from gossipmonger.process import after_fork, fresh, marked
+from gossipmonger.process import marked, renew
 from gossipmonger.state.message import Kind, Message
 
 __all__ = ["KINDS", "Count", "Traffic"]
@@ -85,7 +85,7 @@ class Traffic:
         self.sent: Count = Count()
         self._parts = parts
         self._traffic_lock = threading.Lock()  # guards that each part is counted once: in `parts` or in `sent`
-        after_fork(self)
+        renew(self, "_traffic_lock")
 
     def end(self, part: Count, remove: Callable[[], object]) -> None:
         """Count a part for good, whose `remove` takes it out of `parts`. On the thread that `sent` belongs to."""
@@ -100,7 +100,3 @@ class Traffic:
             for part in (self.sent, *self._parts()):
                 sent.add(part)
         return {"sent": sent, "received": self.received}
-
-    def after_fork(self) -> None:
-        """Get a lock that nobody holds, in the child of a fork."""
-        self._traffic_lock = fresh(self._traffic_lock)
