@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from gossipmonger.process import marked, renew
 from gossipmonger.state.message import Kind, Message
@@ -18,6 +19,7 @@ __all__ = ["KINDS", "Count", "Traffic"]
 KINDS = (*(kind.value for kind in Kind), "deltas", "hello")
 
 
+@dataclass(eq=False, slots=True)
 class Count:
     """What went one way. One thread at a time may change it.
 
@@ -27,12 +29,9 @@ class Count:
         deltas: Deltas in all messages.
     """
 
-    __slots__ = ("bytes", "deltas", "kinds")
-
-    def __init__(self) -> None:
-        self.kinds: dict[str, int] = dict.fromkeys(KINDS, 0)
-        self.bytes: int = 0
-        self.deltas: int = 0
+    kinds: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    bytes: int = 0
+    deltas: int = 0
 
     def note(self, message: Message | None, size: int = 0) -> None:
         """Count a message, and so many bytes; None for bytes alone."""
