@@ -37,13 +37,10 @@ class Tally:
         """Count a key once, with an amount."""
         self._new.append((key, amount))
         if len(self._new) > _MOST and not here().marked:  # or this interrupts whoever holds the lock
-            self._sum_up()
+            self.read()
 
     def read(self) -> dict[Hashable, tuple[int, float]]:
         """Return how often each key was added so far, and with what amount altogether. Must not interrupt another call."""
-        return self._sum_up()
-
-    def _sum_up(self) -> dict[Hashable, tuple[int, float]]:
         with marked(), self._tally_lock:
             new, sums = self._new, self._sums
             for _ in range(len(new)):
