@@ -62,13 +62,15 @@ class Report:
 def can_raise(interrupted: FrameType | None) -> bool:
     """Whether an exception reaches the program, which catches it around an episode.
 
-    It has to interrupt a call of the package, and not in a weakref's callback. That call may be another handler's, which may
-    have interrupted the program between two episodes, where nobody catches what comes out of it.
+    It has to interrupt a call of the package, and not in a callback of a weakref or, as Hypothesis has one, of the garbage
+    collector. That call may be another handler's, which may have interrupted the program between two episodes, where nobody
+    catches what comes out of it.
     """
     codes = [frame.f_code for frame, _ in traceback.walk_stack(interrupted)]
     files = [code.co_filename for code in codes]
     caught = any(code is Program.episode.__code__ for code in codes)
-    return caught and any(file.startswith(PACKAGE) for file in files) and not any("_weakrefset.py" in file for file in files)
+    swallowed = any(file.endswith(("_weakrefset.py", "junkdrawer.py")) for file in files)
+    return caught and any(file.startswith(PACKAGE) for file in files) and not swallowed
 
 
 class Program:

@@ -237,7 +237,7 @@ def test_nothing_is_left_of_a_process_that_was_killed(nodes: Nodes, make: type[T
         until(partial(has_gone_on, node, count + 20))
     for node in made:
         assert sorted(node.peers()) == sorted(node.live()) == ["n0", "n1", "n2", "n3"]
-        assert not [at for at in node.transport._dialler._places if at[0] != HOST]
+        assert not [at for at in node.transport._places if at[0] != HOST]
         until(partial(has_no_trace, node))
         assert traces(node, "observer.invalid", (Nodes,)) == []
     assert met == []

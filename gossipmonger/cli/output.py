@@ -87,12 +87,12 @@ class Output:
 
     def write(self, text: str) -> None:
         """Print text on stdout at once. Raises as `line` does."""
-        if self._stdout is None:
-            return
         try:
             with self._line_lock:
-                self._stdout.write(_encodable(text, self._stdout))
-                self._stdout.flush()
+                stream = self._stdout  # None if another thread has just found that nobody reads it
+                if stream is not None:
+                    stream.write(_encodable(text, stream))
+                    stream.flush()
         except BrokenPipeError:
             self._abandon()
             raise PipeClosedError from None

@@ -6,8 +6,7 @@ Events wait in a queue, so a slow handler delays later events and nothing else. 
   something else has happened to that peer in between, the later one waits behind that instead.
 * At most `MAX_WAITING` other events wait. Beyond that they are dropped, and one `OverflowedError` says how many.
 
-The thread is started with the node, and stays until `close`. It is a daemon, since a program that ends need not wait for
-news; but a handler that runs then is given some seconds to return.
+A `Worker` calls them. Its thread is started with the node, and stays until `close`.
 
 What a handler raises becomes an `error` event. An error without a handler is logged, or raised to the caller if the caller's
 own call failed. Lines of the log about what happens wait in the same queue.
@@ -15,12 +14,10 @@ own call failed. Lines of the log about what happens wait in the same queue.
 
 from __future__ import annotations
 
-import atexit
-import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -29,19 +26,17 @@ from pyee.base import EventEmitter
 
 from gossipmonger.endpoint.events import refuse_coroutine
 from gossipmonger.endpoint.log import LOG, Log
+from gossipmonger.endpoint.worker import Worker
 from gossipmonger.errors import OverflowedError, release, report
-from gossipmonger.process import Bell, Latch, Times, fresh, here, join, marked
+from gossipmonger.process import Times, fresh, here, marked
 from gossipmonger.protocol import Dial, Event, Send
 from gossipmonger.state import values
 from gossipmonger.wire import as_dicts, as_lists
 
-__all__ = ["MAX_WAITING", "Dispatcher", "submit"]
+__all__ = ["MAX_WAITING", "Dispatcher"]
 
 #: Events other than `update` and `delete` that may wait.
 MAX_WAITING = 10_000
-
-#: Seconds that a handler is given to return when the program ends.
-_EXIT_TIMEOUT = 5.0
 
 #: Events after which a later value of one of the peer's keys must not take an earlier one's place in the queue.
 _PEER_EVENTS = dict.fromkeys(("new peer", "peer live", "peer dead", "peer left", "peer forgotten"), 0)
@@ -56,12 +51,10 @@ _SHOWN: Mapping[str, Callable[[Any], list[Any]]] = {
 }
 
 
+@dataclass(eq=False, slots=True)
 class _Queued:
-    __slots__ = ("change_of", "event")
-
-    def __init__(self, event: Event, change_of: tuple[str, str] | None) -> None:
-        self.event = event
-        self.change_of = change_of  # the peer's id and the key of an `update` or `delete`
+    event: Event
+    change_of: tuple[str, str] | None  # the peer's id and the key of an `update` or `delete`
 
 
 class Dispatcher:
@@ -87,21 +80,13 @@ class Dispatcher:
         self.transitions: dict[str, int] = dict(_PEER_EVENTS)  # changes under the engine's lock
         self.handled: Times = Times()
         self.log: Log = Log(id, lambda: bool(emitter.listeners("error")))
-        self._executor = executor
         self._queue: deque[_Queued] = deque()
         self._changes: dict[str, dict[str, _Queued]] = {}  # peer id -> key -> the one that a later change replaces
         self._others = 0
         self._dropped = 0
-        self._task: object = None  # by which the executor has been asked to deliver; None if it need not, or has
-        self._closed = False
-        self._forked = False
-        self._runner: threading.Thread | None = None  # calls handlers now
-        self._finished = Latch()  # set when no handler runs any more after `close`
-        self._bell = Bell()  # wakes our own thread
-        self._thread: threading.Thread | None = None  # our own
-        self._at_exit: Callable[[], None] = _nothing
         self._current = ""  # the name of the event that is being delivered
-        self._queue_lock = threading.Lock()  # guards all of the above that changes: it is written only while this is held
+        self._queue_lock = threading.Lock()  # guards the five above: they are written only while it is held
+        self._worker = Worker("gossipmonger-events", executor, self._is_pending, self._work)
 
     # In
 
@@ -120,7 +105,7 @@ class Dispatcher:
                     events.append(item)
         if events:
             with marked(), self._queue_lock:
-                for event in events if not self._closed else ():
+                for event in events if not self._worker.ended else ():
                     self._enqueue(event)
 
     def _enqueue(self, event: Event) -> None:
@@ -146,52 +131,13 @@ class Dispatcher:
         self._queue.append(_Queued(event, None))
 
     def kick(self) -> None:
-        """Get what is queued delivered. Hold no lock when you call this: an executor may call handlers right here.
-
-        If the executor refuses, or no thread can be started, that is reported, and the events stay queued for the next call.
-        """
-        if not self._queue or self._forked:
-            return
-        try:
-            if self._executor is None:
-                if self._thread is None:
-                    self.start()
-                self._bell.ring()
-            else:
-                submit(self, self._executor, self._queue_lock, lambda: bool(self._queue) and not self._closed)
-        except Exception as error:
-            report(error)
+        """Get what is queued delivered: see `Worker.wake`."""
+        if self._queue:
+            self._worker.wake()
 
     def start(self) -> None:
-        """Start the thread that calls handlers, if there is to be one and it does not run.
-
-        Raises:
-            RuntimeError: The system cannot start a thread.
-        """
-        with marked(), self._queue_lock:
-            if self._executor is None and self._thread is None and not self._closed:
-                self._start_thread()
-
-    def _start_thread(self) -> None:
-        """Start the thread that calls handlers. This requires holding `_queue_lock`."""
-        assert self._queue_lock.locked()
-        self._thread = threading.Thread(target=self._serve, name="gossipmonger-events", daemon=True)
-        try:
-            self._thread.start()
-        except BaseException:
-            self._thread = None
-            raise
-        self._at_exit = partial(_call, os.getpid(), weakref.WeakMethod(self._wait_for_handler))
-        atexit.register(self._at_exit)
-
-    def _wait_for_handler(self) -> None:
-        """Give the handler that runs while the program ends some time to return."""
-        with marked(), self._queue_lock:
-            self._closed = True
-            runs = self._runner is not None and not self.delivering
-        self._bell.ring()
-        if runs:
-            self._finished.wait(_EXIT_TIMEOUT)
+        """Start the thread that calls handlers: see `Worker.start`."""
+        self._worker.start()
 
     def fail(self, error: Exception) -> None:
         """Deliver an error to `error` handlers, or else to the log. It holds no data any more."""
@@ -212,35 +158,18 @@ class Dispatcher:
 
     # Out
 
-    def _serve(self) -> None:
-        """Deliver what is queued, whenever something is, until this is closed."""
-        thread = threading.current_thread()
-        while not (self._closed or self._forked) and self._thread is thread:
-            self._bell.wait()
-            self._work()
-            here().settle()
-        self._bell.ring()  # for another one, should a signal handler have cut its start short
+    def _is_pending(self) -> bool:
+        return bool(self._queue or self._dropped)
 
-    def _work(self) -> None:
-        """Deliver until nothing is queued."""
-        thread = threading.current_thread()
-        while not self._forked:
-            with marked(), self._queue_lock:
-                if self._runner not in (None, thread):
-                    return
-                if self._closed or not (self._queue or self._dropped):
-                    self._task = self._runner = None
-                    if self._closed:
-                        self._finished.set()
-                    return
-                self._runner = thread
-                event = self._next()
-                self._current = event.name
-            try:
-                self._deliver(event)
-                here().settle()
-            except BaseException as error:  # nothing ends this thread, not even SystemExit
-                report(error)
+    def _work(self) -> bool:
+        """Deliver the next event."""
+        with marked(), self._queue_lock:
+            if not self._is_pending():
+                return True  # closed meanwhile
+            event = self._next()
+            self._current = event.name
+        self._deliver(event)
+        return True
 
     def _next(self) -> Event:
         """Take the next event off the queue. This requires holding `_queue_lock`."""
@@ -284,7 +213,7 @@ class Dispatcher:
     @property
     def delivering(self) -> bool:
         """Whether the calling thread is the one that calls handlers right now."""
-        return self._runner is threading.current_thread()
+        return self._worker.current
 
     def run(self, handler: Callable[..., Any], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
         """Call one handler. While events are delivered, what it raises becomes an `error` event, so other handlers still run.
@@ -318,67 +247,14 @@ class Dispatcher:
         Returns:
             Whether the handler finished.
         """
-        atexit.unregister(self._at_exit)
+        self._worker.end()
         with marked(), self._queue_lock:
-            self._closed = True
             self._queue.clear()
             self._changes.clear()
             self._dropped = 0
-            runs, thread = self._runner is not None, self._thread
-        self._bell.ring()
-        if self.delivering:
-            return True
-        finished = not runs or self._finished.wait(timeout)
-        if finished:
-            join(thread, timeout)
-        return finished
+        return self._worker.wait(timeout)
 
     def after_fork(self, started: bool) -> None:
         """Deliver nothing any more, in the child of a fork; or, if the node has not been started, begin afresh."""
-        self._forked = started
         self._queue_lock = fresh(self._queue_lock)
-        if not started:
-            self._thread = self._task = self._runner = None
-
-
-def _nothing() -> None:
-    pass
-
-
-def _call(pid: int, method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Call a method, unless its object is gone, or is a forked child's copy."""
-    found = method()
-    if found is not None and pid == os.getpid():
-        found()
-
-
-def submit(doer: Any, executor: Any, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
-    """Let an executor do the `_work` of a dispatcher or a watch, unless it has been asked to already, or does it.
-
-    Args:
-        doer: Its `_task` is what says so, and is guarded by `lock`.
-        executor: The executor.
-        lock: It is not held while the executor is asked, which may do the work right here.
-        wanted: Whether there is work; called with the lock held.
-    """
-    task = object()
-    try:
-        with marked(), lock:
-            if not wanted() or (doer._task is not None and not _is_cancelled(doer._task)):
-                return
-            doer._task = task
-        accepted = executor.submit(doer._work)
-    except BaseException:
-        with marked(), lock:
-            if doer._task is task:
-                doer._task = None
-        raise
-    with marked(), lock:
-        if doer._task is task and accepted is not None:
-            doer._task = accepted  # which may tell that it has been cancelled
-
-
-def _is_cancelled(task: Any) -> bool:
-    """Whether what an executor returned, maybe a `concurrent.futures.Future`, says that it will never be run."""
-    cancelled = getattr(task, "cancelled", None)
-    return callable(cancelled) and bool(cancelled())
+        self._worker.after_fork(started)

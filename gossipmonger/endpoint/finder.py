@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from gossipmonger.errors import LonelyError, SendError
-from gossipmonger.process import after_fork, fresh, marked
+from gossipmonger.errors import LonelyError, SendError, at
+from gossipmonger.process import marked, renew
 from gossipmonger.protocol import Place
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport import DEFAULT_PORT, TcpTransport, Transport
@@ -83,13 +83,9 @@ class Finder:
         self._told = host if host is not None else tcp.host if tcp is not None and tcp.named else None
         self._open = tcp if tcp is not None and self._told is None and seeds else None
         self._finder_lock = threading.RLock()  # guards what is above, but the four whose changes are atomic
-        after_fork(self)
+        renew(self, "_finder_lock")
         if self._open is not None:
             self._find_host([seed.transport for seed in seeds])
-
-    def after_fork(self) -> None:
-        """Get a lock that nobody holds, in the child of a fork."""
-        self._finder_lock = fresh(self._finder_lock)
 
     # Where to look
 
@@ -105,7 +101,7 @@ class Finder:
                 (seed, self._carrier.addresses(seed.transport, partial(self._heard, seed), lifetime)) for seed in self._seeds
             ]
             if self._open is not None:
-                self._find_host([at for seed, known in found for at in known or [seed.transport]])
+                self._find_host([address for seed, known in found for address in known or [seed.transport]])
             self._places = [place for seed, known in found for place in self._places_of(seed, known)]
             self.waits = any(known is None and _host(seed) not in self._unresolved for seed, known in found)
             self._own = {_show(seed) for seed, known in found if known == []}
@@ -120,7 +116,7 @@ class Finder:
             return [Place(seed, seed)] if _host(seed) in self._unresolved else []
         if len(known) == 1:
             return [Place(seed, RemotePeer(seed.id, known[0]))]
-        return [Place(seed, RemotePeer(f"{seed.id} ({at['host']})", at)) for at in known]
+        return [Place(seed, RemotePeer(f"{seed.id} ({address['host']})", address)) for address in known]
 
     def _heard(self, seed: RemotePeer, found: object) -> None:
         """Take the resolver's word on a seed's name."""
@@ -166,7 +162,7 @@ class Finder:
             address = place.at.transport
             if not isinstance(address, dict) or not isinstance(address.get("host"), str) or is_loopback(address["host"]):
                 continue
-            source = route_to(address["host"], address.get("port", DEFAULT_PORT))
+            source = route_to(address["host"], DEFAULT_PORT)
             if source is not None and not is_local(address["host"]):
                 _log.warning(
                     "peers are told to reach this node at %r, but the seed at %s is on another host and can't; leave the host "
@@ -247,16 +243,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _show(peer: RemotePeer) -> str:
-    at = peer.transport
-    if not isinstance(at, dict) or "host" not in at:
-        return str(at)
-    host = str(at["host"])
-    return f"[{host}]:{at.get('port')}" if ":" in host else f"{host}:{at.get('port')}"
+    return at(peer.transport) if isinstance(peer.transport, dict) else str(peer.transport)
 
 
 def _host(peer: RemotePeer) -> str:
-    at = peer.transport
-    return str(at.get("host") if isinstance(at, dict) else at)
+    transport = peer.transport
+    return str(transport.get("host") if isinstance(transport, dict) else transport)
 
 
 def _hashable(peer: RemotePeer) -> RemotePeer:

@@ -7,6 +7,7 @@ message, so they are asked again after a while.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 
 from gossipmonger.process import Latch
@@ -20,16 +21,13 @@ __all__ = ["Flush"]
 _AGAIN, _LATER = 0.25, 1.0
 
 
+@dataclass(eq=False)
 class _Waiting:
-    """Somebody who waits: whether this node is about to go; up to which version; how to wake it.
+    """Somebody who waits."""
 
-    The version is None while flow control holds something back.
-    """
-
-    def __init__(self, hand_on: bool) -> None:
-        self.hand_on = hand_on
-        self.version: int | None = None
-        self.held: Latch = Latch()
+    hand_on: bool  # whether this node is about to go
+    version: int | None = None  # up to which all has to be held; None while flow control holds something back
+    held: Latch = field(default_factory=Latch)
 
 
 class Flush:

@@ -207,23 +207,21 @@ class Gossipmonger(Following, Measured, Events):
 
     def _close(self) -> None:
         with self._closing:
-            if not self._closed.is_set():
-                self._take_apart()
-
-    def _take_apart(self) -> None:
-        close_transport, close_storage = partial(_close, self.transport), partial(_close, self.storage)
-        if self._to_close is None:
-            hand_on = partial(self._hand_on, monotonic() + PATIENCE)
-            leave = self._engine.stop, self._engine.farewell
-            watches = partial(_end, "the handler of a watch", self._engine.watches.wait_for_handlers)
-            end = partial(_end, "a handler", self._dispatcher.close), watches
-            self._to_close = [self._engine.watches.end, hand_on, *leave, close_transport, *end, close_storage]
-        try:
-            finish(self._to_close)
-        finally:
-            if not self._to_close:
-                self._closed.set()
-                self._dispatcher.log.say(logging.INFO, "closed")
+            if self._closed.is_set():
+                return
+            if self._to_close is None:
+                engine, hand_on = self._engine, partial(self._hand_on, monotonic() + PATIENCE)
+                handlers = partial(_end, "a handler", self._dispatcher.close)
+                watches = partial(_end, "the handler of a watch", engine.watches.wait_for_handlers)
+                transport, storage = partial(_close, self.transport), partial(_close, self.storage)
+                steps = engine.watches.end, hand_on, engine.stop, engine.farewell, transport, handlers, watches, storage
+                self._to_close = [*steps]
+            try:
+                finish(self._to_close)
+            finally:
+                if not self._to_close:
+                    self._closed.set()
+                    self._dispatcher.log.say(logging.INFO, "closed")
 
     def _hand_on(self, deadline: float) -> None:
         if not here().own:  # or no answer could come
@@ -358,8 +356,8 @@ class Gossipmonger(Following, Measured, Events):
         """Return a peer as it is now; None if there is none with this id."""
         with marked(), self._engine.lock:
             peer = self._engine.known.find(peer_id)
-            snapshot = None if peer is None else self._engine.known.snapshot(peer, self.options.clock())
-        return None if snapshot is None else snapshot.view()
+            view = None if peer is None else self._engine.known.snapshot(peer, self.options.clock())
+        return None if view is None else view()
 
     @asks
     def peers(self) -> dict[str, PeerView]:
@@ -370,7 +368,7 @@ class Gossipmonger(Following, Measured, Events):
         with marked(), self._engine.lock:
             known, now = self._engine.known, self.options.clock()
             snapshots = [known.snapshot(peer, now) for peer in known.peers(live=False)]
-        return {snapshot.id: snapshot.view() for snapshot in snapshots}
+        return {view.id: view for view in [snapshot() for snapshot in snapshots]}
 
     @asks
     def digest(self, live_peers: Iterable[Peer] = ()) -> list[dict[str, Any]]:

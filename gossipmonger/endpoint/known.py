@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from gossipmonger.endpoint.views import Snapshot
+from gossipmonger.endpoint.views import PeerView, snapshot
 from gossipmonger.state.peer import NOTHING, Peer
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class Known:
         hidden = self._engine.protocol.membership.expiry.hidden
         return [pair for pair in found if key not in hidden.get(pair[0], ())] if hidden else found
 
-    def snapshot(self, peer: Peer, now: float) -> Snapshot:
-        """Return what a view of a peer is made from."""
+    def snapshot(self, peer: Peer, now: float) -> Callable[[], PeerView]:
+        """Return what makes a view of a peer, after the lock is released."""
         self._look()
         protocol = self._engine.protocol
         if peer is self._engine.local_peer:
-            return Snapshot(peer, 0.0, now, protocol.waiting)
-        return Snapshot(peer, protocol.membership.phi(now, peer), now, hidden=self.hidden(peer.id))
+            return snapshot(peer, 0.0, now, protocol.waiting)
+        return snapshot(peer, protocol.membership.phi(now, peer), now, hidden=self.hidden(peer.id))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -48,12 +49,10 @@ _CALM = 600.0
 _FORGET = 3_600.0
 
 
+@dataclass
 class _Unreachable:
-    __slots__ = ("accepted", "failed")
-
-    def __init__(self, failed: float) -> None:
-        self.failed = failed  # when it failed last
-        self.accepted = False  # whether it has accepted a dial since
+    failed: float  # when it failed last
+    accepted: bool = False  # whether it has accepted a dial since
 
 
 class Log:

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Counters", "Durations", "Measured", "Metrics", "failure_of"]
 
-#: Events of a peer's life, and what the peer becomes.
-_TRANSITIONS = {
-    "new peer": "new", "peer live": "live", "peer dead": "dead", "peer left": "left", "peer forgotten": "forgotten"
-}  # fmt: skip
-
 _WAYS = ("sent", "received")
 
 #: What the system says if there is no way to an address.
@@ -175,7 +170,7 @@ class Measured:
         counted = [(traffic, traffic.read()) for traffic in counters.traffic]
         return {
             "peers": {state: states.count(state) for state in ("live", "dead", "left")},
-            "peer_transitions": {_TRANSITIONS[event]: number for event, number in transitions.items()},
+            "peer_transitions": {event.replace("peer", "").strip(): number for event, number in transitions.items()},
             "messages": {way: {each.name: dict(ways[way].kinds) for each, ways in counted} for way in _WAYS},
             "message_bytes": {way: {each.name: ways[way].bytes for each, ways in counted if each.sized} for way in _WAYS},
             "messages_refused": refused,

@@ -23,6 +23,7 @@ Everything here requires holding the engine's lock. Values are not copied.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -90,15 +91,13 @@ def notes(output: Output) -> dict[str, Note]:
     return noted
 
 
+@dataclass(eq=False, slots=True)
 class _Told:
     """What was told of one live peer."""
 
-    __slots__ = ("floor", "keys", "version")
-
-    def __init__(self, floor: int) -> None:
-        self.floor = floor  # the peer's floor then
-        self.keys: dict[str, Any] = {}
-        self.version = -1  # up to where its log was compared
+    floor: int  # the peer's floor then
+    keys: dict[str, Any] = field(default_factory=dict)
+    version: int = -1  # up to where its log was compared
 
 
 class Mirror:

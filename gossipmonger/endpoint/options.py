@@ -86,12 +86,6 @@ _ELSEWHERE: Mapping[Any, str] = {
     ),
 }
 
-#: Options that may be None, which stands for the default of the same meaning, or for "never".
-_OPTIONAL = frozenset({
-    "storage", "transport", "listen", "executor", "compress_above", "max_deltas_per_gossip", "max_exchanges_per_gossip",
-    "cluster", "keyring", "tls_server", "tls_client",
-})  # fmt: skip
-
 
 class OptionsDict(TypedDict, total=False):
     """The options as keyword arguments, for those who check types: see `Options`. Times are in milliseconds."""
@@ -191,7 +185,8 @@ class Options:
     #: Where peers are kept; None for a new `MemoryStorage`.
     storage: StorageLike | None = None
     #: The address to bind, where it differs from what peers are told. It is "host:port", (host, port) or a mapping; a host of
-    #: "" is every address of this machine, and what is left out is as peers are told. None to bind what they are told.
+    #: "" is every address of this machine, and a name the first of its addresses that can be bound. What is left out is as
+    #: peers are told. None to bind what they are told.
     listen: Any = None
     #: What carries messages; None for a new `TcpTransport` at the local peer's `transport`.
     transport: TransportLike | None = None
@@ -254,7 +249,7 @@ class Options:
 
 def _check(name: str, typed: str, value: Any) -> None:
     """Raise an error that calls the option as it was `typed`, if its value is not allowed."""
-    if value is None and name in _OPTIONAL:
+    if value is None and (getattr(Options, name, name) is None or name == "compress_above"):  # the default, or "never"
         return
     if name in _NUMBERS:
         check_number(typed, value, *_NUMBERS[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gossipmonger.errors import at
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.address import read_address
 
@@ -48,12 +49,6 @@ def _seed(place: str, seed: Any, over_tcp: bool) -> RemotePeer:
         address = read_address(inner, address)
     elif isinstance(address, Mapping):
         address = dict(address)
-    return RemotePeer(_unnamed(address) if id is None else id, address)
-
-
-def _unnamed(address: Any) -> str:
-    """Return what stands for the id of a seed without one, in errors and events. No node has reason to call itself so."""
-    if not isinstance(address, dict) or "host" not in address:
-        return f"seed at {address}"
-    host = address["host"]
-    return f"seed at [{host}]:{address['port']}" if ":" in host else f"seed at {host}:{address['port']}"
+    if id is None:  # what stands for it in errors and events, and what no node has reason to call itself
+        id = f"seed at {at(address) if isinstance(address, dict) else address}"
+    return RemotePeer(id, address)

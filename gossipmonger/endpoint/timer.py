@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gossipmonger.process import PatientTimer, fresh, join, marked
@@ -72,7 +73,9 @@ class Timer:
                 current.cancel()
                 self._current = None
             if self.going:
-                self._set(self._interval, _repeating if self._make is threading.Timer else self._make)
+                # To start a thread costs about as much as a whole round, so ours repeats.
+                make: MakeTimer = partial(PatientTimer, repeat=True) if self._make is threading.Timer else self._make
+                self._set(self._interval, make)
 
     def arm_by(self, now: float, due: float) -> None:
         """Set a timer for a moment, unless one is pending that runs out before; does nothing unless `begin` was called.
@@ -132,13 +135,7 @@ class Timer:
                 self._current.cancel()  # the very thread of it may have forked
         self._timer_lock = fresh(self._timer_lock)
 
-    def close(self) -> bool:
-        """Never `begin` again; return whether this was the first call. What is set already is for `stop` to end."""
+    def close(self) -> None:
+        """Never `begin` again. What is set already is for `stop` to end."""
         with marked(), self._timer_lock:
-            first, self.closed = not self.closed, True
-        return first
-
-
-def _repeating(seconds: float, function: Callable[[], None]) -> PatientTimer:
-    """Return a timer that runs out again and again: to start a thread costs about as much as a whole round."""
-    return PatientTimer(seconds, function, repeat=True)
+            self.closed = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from gossipmonger.state import values
 from gossipmonger.state.message import State
 from gossipmonger.state.peer import Peer
 
-__all__ = ["PeerView", "Snapshot"]
+__all__ = ["PeerView", "snapshot"]
 
 
 class PeerView(NamedTuple):
@@ -45,8 +45,10 @@ class PeerView(NamedTuple):
         return f"PeerView({shown(self.id)} at {at(self.transport)}, {self.state}, phi {self.phi:.3g}, {known})"
 
 
-class Snapshot:
-    """What has to be read from a peer under the endpoint's lock; `view` does the rest of the work after the lock is released.
+def snapshot(
+    peer: Peer, phi: float, now: float, waiting: Mapping[str, Any] | None = None, hidden: Collection[str] = ()
+) -> Callable[[], PeerView]:
+    """Read from a peer what a view needs, under the endpoint's lock; return what makes the view after the lock is released.
 
     That is sound because a stored value never changes: an update replaces it.
 
@@ -58,31 +60,18 @@ class Snapshot:
             over what the peer has; a tombstone stands for a deleted key.
         hidden: Keys that are not there any more.
     """
+    id, transport, state, data = peer.id, peer.transport, peer.state, peer.data
+    heard = peer.last_time if waiting is None else now
+    held = dict(waiting or {})
+    for key in hidden:
+        data.pop(key, None)
 
-    __slots__ = ("_data", "_last_heard", "_now", "_phi", "_state", "_transport", "_waiting", "id")
+    def view() -> PeerView:
+        told = values.copied(transport, "transport") if isinstance(transport, (dict, list)) else transport
+        stored = {key: value for key, (value, _) in data.items()}
+        there = {key: values.copied(value) for key, value in (stored | held).items() if not values.is_tombstone(value)}
+        versions = {key: version for key, (_, version) in data.items() if key not in held}
+        age = math.inf if heard is None else max(0.0, now - heard) / 1000
+        return PeerView(id, told, state, phi, MappingProxyType(there), age, MappingProxyType(versions), heard)
 
-    def __init__(
-        self, peer: Peer, phi: float, now: float, waiting: Mapping[str, Any] | None = None, hidden: Collection[str] = ()
-    ) -> None:
-        self.id: str = peer.id
-        self._transport = peer.transport
-        self._state = peer.state
-        self._phi = phi
-        self._now = now
-        self._last_heard = peer.last_time if waiting is None else now
-        self._data = peer.data
-        for key in hidden:
-            self._data.pop(key, None)
-        self._waiting = dict(waiting or {})
-
-    def view(self) -> PeerView:
-        """Return the view, with copies of all values. Needs no lock."""
-        transport, waiting, heard = self._transport, self._waiting, self._last_heard
-        if isinstance(transport, (dict, list)):
-            transport = values.copied(transport, "transport")
-        stored = {key: value for key, (value, _) in self._data.items()}
-        data = {key: values.copied(value) for key, value in (stored | waiting).items() if not values.is_tombstone(value)}
-        versions = {key: version for key, (_, version) in self._data.items() if key not in waiting}
-        age = math.inf if heard is None else max(0.0, self._now - heard) / 1000
-        shown = MappingProxyType(data), age, MappingProxyType(versions)
-        return PeerView(self.id, transport, self._state, self._phi, *shown, heard)
+    return view

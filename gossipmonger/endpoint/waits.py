@@ -10,11 +10,14 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gossipmonger.errors import ClosedError
 from gossipmonger.process import Bell
 from gossipmonger.state.arguments import seconds
+
+if TYPE_CHECKING:
+    from gossipmonger.endpoint.engine import Engine
 
 __all__ = ["Waits"]
 
@@ -29,22 +32,13 @@ class Waits:
     """The callers that wait.
 
     Args:
-        closed: Whether the endpoint is closed.
-        in_handler: Whether the calling thread runs a handler.
-        followers: Has an entry for each caller that waits, meanwhile.
+        engine: Knows whether it is closed, and its watches whether the calling thread runs a handler. Each caller that waits is
+            one of the followers of these.
         is_virtual: Whether time passes only when a caller lets it pass, as in a simulation.
     """
 
-    def __init__(
-        self,
-        closed: Callable[[], bool],
-        in_handler: Callable[[], bool],
-        followers: dict[object, Callable[[], Any]],
-        is_virtual: bool,
-    ) -> None:
-        self._closed = closed
-        self._in_handler = in_handler
-        self._followers = followers
+    def __init__(self, engine: Engine, is_virtual: bool) -> None:
+        self._engine = engine
         self._is_virtual = is_virtual
         self._bells: list[Bell] = []
 
@@ -59,7 +53,7 @@ class Waits:
         Raises:
             RuntimeError: It does.
         """
-        if self._in_handler():
+        if self._engine.watches.in_handler:
             raise RuntimeError(
                 f"{name}: a handler must not wait, since what it waits for may have to be done by its own thread; look at once,"
                 " and again in a handler of what happens next"
@@ -97,9 +91,9 @@ class Waits:
         deadline = monotonic() + limit
         bell = Bell()
         self._bells.append(bell)
-        self._followers[bell] = _nobody
+        self._engine.watches.followers[bell] = lambda: None
         try:
-            while not self._closed():
+            while not self._engine.closed:
                 found = look()
                 if found:
                     return found
@@ -109,9 +103,5 @@ class Waits:
                 self.pause(name, bell, left)
         finally:
             self._bells.remove(bell)
-            del self._followers[bell]
+            del self._engine.watches.followers[bell]
         raise ClosedError(f"{name}: this endpoint has been closed")
-
-
-def _nobody() -> None:
-    pass

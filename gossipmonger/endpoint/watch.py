@@ -3,9 +3,8 @@
 It takes some changes from its mirror, with the engine's lock held, and tells them with no lock held. It takes more only when it
 has told all of these. So a slow handler delays nobody else, and what waits for it is never more than the state.
 
-A handler has a thread of its own, which is started with the watch and ends with it. The option `executor` takes that thread's
-place: it is given a function to call whenever there is something to tell, one at a time for each watch. An iterator needs
-neither, since its caller fetches what there is.
+A handler is called by a `Worker` of its own, which begins and ends with the watch. An iterator needs none, since its caller
+fetches what there is.
 """
 
 from __future__ import annotations
@@ -15,15 +14,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, overload
 
 from gossipmonger.endpoint.calls import asks
-from gossipmonger.endpoint.dispatcher import submit
-from gossipmonger.endpoint.events import refuse_coroutine
+from gossipmonger.endpoint.events import check_handler, refuse_coroutine
 from gossipmonger.endpoint.mirror import Change, Mirror
-from gossipmonger.errors import report
-from gossipmonger.process import Bell, Latch, fresh, here, join, marked
+from gossipmonger.endpoint.worker import Worker
+from gossipmonger.errors import ClosedError, ReentrantError, report
+from gossipmonger.process import Bell, fresh, here, marked
 from gossipmonger.state.arguments import seconds
 
 if TYPE_CHECKING:
@@ -50,15 +50,11 @@ class Watch(Iterator[Change]):
         self._mirror = mirror
         self._timeout = timeout
         self._handler: _Handler | None = None
-        self._batch: deque[Change] = deque()  # what an iterator has taken and not returned yet
-        self._turn_lock = threading.Lock()  # guards the batch
-        self._bell = Bell()  # wakes our own thread, or an iterator
+        self._worker: Worker | None = None  # calls the handler
+        self._batch: deque[Change] = deque()  # what was taken and not told yet
+        self._turn_lock = threading.Lock()  # guards the batch of an iterator
+        self._bell = Bell()  # wakes an iterator
         self._ended = False
-        self._finished = Latch()  # set when the handler does not run any more after the end
-        self._thread: threading.Thread | None = None  # our own
-        self._task: object = None  # by which the executor has been asked to tell; None if it need not, or has
-        self._runner: threading.Thread | None = None  # calls the handler now
-        self._watch_lock = threading.Lock()  # guards the three above: they are written only while it is held
 
     def __repr__(self) -> str:
         how = "iterator" if self._handler is None else f"handler {getattr(self._handler, '__qualname__', self._handler)}"
@@ -81,72 +77,50 @@ class Watch(Iterator[Change]):
         """
         if self._handler is not None:
             return self._handler(given)
-        self._watches.begin(self, given)
+        check_handler("watch", given)
+        if here().marked:
+            raise ReentrantError("watch")
+        if self._engine.closed:
+            raise ClosedError("watch: this endpoint has been closed")
+        if self._ended:
+            raise RuntimeError("watch: this watch has been cancelled")
+        self._watches.keep(self)
+        try:
+            self._handler = given
+            self._worker = Worker("gossipmonger-watch", self._watches.executor, self._is_pending, partial(self._tell, given))
+            self._worker.start()
+            self._wake()
+        except BaseException:
+            self.cancel()
+            raise
         return self
-
-    def _begin(self, handler: _Handler) -> None:
-        """Let a handler be called from now on. Raises RuntimeError if the system cannot start a thread."""
-        self._handler = handler
-        if self._watches.executor is None:
-            self._start()
-        self._wake()
-
-    def _start(self) -> None:
-        with marked(), self._watch_lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="gossipmonger-watch", daemon=True)  # as for events
-                self._thread.start()
 
     def _wake(self) -> None:
         """Get told what there is to tell. No lock may be held: an executor may call the handler right here."""
-        try:
-            if self._handler is not None and self._watches.executor is not None:
-                submit(self, self._watches.executor, self._watch_lock, lambda: not self._ended)
-                return
-            if self._handler is not None and self._thread is None:  # this is the child of a fork
-                self._start()
+        if self._worker is None:
             self._bell.ring()
-        except Exception as error:  # what there is to tell waits for the next time
-            report(error)
+        else:
+            self._worker.wake()
 
-    def _serve(self) -> None:
-        """Tell the handler whatever there is to tell, until this ends: the thread's work."""
-        while not self._ended:
-            self._bell.wait()
-            self._tell()
+    def _is_pending(self) -> bool:
+        return bool(self._batch) or self._mirror.pending
 
-    def _work(self) -> None:
-        """Tell the handler what there is to tell: the executor's work."""
-        goes_on = True
-        while goes_on:
-            goes_on = self._tell()
-            with marked(), self._watch_lock:
-                goes_on = goes_on and self._mirror.pending and not self._ended
-                if not goes_on:
-                    self._task = None
-
-    def _tell(self) -> bool:
-        """Tell the handler what there is to tell; return whether nothing has failed."""
+    def _tell(self, handler: _Handler) -> bool:
+        """Tell the handler the next change; return False if what there is to tell has to wait, since the storage has failed."""
         try:
-            while self._handler is not None and (changes := self._watches.take(self)):
-                for change in changes:
-                    if not self._call(self._handler, change):
-                        return True
-            here().settle()
-        except Exception as error:  # the storage's; what there is to tell waits for the next time
+            if not self._batch:
+                self._batch.extend(self._watches.take(self))
+        except Exception as error:
             self._engine.fail(error)
             return False
-        except BaseException as error:  # nothing ends this thread
+        except BaseException as error:
             report(error)
             return False
+        if self._batch:
+            self._call(handler, self._batch.popleft())
         return True
 
-    def _call(self, handler: _Handler, change: Change) -> bool:
-        """Call the handler, unless the watch has ended; return whether it goes on."""
-        with marked(), self._watch_lock:
-            if self._ended:
-                return False
-            self._runner = threading.current_thread()
+    def _call(self, handler: _Handler, change: Change) -> None:
         returned: object = None
         began = perf_counter()
         try:
@@ -159,14 +133,9 @@ class Watch(Iterator[Change]):
             report(error)
         finally:
             self._watches.dispatcher.handled.add(perf_counter() - began)
-            with marked(), self._watch_lock:
-                self._runner = None
-            if not self.active:
-                self._finished.set()
         if returned is False:
             self.cancel()
         self._watches.waits.ring()  # who waits may go by what the handler has done
-        return self.active
 
     # Iterators
 
@@ -224,19 +193,15 @@ class Watch(Iterator[Change]):
         self._ended = True
         self._watches.forget(self)
         self._bell.ring()
+        if self._worker is not None:
+            self._worker.end()
 
-    def _wait_for_handler(self, deadline: float) -> bool:
+    def _wait_for_handler(self, timeout: float) -> bool:
         """Wait until the handler of a watch that has ended has returned, and the thread has ended; return whether it has."""
-        with marked(), self._watch_lock:
-            runner, thread = self._runner, self._thread
-        if runner is threading.current_thread():
-            return True  # it is the handler that asks
-        returned = runner is None or self._finished.wait(max(0.0, deadline - monotonic()))
-        if returned:
-            join(thread, max(0.0, deadline - monotonic()))
-        return returned
+        return self._worker is None or self._worker.wait(timeout)
 
-    def _after_fork(self) -> None:
-        """Begin afresh, in the child of a fork: there are no threads in it."""
-        self._turn_lock, self._watch_lock = fresh(self._turn_lock), fresh(self._watch_lock)
-        self._thread = self._task = self._runner = None
+    def _after_fork(self, started: bool) -> None:
+        """Begin afresh, in the child of a fork, if the node has not been started."""
+        self._turn_lock = fresh(self._turn_lock)
+        if self._worker is not None:
+            self._worker.after_fork(started)

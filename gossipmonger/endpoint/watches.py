@@ -6,24 +6,20 @@ released the lock. What a watch does then is its own affair: see `Watch`.
 
 from __future__ import annotations
 
-import atexit
 import itertools
-import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gossipmonger.endpoint.dispatcher import Dispatcher
-from gossipmonger.endpoint.events import check_handler
 from gossipmonger.endpoint.mirror import Change, Mirror, notes
 from gossipmonger.endpoint.waits import Waits
 from gossipmonger.endpoint.watch import Watch
-from gossipmonger.errors import ClosedError, ReentrantError
-from gossipmonger.process import here, marked
+from gossipmonger.errors import ClosedError
+from gossipmonger.process import marked
 from gossipmonger.protocol import Output
 from gossipmonger.state import values
 
@@ -32,16 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Watches"]
 
-#: Seconds that handlers are given to return when the program ends.
-_EXIT_TIMEOUT = 5.0
-
 
 class Watches:
     """The watches of one endpoint.
 
     * In, with the engine's lock held: `note`, `note_own`, `note_keys`, `note_failure`; and then, without it: `wake`
     * Out: `take`, `in_handler`
-    * Life: `add`, `begin`, `forget`, `end`, `wait_for_handlers`
+    * Life: `add`, `keep`, `forget`, `end`, `wait_for_handlers`
 
     Args:
         engine: Knows the peers.
@@ -67,8 +60,7 @@ class Watches:
         self._ended: list[Watch] = []
         self._closed = False
         self._thread = threading.local()
-        self._at_exit: Callable[[], None] | None = None
-        self.waits: Waits = Waits(lambda: engine.closed, lambda: self.in_handler, self.followers, is_virtual)
+        self.waits: Waits = Waits(engine, is_virtual)
 
     # Life
 
@@ -86,24 +78,9 @@ class Watches:
             self.followers[number] = weakref.ref(watch)
         return watch
 
-    def begin(self, watch: Watch, handler: Any) -> None:
-        """Let a watch call a handler from now on: see `Watch.__call__`."""
-        check_handler("watch", handler)
-        if here().marked:
-            raise ReentrantError("watch")
-        if self._engine.closed:
-            raise ClosedError("watch: this endpoint has been closed")
-        if not watch.active:
-            raise RuntimeError("watch: this watch has been cancelled")
+    def keep(self, watch: Watch) -> None:
+        """Let a watch live until it ends, as one with a handler does."""
         self._kept[watch._number] = watch
-        if self.executor is None and self._at_exit is None:
-            self._at_exit = partial(_call, os.getpid(), weakref.WeakMethod(self._wait_at_exit))
-            atexit.register(self._at_exit)
-        try:
-            watch._begin(handler)
-        except BaseException:
-            watch.cancel()
-            raise
 
     def forget(self, watch: Watch) -> None:
         """Note nothing in a watch any more, which has ended."""
@@ -121,15 +98,8 @@ class Watches:
 
     def wait_for_handlers(self, timeout: float) -> bool:
         """Wait up to so many seconds for the handlers of watches that have been ended; return whether they have returned."""
-        if self._at_exit is not None:
-            atexit.unregister(self._at_exit)
         deadline = monotonic() + timeout
-        return not [watch for watch in self._ended if not watch._wait_for_handler(deadline)]
-
-    def _wait_at_exit(self) -> None:
-        """Give the handlers that run while the program ends some time to return."""
-        self.end()
-        self.wait_for_handlers(_EXIT_TIMEOUT)
+        return not [watch for watch in self._ended if not watch._wait_for_handler(max(0.0, deadline - monotonic()))]
 
     def _watches(self) -> list[Watch]:
         found = [(key, find, find()) for key, find in [*self.followers.items()]]
@@ -139,10 +109,9 @@ class Watches:
         return [watch for _, _, watch in found if watch is not None]
 
     def after_fork(self, started: bool) -> None:
-        """Let handlers have new threads, in the child of a fork, if the node has not been started; else it is inert."""
-        if not started:
-            for watch in self._watches():
-                watch._after_fork()
+        """Let handlers have new threads, in the child of a fork, if the node has not been started; else they are inert."""
+        for watch in self._watches():
+            watch._after_fork(started)
 
     # In
 
@@ -150,28 +119,26 @@ class Watches:
         """Note what has happened. This requires holding the engine's lock."""
         noted = notes(output)
         if noted:
-            self.news = True
-            for watch in self._watches():
-                watch._mirror.note(noted)
+            self._note(lambda mirror: mirror.note(noted))
 
     def note_own(self, key: str) -> None:
         """Note that the local peer's key has been written. This requires holding the engine's lock."""
-        self.news = True
-        for watch in self._watches():
-            watch._mirror.note_own(key)
+        self._note(lambda mirror: mirror.note_own(key))
 
     def note_keys(self, keys: Collection[tuple[str, str]]) -> None:
         """Note that these keys, each with its peer's id, are hidden or shown. This requires holding the engine's lock."""
         if keys:
-            self.news = True
-            for watch in self._watches():
-                watch._mirror.note_keys(keys)
+            self._note(lambda mirror: mirror.note_keys(keys))
 
     def note_failure(self) -> None:
         """Note that anything may have happened, since a step has failed. This requires holding the engine's lock."""
+        self._note(Mirror.note_all)
+
+    def _note(self, note: Callable[[Mirror], None]) -> None:
+        """Note something in every watch. This requires holding the engine's lock."""
         self.news = True
         for watch in self._watches():
-            watch._mirror.note_all()
+            note(watch._mirror)
 
     def wake(self) -> None:
         """Get told what has happened. No lock may be held: an executor may call handlers right here."""
@@ -206,10 +173,3 @@ class Watches:
     def in_handler(self) -> bool:
         """Whether the calling thread runs a handler of this endpoint."""
         return self.dispatcher.delivering or getattr(self._thread, "depth", 0) > 0
-
-
-def _call(pid: int, method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Call a method, unless its object is gone, or is a forked child's copy: no thread of the child holds its locks."""
-    found = method()
-    if found is not None and pid == os.getpid():
-        found()

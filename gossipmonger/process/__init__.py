@@ -6,12 +6,12 @@ counts what happens on any thread.
 """
 
 from gossipmonger.process.emitter import Emitter
-from gossipmonger.process.fork import after_fork, fresh, own
+from gossipmonger.process.fork import after_fork, fresh, own, renew
 from gossipmonger.process.guard import Here, here, marked
 from gossipmonger.process.tally import BOUNDS, Tally, Times
 from gossipmonger.process.waiting import Bell, Latch, PatientTimer, finish, join
 
 __all__ = [
     "BOUNDS", "Bell", "Emitter", "Here", "Latch", "PatientTimer", "Tally", "Times", "after_fork", "finish", "fresh",
-    "here", "join", "marked", "own",
+    "here", "join", "marked", "own", "renew",
 ]  # fmt: skip

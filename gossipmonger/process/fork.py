@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from gossipmonger.process.guard import here, marked
 
-__all__ = ["after_fork", "fresh", "own"]
+__all__ = ["after_fork", "fresh", "own", "renew"]
 
 #: Seconds that a fork waits for a lock. Nobody holds one for so long, except for a storage that blocks.
 _PATIENCE = 1.0
@@ -44,8 +44,9 @@ class _Weak:
         return [thing for reference in list(self._references) if (thing := reference()) is not None]
 
 
-_making = threading.Lock()  # guards both, and is held from when a socket is made until it is in there
+_making = threading.Lock()  # guards what follows, and is held from when a socket is made until it is in there
 _sockets, _things = _Weak(), _Weak()
+_locked: dict[str, _Weak] = {}  # the name of an attribute that is a lock -> the objects that have it
 
 
 def after_fork(thing: Any) -> None:
@@ -55,6 +56,12 @@ def after_fork(thing: Any) -> None:
     """
     with marked(), _making:
         _things.add(thing)
+
+
+def renew(thing: Any, lock: str) -> None:
+    """Have the lock that is this attribute of an object replaced in the child of every fork, as long as the object lives."""
+    with marked(), _making:
+        _locked.setdefault(lock, _Weak()).add(thing)
 
 
 def own(make: Callable[[], Made]) -> Made:
@@ -107,6 +114,9 @@ def _in_child() -> None:
     for made in _sockets.living():
         with suppress(Exception):
             made.close()
+    for name, things in _locked.items():
+        for thing in things.living():
+            setattr(thing, name, fresh(getattr(thing, name)))
     for thing in _things.living():
         with suppress(Exception):
             thing.after_fork()

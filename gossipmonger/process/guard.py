@@ -19,6 +19,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Here", "here", "marked"]
@@ -32,13 +33,11 @@ _TRIES = 3
 _threads = threading.local()
 
 
+@dataclass(eq=False, slots=True)
 class _Waiting:
-    __slots__ = ("function", "key", "tries")
-
-    def __init__(self, key: Hashable, function: Callable[[], object]) -> None:
-        self.key = key
-        self.function = function
-        self.tries = 0
+    key: Hashable
+    function: Callable[[], object]
+    tries: int = 0
 
 
 class Here:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Hashable
 from itertools import accumulate
 
-from gossipmonger.process.fork import after_fork, fresh
+from gossipmonger.process.fork import renew
 from gossipmonger.process.guard import here, marked
 
 __all__ = ["BOUNDS", "Tally", "Times"]
@@ -31,19 +31,16 @@ class Tally:
         self._new: deque[tuple[Hashable, float]] = deque()
         self._sums: dict[Hashable, tuple[int, float]] = {}
         self._tally_lock = threading.Lock()  # guards _sums, and that the new ones are taken by one thread at a time
-        after_fork(self)
+        renew(self, "_tally_lock")
 
     def add(self, key: Hashable, amount: float = 0.0) -> None:
         """Count a key once, with an amount."""
         self._new.append((key, amount))
         if len(self._new) > _MOST and not here().marked:  # or this interrupts whoever holds the lock
-            self._sum_up()
+            self.read()
 
     def read(self) -> dict[Hashable, tuple[int, float]]:
         """Return how often each key was added so far, and with what amount altogether. Must not interrupt another call."""
-        return self._sum_up()
-
-    def _sum_up(self) -> dict[Hashable, tuple[int, float]]:
         with marked(), self._tally_lock:
             new, sums = self._new, self._sums
             for _ in range(len(new)):
@@ -51,10 +48,6 @@ class Tally:
                 number, total = sums.get(key, (0, 0.0))
                 sums[key] = number + 1, total + amount
             return dict(sums)
-
-    def after_fork(self) -> None:
-        """Get a lock that nobody holds, in the child of a fork."""
-        self._tally_lock = fresh(self._tally_lock)
 
 
 class Times:

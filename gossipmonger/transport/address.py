@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from gossipmonger.transport.base import DEFAULT_PORT
 
 __all__ = [
-    "Ip", "check_host", "clean_host", "is_local", "is_loopback", "is_wildcard", "read_address", "read_ip", "route_to",
-    "to_bind",
+    "Address", "Ip", "check_host", "clean_host", "is_local", "is_loopback", "is_wildcard", "numeric", "read_address",
+    "read_ip", "route_to", "to_bind",
 ]  # fmt: skip
 
 Ip = IPv4Address | IPv6Address
@@ -31,6 +31,18 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _DIGITS = re.compile(r"[0-9.]+")
 
 _WILDCARDS = frozenset({"", "*"})
+
+
+class Address(NamedTuple):
+    """The address of a socket.
+
+    Attributes:
+        family: `socket.AF_INET` or `socket.AF_INET6`.
+        at: What `connect` and `sendto` take.
+    """
+
+    family: int
+    at: Any
 
 
 def read_ip(host: str) -> Ip | None:
@@ -108,56 +120,49 @@ def read_address(place: str, given: Any, *, binding: bool = False, port: int | N
     Raises:
         TypeError, ValueError: It is no such thing; the error says what is wanted.
     """
-    host, number, others = _split(place, given, binding)
     try:
+        host, number, others = _split(given, binding)
         if not isinstance(host, str):
             raise TypeError("the host must be a string")
         if is_wildcard(host):
             if not binding:
-                empty = (
-                    "the host is empty" if not host else f"nobody can connect to {host!r}, which is every address of a machine"
-                )
-                raise ValueError(empty)
+                every = f"nobody can connect to {host!r}, which is every address of a machine"
+                raise ValueError(every if host else "the host is empty")
             host = "" if host in _WILDCARDS else _unbracketed(host)
         else:
             host = clean_host(host)
         number = _read_port(number, 0 if binding else 1) if number is not None else port
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{place} must be {_wanted(binding)}, got {given!r}: {error}") from None
+        wanted = "a host that can be connected to and a port from 1 to 65535, such as 'b.example:9742'"
+        wanted = "an address to bind, such as '0.0.0.0:9742'" if binding else wanted
+        reason = f": {error}" if str(error) else ""
+        raise type(error)(f"{place} must be {wanted}, got {given!r}{reason}") from None
     return {**others, "host": host} if number is None else {**others, "host": host, "port": number}
 
 
-def _wanted(binding: bool) -> str:
-    if binding:
-        return "an address to bind, such as '0.0.0.0:9742'"
-    return "a host that can be connected to and a port from 1 to 65535, such as 'b.example:9742'"
-
-
-def _split(place: str, given: Any, binding: bool) -> tuple[Any, Any, dict[str, Any]]:
+def _split(given: Any, binding: bool) -> tuple[Any, Any, dict[str, Any]]:
     """Return host, port and whatever else there is; a port is None where none is given."""
     if isinstance(given, Mapping):
         others = {name: part for name, part in given.items() if name not in ("host", "port")}
         if "host" not in given and not binding:
-            raise ValueError(f"{place} must be {_wanted(binding)}, got {given!r}: it has no host")
+            raise ValueError("it has no host")
         return given.get("host", ""), given.get("port"), others
     if isinstance(given, str):
-        return *_split_text(place, given, binding), {}
+        return *_split_text(given), {}
     if isinstance(given, (tuple, list)) and len(given) == 2:
         return given[0], given[1], {}
-    raise TypeError(f"{place} must be {_wanted(binding)}, got {given!r}")
+    raise TypeError
 
 
-def _split_text(place: str, text: str, binding: bool) -> tuple[str, str | None]:
+def _split_text(text: str) -> tuple[str, str | None]:
     scheme = _SCHEME.match(text)
     if scheme:
-        raise ValueError(f"{place} must be {_wanted(binding)}, got {text!r}: leave out {scheme[0]!r}, addresses have no scheme")
+        raise ValueError(f"leave out {scheme[0]!r}, addresses have no scheme")
     if text.startswith("[") and "]" in text:
         host, _, rest = text.partition("]")
         if not rest:
             return host + "]", None
-        if rest.startswith(":"):
-            return host + "]", rest[1:]
-        return text, None
+        return (host + "]", rest[1:]) if rest.startswith(":") else (text, None)
     if text.count(":") == 1:
         host, _, port = text.partition(":")
         return host, port
@@ -174,42 +179,51 @@ def _read_port(port: Any, least: int) -> int:
     return port
 
 
-def _numeric(host: str, port: int) -> tuple[int, Any]:
-    """Return the family of an IP address, and what sockets take for it.
-
-    Raises:
-        OSError, ValueError: It is a name, or an address that the system does not take.
-    """
-    if read_ip(host) is None:  # a replaced resolver may not heed the flag below, and hang
-        raise ValueError(f"{host!r} is a name")
-    found = socket.getaddrinfo(clean_host(host), port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
-    return found[0][0], found[0][4]
+def numeric(host: str, port: int) -> Address | None:
+    """Return the address that a host is, None for a name; brackets, and zones that say nothing, are passed over."""
+    try:
+        version = ip_address(host.strip("[]")).version
+        host = clean_host(host)
+    except ValueError:
+        return None
+    if version == 4:
+        return Address(socket.AF_INET, (host, port))
+    if "%" not in host:
+        return Address(socket.AF_INET6, (host, port, 0, 0))
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_INET6, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        return None
+    return Address(socket.AF_INET6, found[0][4])
 
 
 def is_local(host: str) -> bool:
     """Return whether an IP address is one of this machine."""
-    try:
-        family, at = _numeric(host, 0)
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind(at)
-    except (OSError, ValueError):
-        return False
-    return True
+    address = numeric(host, 0)
+    return address is not None and _probe(address.family, lambda probe: probe.bind(address.at)) is not None
 
 
 def route_to(host: str, port: int) -> str | None:
     """Return the local address from which an IP address is reached; None for a name, or if there is no way. Sends nothing."""
-    try:
-        family, at = _numeric(host, port)
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(at)
-            source: str = probe.getsockname()[0]
-    except (OSError, ValueError):
+    address = numeric(host, port)
+    source = None if address is None else _probe(address.family, lambda probe: probe.connect(address.at))
+    if source is None or is_wildcard(source):
         return None
     ip = read_ip(host)
     if isinstance(ip, IPv6Address) and ip.is_link_local and ip.scope_id and "%" not in source:
-        source += f"%{ip.scope_id}"
-    return None if is_wildcard(source) else source
+        return f"{source}%{ip.scope_id}"
+    return source
+
+
+def _probe(family: int, use: Callable[[socket.socket], object]) -> str | None:
+    """Return the local address that a socket has after some use; None if that fails."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            use(probe)
+            source: str = probe.getsockname()[0]
+    except OSError:
+        return None
+    return source
 
 
 def check_host(host: Any) -> str:

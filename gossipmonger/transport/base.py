@@ -23,16 +23,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from gossipmonger.errors import MessageError, SealError, release, report
+from gossipmonger.errors import MessageError, SealError, SendError, release, report, shown
 from gossipmonger.process import Emitter, Latch, PatientTimer
 from gossipmonger.state.message import ExtendedPeer, Message, RemotePeer
 from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import DEFAULT_LIMITS, MARK, Greeter, Keyring, Limits, as_dicts, as_lists, greeter, message_of
 
-__all__ = ["DEFAULT_PORT", "SeedTransport", "Transport", "TransportLike"]
+__all__ = ["DEFAULT_PORT", "Callback", "Listening", "SeedTransport", "Transport", "TransportLike"]
 
 #: The Node.js package's port.
 DEFAULT_PORT = 9742
+
+#: What `listen` and `close` call at the end, and what `listen` may be told first: where, or what to call.
+Callback = Callable[[], None] | None
+Listening = Mapping[str, Any] | Callback
 
 
 class TransportLike(Protocol):
@@ -178,6 +182,11 @@ class Transport(Emitter, ABC):
         if digest is not None and self.listeners("digest"):
             self.emit("digest", sender, as_dicts(digest))
 
+    def _refuse_address(self, to: RemotePeer) -> None:
+        """Emit that a peer's transport is no address of a host and a port."""
+        reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
+        self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to), "address"))
+
     def _count_with(self, traffic: Traffic) -> None:
         """Add to `traffic` what is counted of one protocol."""
         self.traffic = (*self.traffic, traffic)
@@ -238,11 +247,7 @@ class Transport(Emitter, ABC):
         """What peers need to reach this transport, once that is known; it completes what `peer_info` left open."""
         return None
 
-    def listen(
-        self,
-        options: Mapping[str, Any] | Callable[[], None] | None = None,
-        callback: Callable[[], None] | None = None,
-    ) -> None:
+    def listen(self, options: Listening = None, callback: Callback = None) -> None:
         """Start to receive, emit `listening`, and call `callback`, which may also be the first argument.
 
         Raises:
@@ -250,7 +255,7 @@ class Transport(Emitter, ABC):
         """
         raise NotImplementedError
 
-    def close(self, callback: Callable[[], None] | None = None) -> None:
+    def close(self, callback: Callback = None) -> None:
         """Stop, release threads and sockets, then call `callback`. May be called again, and from a handler."""
         raise NotImplementedError
 
@@ -310,15 +315,11 @@ class SeedTransport(Transport):
         address: Mapping[str, Any] | None = getattr(self.wrapped, "address", None)
         return address
 
-    def listen(
-        self,
-        options: Mapping[str, Any] | Callable[[], None] | None = None,
-        callback: Callable[[], None] | None = None,
-    ) -> None:
+    def listen(self, options: Listening = None, callback: Callback = None) -> None:
         """Call the object's `listen` with the same arguments."""
         self.wrapped.listen(options, callback)
 
-    def close(self, callback: Callable[[], None] | None = None) -> None:
+    def close(self, callback: Callback = None) -> None:
         """Call the object's `close` with the same arguments; without one, only the callback is called."""
         close = getattr(self.wrapped, "close", None)
         if close is not None:

@@ -16,15 +16,14 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from ipaddress import ip_address
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from gossipmonger.errors import report, shown
-from gossipmonger.process import Bell, Latch, after_fork, fresh, here, marked
-from gossipmonger.transport.address import clean_host, is_loopback, read_ip
+from gossipmonger.process import Bell, Latch, here, marked, renew
+from gossipmonger.transport.address import Address, is_loopback, numeric, read_ip
 
-__all__ = ["Address", "Resolver", "host_of"]
+__all__ = ["Resolver", "host_of"]
 
 #: Threads that stay once they were started.
 _THREADS = 8
@@ -48,18 +47,6 @@ _LIFETIME = 30.0
 _CAPACITY = 10_000
 
 
-class Address(NamedTuple):
-    """The address of a socket.
-
-    Attributes:
-        family: `socket.AF_INET` or `socket.AF_INET6`.
-        at: What `connect` and `sendto` take.
-    """
-
-    family: int
-    at: Any
-
-
 #: Called with the addresses, or with why there are none.
 Then = Callable[["list[Address] | Exception"], None]
 
@@ -80,7 +67,7 @@ class Resolver:
         self._resolver_lock = threading.Lock()  # guards all of the above
         self._changed = Bell()  # rung when there may be something to do for another thread
         self._ended = Latch()  # set with `_closed`
-        after_fork(self)
+        renew(self, "_resolver_lock")
 
     def resolve(self, host: str, port: int, then: Then) -> None:
         """Call `then` with the addresses of a host, all it has: here and now for a number, or else on a resolver's thread.
@@ -90,9 +77,9 @@ class Resolver:
         Raises:
             RuntimeError: The system cannot start a thread.
         """
-        numeric = _numeric(host, port)
-        if numeric is not None:
-            then([numeric])
+        address = numeric(host, port)
+        if address is not None:
+            then([address])
             return
         with marked(), self._resolver_lock:
             if self._closed:
@@ -133,14 +120,14 @@ class Resolver:
         Raises:
             RuntimeError: The system cannot start a thread.
         """
-        numeric = _numeric(host, port)
-        if numeric is not None:
-            return [numeric]
+        address = numeric(host, port)
+        if address is not None:
+            return [address]
         with marked(), self._resolver_lock:
             found = self._known.get(host)
             asked = host in self._waiting
         if not asked and (found is None or monotonic() - found[1] > lifetime):
-            self.resolve(host, port, then or _nothing)
+            self.resolve(host, port, then or (lambda _: None))
         return None if found is None else _with_port(found[0], port)
 
     def close(self) -> None:
@@ -150,10 +137,6 @@ class Resolver:
             self._waiting.clear()
         self._ended.set()
         self._changed.ring()
-
-    def after_fork(self) -> None:
-        """Get a lock that nobody holds, in the child of a fork."""
-        self._resolver_lock = fresh(self._resolver_lock)
 
     def _grow(self) -> None:
         """Start a thread if none is free for what waits, or else one that waits a moment first.
@@ -275,30 +258,8 @@ def host_of(at: Any) -> str:
     return f"{host}%{at[3]}" if len(at) > 3 and at[3] and "%" not in host else host
 
 
-def _nothing(_: object) -> None:
-    pass
-
-
 def _with_port(found: list[Address], port: int) -> list[Address]:
     return [Address(family, (at[0], port, *at[2:])) for family, at in found]
-
-
-def _numeric(host: str, port: int) -> Address | None:
-    """Return the address that a host is, if it is one; brackets, and zones that say nothing, are passed over."""
-    try:
-        version = ip_address(host.strip("[]")).version
-        host = clean_host(host)
-    except ValueError:
-        return None
-    if version == 4:
-        return Address(socket.AF_INET, (host, port))
-    if "%" not in host:
-        return Address(socket.AF_INET6, (host, port, 0, 0))
-    try:
-        found = socket.getaddrinfo(host, port, socket.AF_INET6, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except OSError:
-        return None
-    return Address(socket.AF_INET6, found[0][4])
 
 
 def _resolve(host: str) -> list[Address] | Exception:

@@ -20,7 +20,7 @@ from gossipmonger.process import Latch
 from gossipmonger.state import Clusters
 from gossipmonger.state.arguments import check_number
 from gossipmonger.state.message import MAX_TTL, ExtendedPeer, Message, RemotePeer
-from gossipmonger.transport.base import DEFAULT_PORT, Transport
+from gossipmonger.transport.base import DEFAULT_PORT, Callback, Listening, Transport
 from gossipmonger.transport.traffic import Traffic
 from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Packer, decode, inflate, is_address
 
@@ -230,8 +230,7 @@ class SimulatedTransport(Transport):
     def send(self, to: RemotePeer, message: Message) -> None:
         """Send a message: see `Transport.send`."""
         if not is_address(to.transport):
-            reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
-            self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to), "address"))
+            self._refuse_address(to)
             return
         try:
             parts = [self.seal(part) for part in self._packer.pack(to, message)]
@@ -300,11 +299,7 @@ class SimulatedTransport(Transport):
         """`host` and `port` that peers are told."""
         return {"host": self.host, "port": DEFAULT_PORT}
 
-    def listen(
-        self,
-        options: Mapping[str, Any] | Callable[[], None] | None = None,
-        callback: Callable[[], None] | None = None,
-    ) -> None:
+    def listen(self, options: Listening = None, callback: Callback = None) -> None:
         """Become reachable under the host's name: see `Transport.listen`. There is nothing that `options` could say.
 
         Raises:
@@ -319,7 +314,7 @@ class SimulatedTransport(Transport):
         if callback is not None:
             callback()
 
-    def close(self, callback: Callable[[], None] | None = None) -> None:
+    def close(self, callback: Callback = None) -> None:
         """Become unreachable, and refuse dials: see `Transport.close`."""
         self._closed = True
         self._network.detach(self.host, self)

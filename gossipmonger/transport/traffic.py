@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
-from gossipmonger.process import after_fork, fresh, marked
+from gossipmonger.process import marked, renew
 from gossipmonger.state.message import Kind, Message
 
 __all__ = ["KINDS", "Count", "Traffic"]
@@ -18,6 +19,7 @@ __all__ = ["KINDS", "Count", "Traffic"]
 KINDS = (*(kind.value for kind in Kind), "deltas", "hello")
 
 
+@dataclass(eq=False, slots=True)
 class Count:
     """What went one way. One thread at a time may change it.
 
@@ -27,12 +29,9 @@ class Count:
         deltas: Deltas in all messages.
     """
 
-    __slots__ = ("bytes", "deltas", "kinds")
-
-    def __init__(self) -> None:
-        self.kinds: dict[str, int] = dict.fromkeys(KINDS, 0)
-        self.bytes: int = 0
-        self.deltas: int = 0
+    kinds: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    bytes: int = 0
+    deltas: int = 0
 
     def note(self, message: Message | None, size: int = 0) -> None:
         """Count a message, and so many bytes; None for bytes alone."""
@@ -85,7 +84,7 @@ class Traffic:
         self.sent: Count = Count()
         self._parts = parts
         self._traffic_lock = threading.Lock()  # guards that each part is counted once: in `parts` or in `sent`
-        after_fork(self)
+        renew(self, "_traffic_lock")
 
     def end(self, part: Count, remove: Callable[[], object]) -> None:
         """Count a part for good, whose `remove` takes it out of `parts`. On the thread that `sent` belongs to."""
@@ -100,7 +99,3 @@ class Traffic:
             for part in (self.sent, *self._parts()):
                 sent.add(part)
         return {"sent": sent, "received": self.received}
-
-    def after_fork(self) -> None:
-        """Get a lock that nobody holds, in the child of a fork."""
-        self._traffic_lock = fresh(self._traffic_lock)

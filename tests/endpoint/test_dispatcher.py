@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import monotonic
@@ -20,7 +18,8 @@ from hypothesis import strategies as st
 from pyee.base import EventEmitter
 
 from gossipmonger import OverflowedError, RemotePeer
-from gossipmonger.endpoint.dispatcher import Dispatcher, _call
+from gossipmonger.endpoint.dispatcher import Dispatcher
+from gossipmonger.endpoint.worker import _wait_at_exit
 from gossipmonger.errors import Reporter
 from gossipmonger.protocol import Event
 from gossipmonger.state.message import Delta, Digest, Entry, Kind
@@ -330,12 +329,12 @@ def test_close_from_a_handler_returns_at_once_and_that_one_is_the_last(make: Mak
 def test_the_thread_is_started_once_and_stays_until_close(make: Make) -> None:
     handler = Handler()
     dispatcher = make(handler)
-    assert dispatcher._thread is None
+    assert dispatcher._worker._thread is None
     for _ in range(3):
         handler.last.clear()
         post(dispatcher, LAST)
         assert handler.last.wait(10)
-        until(lambda: dispatcher._runner is None)
+        until(lambda: dispatcher._worker._runner is None)
     assert len(set(handler.threads)) == 1
     assert (handler.threads[0].name, handler.threads[0].daemon) == ("gossipmonger-events", True)
     assert handler.threads[0].is_alive()
@@ -350,9 +349,9 @@ def test_at_exit_the_handler_that_runs_is_waited_for_and_no_other_is_called(
     post(dispatcher := make(handler), GATE, LAST)
     assert handler.begun.wait(10)
     with monkeypatch.context() as patch:
-        patch.setattr("gossipmonger.endpoint.dispatcher._EXIT_TIMEOUT", 0.01)
-        dispatcher._wait_for_handler()  # which takes no longer than that
-    exiting = threading.Thread(target=dispatcher._wait_for_handler)
+        patch.setattr("gossipmonger.endpoint.worker._EXIT_TIMEOUT", 0.01)
+        _wait_at_exit()  # which takes no longer than that
+    exiting = threading.Thread(target=_wait_at_exit)
     exiting.start()
     assert exiting.is_alive()
     handler.open.set()
@@ -366,10 +365,10 @@ def test_a_handler_that_ends_the_program_is_not_waited_for(make: Make) -> None:
     handler = Handler()
 
     def emit(event: Event) -> None:
-        dispatcher._wait_for_handler()
+        _wait_at_exit()
         handler(event)
 
-    post(dispatcher := make(emit), LAST)
+    post(make(emit), LAST)
     assert handler.last.wait(10)
 
 
@@ -397,32 +396,19 @@ def test_a_program_that_ends_waits_for_the_handler_that_runs() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "to its end\n", "")
 
 
-def test_a_dispatcher_that_is_gone_or_a_childs_copy_is_nothing_at_exit() -> None:
-    dispatcher = Dispatcher(All(Handler()))
-    method = weakref.WeakMethod(dispatcher._wait_for_handler)
-    _call(os.getpid() + 1, method)
-    waits = not dispatcher._closed
-    assert waits
-    _call(os.getpid(), method)
-    assert dispatcher._closed
-    del dispatcher
-    gc.collect()
-    _call(os.getpid(), method)
-    assert method() is None
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 def test_a_forked_child_ends_at_once_though_a_handler_runs_in_its_parent() -> None:
     program = """if True:
         import os, sys, threading
         from pyee.base import EventEmitter
-        from gossipmonger.endpoint import dispatcher as module
+        from gossipmonger.endpoint import worker
+        from gossipmonger.endpoint.dispatcher import Dispatcher
         from gossipmonger.protocol import Event
-        module._EXIT_TIMEOUT = 600
+        worker._EXIT_TIMEOUT = 600
         begun, go_on = threading.Event(), threading.Event()
         emitter = EventEmitter()
         emitter.on("unknown peer", lambda id: (begun.set(), go_on.wait(60)))
-        dispatcher = module.Dispatcher(emitter)
+        dispatcher = Dispatcher(emitter)
         dispatcher.post([Event("unknown peer", ("b",))])
         dispatcher.kick()
         begun.wait(10)
@@ -476,7 +462,7 @@ def test_attributes_are_only_set_under_the_lock(own_thread: bool) -> None:
 
 def test_the_helpers_of_the_queue_require_the_lock() -> None:
     dispatcher = Dispatcher(All(Handler()))
-    for call in (lambda: dispatcher._enqueue(update("b", "k", 1)), dispatcher._next, dispatcher._start_thread):
+    for call in (lambda: dispatcher._enqueue(update("b", "k", 1)), dispatcher._next):
         with pytest.raises(AssertionError):
             call()
 

@@ -70,9 +70,9 @@ def test_after_stop_none_is_set_until_it_begins_again() -> None:
 
 def test_what_is_closed_does_not_begin_again() -> None:
     timer = Timer(Timers(), 250, lambda: None)
-    closed = [timer.closed, timer.close(), timer.closed, timer.close()]
-    assert closed == [False, True, True, False]
-    assert not timer.begin()
+    open_at_first = not timer.closed
+    timer.close()
+    assert (open_at_first, timer.closed, timer.begin()) == (True, True, False)
 
 
 def test_stop_waits_for_a_round_that_runs_and_not_for_the_one_that_calls_it() -> None:

@@ -7,32 +7,32 @@ import math
 import pytest
 
 from gossipmonger import Peer
-from gossipmonger.endpoint.views import PeerView, Snapshot
+from gossipmonger.endpoint.views import PeerView, snapshot
 from gossipmonger.state.values import TOMBSTONE
 
 
 def test_a_view_tells_what_a_peer_was_when_the_snapshot_was_taken() -> None:
     peer = Peer("b", data={"k": [1, 5]}, transport={"host": "there"}, last_time=1_000)
-    snapshot = Snapshot(peer, 0.5, 3_500)
+    view = snapshot(peer, 0.5, 3_500)
     peer.update_with_delta("k", 2, 6)
     peer.mark_dead()
     peer.transport, peer.last_time = None, 4_000
-    assert snapshot.view() == PeerView("b", {"host": "there"}, "live", 0.5, {"k": 1}, 2.5, {"k": 5}, 1_000)
+    assert view() == PeerView("b", {"host": "there"}, "live", 0.5, {"k": 1}, 2.5, {"k": 5}, 1_000)
 
 
 def test_a_view_of_a_peer_that_was_never_heard_of_is_infinitely_old() -> None:
-    view = Snapshot(Peer("b"), 0, 3_500).view()
+    view = snapshot(Peer("b"), 0, 3_500)()
     assert (view.age, view.last_heard) == (math.inf, None)
 
 
 def test_a_view_of_the_local_peer_is_of_now() -> None:
-    view = Snapshot(Peer("a", last_time=1_000), 0, 3_500, {}).view()
+    view = snapshot(Peer("a", last_time=1_000), 0, 3_500, {})()
     assert (view.age, view.last_heard) == (0.0, 3_500)
 
 
 def test_a_view_is_a_copy_and_its_data_read_only() -> None:
     transport, value = {"host": "there"}, [1]
-    view = Snapshot(Peer("b", data={"k": [value, 5]}, transport=transport), 0, 0).view()
+    view = snapshot(Peer("b", data={"k": [value, 5]}, transport=transport), 0, 0)()
     view.data["k"].append(2)
     view.transport["host"] = "elsewhere"
     assert (transport, value) == ({"host": "there"}, [1])
@@ -44,16 +44,13 @@ def test_a_view_is_a_copy_and_its_data_read_only() -> None:
 def test_what_waits_takes_precedence_and_what_is_deleted_is_not_shown() -> None:
     peer = Peer("a", data={"k": [1, 5], "l": [1, 6], "m": [1, 7], "o": [1, 8]}, transport="here")
     peer.delete_local("m")
-    view = Snapshot(peer, 0, 0, {"k": 2, "l": TOMBSTONE, "n": 3}).view()
+    view = snapshot(peer, 0, 0, {"k": 2, "l": TOMBSTONE, "n": 3})()
     assert (view.transport, view.data) == ("here", {"k": 2, "o": 1, "n": 3})
     assert view.versions == {"o": 8}
 
 
 def test_a_view_of_many_keys_is_short_in_a_repl() -> None:
-    view = Snapshot(Peer("b", data={f"k{n}": ["v" * 1_000, n] for n in range(10_000)}, transport="there"), 1 / 3, 0).view()
+    view = snapshot(Peer("b", data={f"k{n}": ["v" * 1_000, n] for n in range(10_000)}, transport="there"), 1 / 3, 0)()
     assert repr(view) == "PeerView('b' at 'there', live, phi 0.333, 10000 keys: 'k0', 'k1', 'k2', ...)"
-    assert (
-        repr(Snapshot(Peer("b", transport={"host": "h", "port": 1}), 0, 0).view())
-        == "PeerView('b' at h:1, live, phi 0, 0 keys)"
-    )
-    assert len(repr(Snapshot(Peer("b" * 10**6, data={"k" * 10**6: [1, 1]}, transport="t" * 10**6), 0, 0).view())) < 1_000
+    assert repr(snapshot(Peer("b", transport={"host": "h", "port": 1}), 0, 0)()) == "PeerView('b' at h:1, live, phi 0, 0 keys)"
+    assert len(repr(snapshot(Peer("b" * 10**6, data={"k" * 10**6: [1, 1]}, transport="t" * 10**6), 0, 0)())) < 1_000

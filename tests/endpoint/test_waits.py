@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -22,19 +22,10 @@ from ..inline_executor import InlineExecutor
 Make = Callable[..., Gossipmonger]
 
 
-@pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Make nodes that nobody talks to. Whoever waits wakes only when something happens."""
+@pytest.fixture(autouse=True)
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever waits wake only when something happens."""
     monkeypatch.setattr(waits, "_SLICE", 10.0)
-    made: list[Gossipmonger] = []
-
-    def make(**options: Any) -> Gossipmonger:
-        made.append(Gossipmonger({"id": "a", "transport": {"host": "127.0.0.1", "port": 0}}, **options))
-        return made[-1]
-
-    yield make
-    for node in made:
-        node.close()
 
 
 class Later:

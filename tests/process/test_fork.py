@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gossipmonger.process import Emitter, after_fork, fork, fresh, marked, own
+from gossipmonger.process import Emitter, Tally, after_fork, fork, fresh, marked, own
 
 from ..forks import in_child
 
@@ -96,6 +96,13 @@ def test_things_are_told_in_the_child_as_long_as_they_live() -> None:
     after_fork(thing)
     assert in_child(lambda: (thing.forked, thing.lock.locked())) == "(True, False)"
     assert (thing.forked, thing.lock.locked()) == (False, False)
+
+
+def test_a_lock_that_somebody_holds_is_another_one_in_the_child() -> None:
+    tally = Tally()
+    tally.add("a")
+    with tally._tally_lock:
+        assert in_child(tally.read) == str({"a": (1, 0.0)})
 
 
 def test_an_emitter_is_usable_in_a_child_whatever_other_threads_did() -> None:

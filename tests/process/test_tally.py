@@ -51,14 +51,6 @@ def test_a_call_that_interrupts_one_that_holds_a_lock_waits_for_none() -> None:
     assert tally.read() == {"a": (2_000, 0)}
 
 
-def test_a_forked_child_gets_a_lock_that_nobody_holds() -> None:
-    tally = Tally()
-    tally._tally_lock.acquire()
-    tally.add("a")
-    tally.after_fork()
-    assert tally.read() == {"a": (1, 0)}
-
-
 @pytest.mark.parametrize(
     ("seconds", "bucket"), [(0, 0), (-1, 0), (BOUNDS[0], 0), (0.002, 1), (0.3, 8), (BOUNDS[-1], 12), (11, 13)]
 )

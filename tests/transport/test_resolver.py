@@ -13,7 +13,8 @@ import pytest
 
 from gossipmonger.errors import Reporter
 from gossipmonger.transport import resolver as resolver_module
-from gossipmonger.transport.resolver import Address, Resolver
+from gossipmonger.transport.address import Address
+from gossipmonger.transport.resolver import Resolver
 from tests.transport.tcp.net import until
 
 V4 = Address(socket.AF_INET, ("127.0.0.1", 5))

@@ -47,10 +47,3 @@ def test_a_part_that_ends_is_still_counted_and_once() -> None:
         if parts:
             traffic.end(parts[0], lambda: parts.pop(0))
     assert traffic.sent.bytes == 15
-
-
-def test_a_forked_child_gets_a_lock_that_nobody_holds() -> None:
-    traffic = Traffic("tcp")
-    traffic._traffic_lock.acquire()
-    traffic.after_fork()
-    assert traffic.read()["sent"].bytes == 0

@@ -10,26 +10,23 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gossipmonger.errors import MessageError
-from gossipmonger.state import Clusters, RemotePeer
+from gossipmonger.state import RemotePeer
 from gossipmonger.transport.address import is_local, is_wildcard
-from gossipmonger.transport.loop import READ, Handle, Loop
+from gossipmonger.transport.loop import READ, Handle
 from gossipmonger.transport.tcp.caller import source_of
-from gossipmonger.transport.tcp.handshake import Handshake, Notices, Secured, TlsFailure, begins_tls, check_id
-from gossipmonger.transport.tcp.keepalive import keep_alive
+from gossipmonger.transport.tcp.handshake import Secured, TlsFailure, begins_tls, check_id, shake
 from gossipmonger.transport.tcp.link import Link
-from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN, Links
+from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN
 from gossipmonger.transport.tcp.server import Server
+from gossipmonger.transport.tcp.side import Side
 from gossipmonger.wire import Greeter, hello
 
-if TYPE_CHECKING:
-    from gossipmonger.transport.tcp.tls import Tls
-
-__all__ = ["Acceptor"]
+__all__ = ["Acceptor", "keep_alive"]
 
 #: Links beyond the limit that may be on their way out; the one that was used least recently is not waited for.
 _LEAVING = 32
@@ -37,72 +34,50 @@ _LEAVING = 32
 #: Seconds for the other side of a link to close it on which nothing was said.
 _CLOSE_TIMEOUT = 1.0
 
+#: Seconds without a byte before the first probe of a connection that only waits, seconds between two, and how many go without
+#: an answer until the other side's host counts as vanished: two minutes in all.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
+
+@dataclass(eq=False)
 class _Incoming:
     """A connection that has not shown what it is, or whose one message is not complete."""
 
-    __slots__ = ("alone", "data", "socket", "source", "timer")
-
-    def __init__(self, connected: socket.socket, source: str) -> None:
-        self.socket = connected
-        self.source = source
-        self.data = bytearray()
-        self.alone = False  # whether it carries one message, ended by FIN
-        self.timer: Handle | None = None
+    socket: socket.socket
+    source: str
+    data: bytearray = field(default_factory=bytearray)
+    alone: bool = False  # whether it carries one message, ended by FIN
+    timer: Handle | None = None
 
 
 class Acceptor:
     """Takes connections, all on the loop's thread but for the accept.
 
     Args:
-        loop: Watches the connections.
-        links: Takes those that become links.
+        side: What holds for all connections.
         received: Called on the loop's thread with the bytes of a message and where it came from.
-        failed: Called on any thread with an error.
         greeted: Called on the loop's thread with the sender of each `HELLO`.
-        named: Returns how this node names itself, None if nobody has said so.
-        life: Returns what tells this process from all others.
-        clusters: Says which cluster this node is of.
-        greeter: Makes what greets the other side of a link that is dialled from here (True) or from there.
-        tls: What connections begin with; None for nothing.
-        notices: Takes what TLS fails of.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
             recently used link is asked to be, an observer's before any other.
-        max_message_size: Bytes.
         receive_timeout: Seconds from the accept to a `HELLO` or a FIN.
     """
 
     def __init__(
         self,
-        loop: Loop,
-        links: Links,
+        side: Side,
         received: Callable[[bytes, str], None],
-        failed: Callable[[Exception], None],
         greeted: Callable[[RemotePeer], None],
-        named: Callable[[], RemotePeer | None],
-        life: Callable[[], str],
-        clusters: Clusters,
-        greeter: Callable[[bool], Greeter],
-        tls: Tls | None,
-        notices: Notices,
         *,
         max_connections: int,
-        max_message_size: int,
         receive_timeout: float,
     ) -> None:
-        self._loop = loop
-        self._links = links
+        self._side = side
+        self._loop = side.loop
+        self._links = side.links
+        self._failed = side.failed
         self._received = received
-        self._failed = failed
         self._greeted = greeted
-        self._named = named
-        self._life = life
-        self._clusters = clusters
-        self._greeter = greeter
-        self._tls = tls
-        self._notices = notices
         self._max_connections = max_connections
-        self._max_message_size = max_message_size
         self._receive_timeout = receive_timeout
         self._handed: set[socket.socket] = set()  # to the loop's thread; adding and discarding are atomic
         self._incoming: dict[_Incoming, None] = {}  # oldest first
@@ -155,16 +130,17 @@ class Acceptor:
             return
         self._incoming[incoming] = None
         begin: Callable[[], None] = partial(self._read, incoming)
-        if self._tls is not None:
+        if self._side.tls is not None:
             try:
-                incoming.socket = secured = self._tls.accept(connected)
+                incoming.socket = secured = self._side.tls.accept(connected)
             except Exception as error:  # a lack of memory, say
                 self._refuse(incoming, str(error), "busy")
                 return
-            begin = Handshake(self._loop, secured, partial(self._shaken, incoming), partial(self._lose, incoming)).step
+            begin = partial(shake, self._loop, secured, partial(self._shaken, incoming), partial(self._lose, incoming))
         if not self._watch(incoming, begin):
             return
-        incoming.timer = self._loop.after(self._receive_timeout, partial(self._be_late, incoming))
+        late = partial(self._refuse, incoming, f"incomplete after {self._receive_timeout:g} s", "late")
+        incoming.timer = self._loop.after(self._receive_timeout, late)
         incoming.timer.start()
         begin()
 
@@ -213,11 +189,11 @@ class Acceptor:
                     self._received(bytes(incoming.data), incoming.source)
                 return
             incoming.data += data
-            if len(incoming.data) > self._max_message_size:
-                self._refuse(incoming, f"more than {self._max_message_size} bytes", "oversized")
+            if len(incoming.data) > self._side.max_message_size:
+                self._refuse(incoming, f"more than {self._side.max_message_size} bytes", "oversized")
                 return
             if not incoming.alone:
-                greeter = self._greeter(False)
+                greeter = self._side.greeter(False)
                 try:
                     begun = greeter.begun(incoming.data, incoming.source)
                     if begun:
@@ -248,25 +224,23 @@ class Acceptor:
         if unnamed is not None:
             self._lose(incoming, unnamed)
             return
-        named, life = self._named(), self._life()
-        answer = greeter.hello(named, life, self._clusters.name, incoming.source)
+        named, clusters = self._side.named(), self._side.clusters
+        answer = self._side.hello(greeter, named, incoming.source)
         self._links.traffic.received.greet(len(incoming.data) - len(rest))
         self._links.traffic.sent.greet()
-        foreign = greeting.cluster != self._clusters.name
-        if foreign or greeting.life == life:  # or it is the dialling half of this node, which is about to close
+        foreign = greeting.cluster != clusters.name
+        if foreign or greeting.life == self._side.life():  # or it is the dialling half of this node, which is about to close
             with suppress(OSError):
                 incoming.socket.send(answer)
             self._close(incoming)
             if foreign:
                 source = "" if greeting.sender else incoming.source.rpartition(":")[0]  # the port is another each time
-                refusal = self._clusters.error(greeting.cluster, greeting.sender, source)
-                for each in self._clusters.report(monotonic() * 1000, refusal):
-                    self._failed(each)
+                self._side.refuse(clusters.error(greeting.cluster, greeting.sender, source))
             return
         self._release(incoming)
         link = Link(
             incoming.socket, incoming.source, dialled=False, named=named, peer=greeting.sender,
-            limit=self._max_message_size, cluster=greeting.cluster, greeter=greeter,
+            limit=self._side.max_message_size, cluster=greeting.cluster, greeter=greeter,
         )  # fmt: skip
         with suppress(OSError):
             incoming.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -294,12 +268,13 @@ class Acceptor:
 
     def _replace(self, link: Link) -> None:
         """Ask for the link to be closed that its peer dialled before: it may be one of a former life."""
-        if link.peer is None:
+        remote = link.remote
+        if remote is None:
             return
-        former, self._by_id[link.peer.id] = self._by_id.get(link.peer.id), link
+        former, self._by_id[remote.id] = self._by_id.get(remote.id), link
         if former is not None:
             self._links.retire(former)
-        self._greeted(RemotePeer(*link.peer))
+        self._greeted(remote)
 
     def forget(self, link: Link) -> None:
         """Note that a link is closed."""
@@ -313,12 +288,9 @@ class Acceptor:
         if not touched:
             return
         if isinstance(error, TlsFailure):
-            self._notices.tell(incoming.source, error, incoming.source.rpartition(":")[0])  # the port is another each time
+            self._side.notices.tell(incoming.source, error, incoming.source.rpartition(":")[0])  # the port is another each time
         else:
             self._failed(MessageError(f"cut off: {error}", incoming.source, "truncated"))
-
-    def _be_late(self, incoming: _Incoming) -> None:
-        self._refuse(incoming, f"incomplete after {self._receive_timeout:g} s", "late")
 
     def _refuse(self, incoming: _Incoming, reason: str, kind: str) -> None:
         self._close(incoming)
@@ -344,3 +316,15 @@ class Acceptor:
         for connected in [*self._handed, *(incoming.socket for incoming in self._incoming)]:
             connected.close()
         self._incoming.clear()
+
+
+def keep_alive(connected: socket.socket) -> None:
+    """Have the system end a connection whose other end does not answer any more.
+
+    Raises:
+        OSError: It cannot.
+    """
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # where not, its own times hold, which are hours
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,16 +1,15 @@
-"""Who is at the other end of a connection: the way back to that, and how errors name it."""
+"""Who is at the other end of a connection: the way back to that, and how errors name its address."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gossipmonger.errors import shown
 from gossipmonger.state.message import ExtendedPeer, RemotePeer
 
 if TYPE_CHECKING:
     from gossipmonger.transport.tcp.link import Link
 
-__all__ = ["Caller", "name_of", "remote_of", "source_of"]
+__all__ = ["Caller", "source_of"]
 
 
 class Caller(ExtendedPeer):
@@ -30,13 +29,3 @@ def source_of(address: Any) -> str:
     """Return an address as errors show it. An IPv4 address is shown as one, even on a socket for both versions of IP."""
     host, port = address[0].removeprefix("::ffff:"), address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def remote_of(link: Link) -> RemotePeer | None:
-    """Return who is at the other end, without the link itself."""
-    return None if link.peer is None else RemotePeer(*link.peer)
-
-
-def name_of(link: Link) -> str:
-    """Return the id of who is at the other end, as errors show it."""
-    return shown(link.peer.id) if isinstance(link.peer, RemotePeer) else "unknown"

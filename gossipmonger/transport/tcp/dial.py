@@ -15,14 +15,13 @@ from functools import partial
 
 from gossipmonger.errors import MessageError
 from gossipmonger.process import own
-from gossipmonger.state import Clusters
 from gossipmonger.state.message import RemotePeer
+from gossipmonger.transport.address import Address
 from gossipmonger.transport.loop import READ, WRITE, Handle, Loop
-from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.tcp.caller import source_of
 from gossipmonger.transport.tcp.handshake import Secured, TlsFailure, check_id, is_refusal
 from gossipmonger.transport.tcp.link import Link
-from gossipmonger.transport.traffic import Traffic
+from gossipmonger.transport.tcp.side import Side
 from gossipmonger.wire import Greeter
 
 __all__ = ["Dial", "Greeting", "ReachedItself", "SingleMessage"]
@@ -109,7 +108,8 @@ class Dial:
         except OSError as failure:
             self.go_on(failure)
             return
-        self.wait(WRITE, self._timeout, self._finish, self._time_out)
+        late = TimeoutError(f"no answer within {self._timeout:g} s")
+        self.wait(WRITE, self._timeout, self._finish, partial(self.go_on, late))
 
     def _finish(self) -> None:
         number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -130,9 +130,6 @@ class Dial:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._told("accepted")
         self._connected(self)
-
-    def _time_out(self) -> None:
-        self.go_on(TimeoutError(f"no answer within {self._timeout:g} s"))
 
     def wait(self, events: int, seconds: float, ready: Callable[[], None], late: Callable[[], None]) -> None:
         """Call `ready` whenever the socket is, and `late` if that has not ended after so many seconds."""
@@ -194,49 +191,37 @@ class Greeting:
 
     Args:
         dial: A connected dial.
-        named: How this node names itself.
-        life: What tells this process from all others.
-        clusters: Says which cluster it is of.
+        side: What holds for all connections.
         greeter: Says and hears the `HELLO`s.
-        limit: Bytes that a message on the link may have.
+        named: How this node names itself.
         linked: Called with the link that comes of it, and what has come on it already.
         silent: Called with "silent" if no `HELLO` comes in time, or with "foreign" if something else does.
         late: Called if one comes after all.
-        failed: Called with the error of a `HELLO` that is malformed.
-        traffic: Counts what is said.
     """
 
     def __init__(
         self,
         dial: Dial,
-        named: RemotePeer | None,
-        life: str,
-        clusters: Clusters,
+        side: Side,
         greeter: Greeter,
-        limit: int,
+        named: RemotePeer | None,
         *,
         linked: Callable[[Link, bytes], None],
         silent: Callable[[str], None],
         late: Callable[[], None],
-        failed: Callable[[Exception], None],
-        traffic: Traffic,
     ) -> None:
         self._dial = dial
-        self._named = named
-        self._life = life
-        self._clusters = clusters
+        self._side = side
         self._greeter = greeter
-        self._limit = limit
+        self._named = named
         self._linked = linked
         self._silent = silent
         self._late = late
-        self._failed = failed
-        self._traffic = traffic
         self._heard = bytearray()
         try:
-            said = greeter.hello(named, life, clusters.name)
+            said = side.hello(greeter, named)
             dial.socket.send(said)
-            traffic.sent.greet(len(said))
+            side.links.traffic.sent.greet(len(said))
         except Exception as error:  # it is gone already, or JSON has no form for the name
             dial.fail(error)
             return
@@ -263,30 +248,23 @@ class Greeting:
                 return
             if begun:
                 answer, rest = self._greeter.read(self._heard, source)
-                self._traffic.received.greet(len(self._heard) - len(rest))
+                self._side.links.traffic.received.greet(len(self._heard) - len(rest))
         except MessageError as error:
-            self._failed(error)
+            self._side.failed(error)
         if answer is None:
             self._dial.close()
             self._silent("foreign" if self._heard else "silent")
-        elif answer.life == self._life if answer.life else answer.sender is not None and answer.sender == self._named:
+        elif answer.life == self._side.life() if answer.life else answer.sender is not None and answer.sender == self._named:
             self._dial.go_on(ReachedItself(f"{source} is this node itself"))
         elif (unnamed := check_id(self._dial.socket, answer.sender)) is not None:
             self._dial.go_on(unnamed)
-        elif answer.cluster != self._clusters.name:
-            self._dial.go_on(self._clusters.error(answer.cluster, answer.sender, source))
+        elif answer.cluster != self._side.clusters.name:
+            self._dial.go_on(self._side.clusters.error(answer.cluster, answer.sender, source))
         else:
-            connected = self._dial.release()
             link = Link(
-                connected,
-                source,
-                dialled=True,
-                named=self._named,
-                peer=answer.sender,
-                limit=self._limit,
-                cluster=answer.cluster,
-                greeter=self._greeter,
-            )
+                self._dial.release(), source, dialled=True, named=self._named, peer=answer.sender,
+                limit=self._side.max_message_size, cluster=answer.cluster, greeter=self._greeter,
+            )  # fmt: skip
             self._linked(link, rest)
 
     def _turn_away(self) -> None:
@@ -318,7 +296,8 @@ class SingleMessage:
         self._left = memoryview(data)
         self._timeout = timeout
         self._done = done
-        dial.wait(WRITE, timeout, self._write, self._give_up)
+        late = TimeoutError(f"not read within {timeout:g} s")
+        dial.wait(WRITE, timeout, self._write, partial(dial.fail, late))
 
     def _write(self) -> None:
         try:
@@ -332,9 +311,6 @@ class SingleMessage:
             self._dial.fail(error)
             return
         self._dial.wait(READ, self._timeout, self._finish, self._finish)
-
-    def _give_up(self) -> None:
-        self._dial.fail(TimeoutError(f"not read within {self._timeout:g} s"))
 
     def _finish(self) -> None:
         self._dial.close()

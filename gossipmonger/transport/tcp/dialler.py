@@ -23,27 +23,22 @@ from __future__ import annotations
 
 import random
 import socket
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from gossipmonger.errors import ClusterError, SendError
-from gossipmonger.process import Bell, after_fork, fresh, marked
-from gossipmonger.state import Clusters, Message, RemotePeer
-from gossipmonger.transport.loop import Loop
-from gossipmonger.transport.resolver import Address, Resolver
+from gossipmonger.process import Bell, marked
+from gossipmonger.state import Message, RemotePeer
+from gossipmonger.transport.address import Address
+from gossipmonger.transport.resolver import Resolver
 from gossipmonger.transport.tcp.dial import Dial, Greeting, ReachedItself, SingleMessage
-from gossipmonger.transport.tcp.handshake import Notices, TlsFailure, shake_hands
+from gossipmonger.transport.tcp.handshake import TlsFailure, shake_hands
 from gossipmonger.transport.tcp.link import Link
-from gossipmonger.transport.tcp.links import Links
 from gossipmonger.transport.tcp.place import Place, Places
-from gossipmonger.wire import Greeter, encode, split
-
-if TYPE_CHECKING:
-    from gossipmonger.transport.tcp.tls import Tls
+from gossipmonger.transport.tcp.side import Side
+from gossipmonger.wire import encode, split
 
 __all__ = ["Dialler"]
 
@@ -57,23 +52,15 @@ _ASK_AGAIN = 60.0
 class Dialler:
     """Sends messages to addresses.
 
-    * From any thread: `send`, `probe`, `trust`, `learn`, `may_return`, `flush`
+    * From any thread: `send`, `probe`, `flush`
     * On the loop's thread only: `forget`
 
     Args:
-        loop: Watches connections that are being made.
+        side: What holds for all connections.
+        places: Knows the addresses that messages go to.
         resolver: Finds the addresses of names.
-        links: Takes the links that come of them.
-        failed: Called on any thread with an error.
         told: Called on the loop's thread with a remote peer and "accepted", "refused" or "itself", for each dial that ended so;
             and with "silent" or "foreign" if no `HELLO` came back, but nothing, or something else.
-        named: Returns how this node names itself; None to take a message's sender.
-        life: Returns what tells this process from all others.
-        clusters: Says which cluster this node is of.
-        greeter: Makes what greets the other side of a link that is dialled from here (True) or from there.
-        tls: What links begin with; None for nothing.
-        notices: Takes what TLS fails of.
-        max_message_size: Bytes.
         max_links: Links that are kept. Beyond it, the least recently used is closed.
         connect_timeout: Seconds for each address that a name has.
         send_timeout: Seconds for a message to a Node.js node.
@@ -81,44 +68,28 @@ class Dialler:
 
     def __init__(
         self,
-        loop: Loop,
+        side: Side,
+        places: Places,
         resolver: Resolver,
-        links: Links,
-        failed: Callable[[Exception], None],
         told: Callable[[RemotePeer, str], None],
-        named: Callable[[], RemotePeer | None],
-        life: Callable[[], str],
-        clusters: Clusters,
-        greeter: Callable[[bool], Greeter],
-        tls: Tls | None,
-        notices: Notices,
         *,
-        max_message_size: int,
         max_links: int,
         connect_timeout: float,
         send_timeout: float,
     ) -> None:
-        self._loop = loop
+        self._side = side
+        self._loop = side.loop
+        self._links = side.links
+        self._failed = side.failed
         self._resolver = resolver
-        self._links = links
-        self._failed = failed
         self._told = told
-        self._named = named
-        self._life = life
-        self._clusters = clusters
-        self._greeter = greeter
-        self._tls = tls
-        self._notices = notices
-        self._max_message_size = max_message_size
         self._max_links = max_links
         self._connect_timeout = connect_timeout
         self._send_timeout = send_timeout
-        self._places = Places()
-        self._linked: OrderedDict[Link, Place] = OrderedDict()  # for links that were dialled, least recently used first
+        self._places = places
+        self._linked: OrderedDict[Link, Place] = OrderedDict()  # least recently used first; `places.lock` guards it
         self._dials: set[socket.socket] = set()  # only for the loop's thread
-        self._places_lock = threading.Lock()  # guards the two before that, and each place's `waiting`, `dialling` and `link`
         self._settled = Bell()  # rung when something has left that waited
-        after_fork(self)
 
     # From any thread
 
@@ -129,8 +100,8 @@ class Dialler:
             TypeError, ValueError: A peer's transport is something that JSON has no form for.
             RuntimeError, OSError: The system has no thread or descriptor for it.
         """
-        with marked(), self._places_lock:
-            place = self._place(to)
+        with marked(), self._places.lock:
+            place = self._places.find(to)
             link = place.link
             if link is not None:
                 self._linked.move_to_end(link)
@@ -138,7 +109,7 @@ class Dialler:
             return
         begins = False
         try:
-            with marked(), self._places_lock:
+            with marked(), self._places.lock:
                 if place.link is link:
                     place.link = None
                 dropped = place.put(to, message)
@@ -148,28 +119,13 @@ class Dialler:
                 self._failed(SendError(reason, RemotePeer(*place.peer), "slow"))
         finally:  # whatever a signal handler raises: nobody else would begin
             if begins:
-                self._call(partial(self._begin, place), place)
+                self._call_begin(place)
 
     def probe(self, to: RemotePeer) -> None:
         """Dial an address, only to learn whether somebody accepts."""
-        with marked(), self._places_lock:
-            place = self._place(to)
-        self._call(partial(self._dial, place, Dial.close, aside=True), None)
-
-    def trust(self, transports: Iterable[Mapping[str, Any]]) -> None:
-        """Take it that nodes live at these addresses, and at no others that were trusted before."""
-        with marked(), self._places_lock:
-            self._places.trust(transports)
-
-    def learn(self, peer: RemotePeer, node_js: bool, shown: bool = True, size: int = 0) -> None:
-        """Note what lives at an address: it has `shown` that, or a message of this `size` has said so."""
-        with marked(), self._places_lock:
-            self._places.learn(peer, node_js, shown, size)
-
-    def may_return(self, to: RemotePeer | Place, size: int) -> bool:
-        """Whether so many bytes may be sent to an address without its allowance; if so, count them."""
-        with marked(), self._places_lock:
-            return (to if isinstance(to, Place) else self._place(to)).may_return(size)
+        with marked(), self._places.lock:
+            place = self._places.find(to)
+        self._loop.call(partial(self._dial, place, Dial.close, aside=True))
 
     def flush(self, timeout: float) -> None:
         """Wait up to so many seconds until nothing waits to be sent."""
@@ -181,26 +137,20 @@ class Dialler:
             self._settled.wait(min(left, _LOOK_AGAIN))
 
     def _is_settled(self) -> bool:
-        with marked(), self._places_lock:
+        with marked(), self._places.lock:
             return not self._places.busy and not any(link.waiting for link in self._linked)
 
     def settle(self) -> None:
         """Let `flush` look again."""
         self._settled.ring()
 
-    def _call(self, function: Callable[[], None], place: Place | None) -> None:
+    def _call_begin(self, place: Place) -> None:
         try:
-            self._loop.call(function)
+            self._loop.call(partial(self._begin, place))
         except BaseException:
-            if place is not None:
-                with marked(), self._places_lock:
-                    place.dialling = False
+            with marked(), self._places.lock:
+                place.dialling = False
             raise
-
-    def _place(self, to: RemotePeer) -> Place:
-        """Return the place that a peer's address is. This requires holding `_places_lock`."""
-        assert self._places_lock.locked()
-        return self._places.find(to)
 
     # On the loop's thread: what to do about a place
 
@@ -210,26 +160,29 @@ class Dialler:
             if self._may_send(place, self._hello_size(place)):
                 self._dial(place, self._greeting(place, False))
             return
-        if monotonic() - place.asked > _ASK_AGAIN and self.may_return(place, self._hello_size(place)):
+        size = self._hello_size(place)
+        with marked(), self._places.lock:
+            asks = monotonic() - place.asked > _ASK_AGAIN and place.may_return(size)
+        if asks:
             place.asked = monotonic()
             self._dial(place, self._greeting(place, True), aside=True)
         self._send_next(place)
 
     def _name_for(self, place: Place) -> RemotePeer | None:
         """Return how this node names itself at a place: an observer not at all, so that others send it only answers."""
-        with marked(), self._places_lock:
+        with marked(), self._places.lock:
             sender = place.waiting[0][1].sender if place.waiting else None
-        return None if self._clusters.observer else self._named() or sender
+        return None if self._side.clusters.observer else self._side.named() or sender
 
     def _hello_size(self, place: Place) -> int:
         try:
-            return len(self._greeter(True).hello(self._name_for(place), self._life(), self._clusters.name))
+            return len(self._side.hello(self._side.greeter(True), self._name_for(place)))
         except (TypeError, ValueError):  # JSON has no form for the name, so none will be sent
             return 0
 
     def _may_send(self, place: Place, size: int) -> bool:
         """Whether so many bytes may be sent to a place. If not, what waits there is dropped."""
-        with marked(), self._places_lock:
+        with marked(), self._places.lock:
             may_send = place.may_send(size, monotonic())
         if may_send:
             return True
@@ -238,7 +191,7 @@ class Dialler:
 
     def _done(self, place: Place) -> None:
         """Note that a place is not being dialled any more, and begin again if something has come to wait for it."""
-        with marked(), self._places_lock:
+        with marked(), self._places.lock:
             place.dialling = bool(place.waiting)
             again = place.dialling
         self.settle()
@@ -247,18 +200,17 @@ class Dialler:
 
     def _fail(self, place: Place, error: Exception, known: bool = False) -> None:
         """Drop what waits for a place that cannot be reached. That it is this node itself is no error, nor is what is known."""
-        with marked(), self._places_lock:
+        with marked(), self._places.lock:
             place.waiting.clear()
             place.parts = iter(())
             place.dialling = False
         self.settle()
         if isinstance(error, ClusterError):
             self._told(RemotePeer(*place.peer), "cluster")
-            for each in self._clusters.report(monotonic() * 1000, error):
-                self._failed(each)
+            self._side.refuse(error)
         elif isinstance(error, TlsFailure):
             self._told(RemotePeer(*place.peer), "tls")
-            self._notices.tell(str(place), error)
+            self._side.notices.tell(str(place), error)
         if known or isinstance(error, (ClusterError, ReachedItself, TlsFailure)):
             return
         failure = SendError(f"can't send to {place}: {error}", RemotePeer(*place.peer))
@@ -267,7 +219,7 @@ class Dialler:
 
     def forget(self, link: Link) -> None:
         """Note that a link is closed."""
-        with marked(), self._places_lock:
+        with marked(), self._places.lock:
             place = self._linked.pop(link, None)
             if place is not None and place.link is link:
                 place.link = None
@@ -296,36 +248,33 @@ class Dialler:
 
     def _greeting(self, place: Place, aside: bool) -> Callable[[Dial], None]:
         greet = partial(self._greet, place, aside)
-        if self._tls is None:
+        if self._side.tls is None:
             return greet
-        return partial(shake_hands, self._loop, self._tls, place.name, self._connect_timeout, greet)
+        return partial(shake_hands, self._loop, self._side.tls, place.name, self._connect_timeout, greet)
 
     def _greet(self, place: Place, aside: bool, dial: Dial) -> None:
         place.asked = monotonic()
-        greeter = self._greeter(True)
+        greeter = self._side.greeter(True)
 
         def silent(what: str) -> None:
             self._told(RemotePeer(*place.peer), what)
             place.shown &= place.node_js  # if it was one of ours that lived there, that is over
-            has = "keys" if greeter.seals else "TLS" if self._tls else ""
-            ours = f"it answers no HELLO, as each node with {has} does" if has else self._clusters.only_ours
+            has = "keys" if greeter.seals else "TLS" if self._side.tls else ""
+            ours = f"it answers no HELLO, as each node with {has} does" if has else self._side.clusters.only_ours
             place.node_js = not ours
             if place.node_js and not aside:
                 self._send_next(place)
             elif not aside:
-                known, place.silent = place.silent, self._clusters.observer
+                known, place.silent = place.silent, self._side.clusters.observer
                 self._fail(place, ConnectionError(ours), known)
 
-        Greeting(
-            dial, self._name_for(place), self._life(), self._clusters, greeter, self._max_message_size,
-            linked=partial(self._link, place, aside), silent=silent, late=place.answer,
-            failed=self._failed, traffic=self._links.traffic,
-        )  # fmt: skip
+        linked = partial(self._link, place, aside)
+        Greeting(dial, self._side, greeter, self._name_for(place), linked=linked, silent=silent, late=place.answer)
 
     def _link(self, place: Place, aside: bool, link: Link, rest: bytes) -> None:
         """Keep a link, and send on it what waits."""
         place.answer()
-        with marked(), self._places_lock:
+        with marked(), self._places.lock:
             former, place.link = place.link, None
             if former is not None:
                 del self._linked[former]
@@ -334,7 +283,7 @@ class Dialler:
         self._links.open(link)
         kept = False
         while not link.closed:
-            with marked(), self._places_lock:
+            with marked(), self._places.lock:
                 if not place.waiting:
                     place.link = link
                     self._linked[link] = place
@@ -355,7 +304,7 @@ class Dialler:
             self._fail(place, ConnectionError("it has ended the link at once"))
 
     def _evict(self) -> None:
-        with marked(), self._places_lock:
+        with marked(), self._places.lock:
             if len(self._linked) <= self._max_links:
                 return
             link, place = self._linked.popitem(last=False)
@@ -373,12 +322,12 @@ class Dialler:
                 part = None
             if part is not None:
                 break
-            with marked(), self._places_lock:
+            with marked(), self._places.lock:
                 message = place.waiting.popleft()[1] if place.waiting else None
             if message is None:
                 self._done(place)
                 return
-            place.parts = ((message, data) for data in split(message, self._max_message_size, encode))
+            place.parts = ((message, data) for data in split(message, self._side.max_message_size, encode))
 
         if not self._may_send(place, len(part[1])):
             return
@@ -388,10 +337,6 @@ class Dialler:
             SingleMessage(dial, part[1], self._send_timeout, partial(self._send_next, place))
 
         self._dial(place, connected)
-
-    def after_fork(self) -> None:
-        """Get a lock that nobody holds, in the child of a fork."""
-        self._places_lock = fresh(self._places_lock)
 
     def close(self) -> None:
         """Close all that is being dialled. The loop must not run any more, or this be its thread."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "NAME",
     "REFUSAL",
-    "Handshake",
     "Notices",
     "Secured",
     "TlsFailure",
@@ -31,6 +30,7 @@ __all__ = [
     "check_id",
     "is_refusal",
     "named",
+    "shake",
     "shake_hands",
 ]
 
@@ -131,8 +131,8 @@ class Notices:
         self._failed(TlsError(str(failure), source))
 
 
-class Handshake:
-    """Goes on with a handshake whenever there is something to read, or room to write. On the loop's thread only.
+def shake(loop: Loop, connected: Secured, done: Callable[[], None], failed: Callable[[OSError], None]) -> None:
+    """Go as far with a handshake as is possible now, and go on whenever the loop finds that there is more to do.
 
     Whoever begins it sees to its deadline, by unwatching the socket.
 
@@ -142,24 +142,16 @@ class Handshake:
         done: Called when both sides have finished. Something may have been read that comes after the handshake.
         failed: Called with why it has failed.
     """
-
-    def __init__(self, loop: Loop, connected: Secured, done: Callable[[], None], failed: Callable[[OSError], None]) -> None:
-        self._loop = loop
-        self._socket = connected
-        self._done = done
-        self._failed = failed
-
-    def step(self) -> None:
-        """Go as far as possible now."""
-        try:
-            finished = self._socket.shake_hands()
-            if not finished:
-                self._loop.watch(self._socket, READ | WRITE if self._socket.unsent else READ, self.step)
-        except OSError as error:
-            self._failed(error)
-            return
-        if finished:
-            self._done()
+    try:
+        finished = connected.shake_hands()
+        if not finished:
+            events = READ | WRITE if connected.unsent else READ
+            loop.watch(connected, events, partial(shake, loop, connected, done, failed))
+    except OSError as error:
+        failed(error)
+        return
+    if finished:
+        done()
 
 
 def shake_hands(loop: Loop, tls: Tls, host: str, seconds: float, then: Callable[[Dial], None], dial: Dial) -> None:
@@ -179,8 +171,8 @@ def shake_hands(loop: Loop, tls: Tls, host: str, seconds: float, then: Callable[
         dial.go_on(TlsFailure(f"no certificate can name {shown(host)}: {error}"))
         return
     dial.become(connected)
-    handshake = Handshake(loop, connected, partial(then, dial), dial.go_on)
+    step = partial(shake, loop, connected, partial(then, dial), dial.go_on)
     late = TlsFailure(f"it has not finished a TLS handshake within {seconds:g} s; is it a node without TLS?")
-    dial.wait(READ, seconds, handshake.step, partial(dial.go_on, late))
+    dial.wait(READ, seconds, step, partial(dial.go_on, late))
     if dial.socket is connected:  # or it could not be watched
-        handshake.step()
+        step()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from gossipmonger.errors import shown
 from gossipmonger.process import marked
 from gossipmonger.state.message import Message, RemotePeer
 from gossipmonger.transport.tcp.caller import Caller
@@ -85,6 +86,14 @@ class Link:
         self.stuck: Any = None
         self._outgoing = bytearray()
         self._link_lock = threading.Lock()  # guards the socket's writing side and its end, _outgoing, closed, written and sent
+
+    def __str__(self) -> str:
+        return f"peer {'unknown' if self.peer is None else shown(self.peer.id)} at {self.source}"
+
+    @property
+    def remote(self) -> RemotePeer | None:
+        """Who is at the other end, without the way back."""
+        return None if self.peer is None else RemotePeer(*self.peer)
 
     @property
     def waiting(self) -> int:

@@ -17,7 +17,7 @@ from time import monotonic
 from gossipmonger.errors import MessageError, SendError
 from gossipmonger.state.message import Kind, Message
 from gossipmonger.transport.loop import READ, WRITE, Loop
-from gossipmonger.transport.tcp.caller import Caller, name_of, remote_of
+from gossipmonger.transport.tcp.caller import Caller
 from gossipmonger.transport.tcp.handshake import Notices, TlsFailure, check_id
 from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.traffic import Traffic
@@ -110,8 +110,7 @@ class Links:
         except OSError:
             return False  # the loop finds out by itself, and ends it
         if left is None:
-            reason = f"peer {name_of(link)} at {link.source} takes messages slower than they come: one dropped"
-            self._failed(SendError(reason, remote_of(link), "slow"))
+            self._failed(SendError(f"{link} takes messages slower than they come: one dropped", link.remote, "slow"))
         elif left:
             self._loop.call(partial(self._watch_writing, link))
         return True
@@ -230,8 +229,7 @@ class Links:
         self.end(link)
 
     def _be_stuck(self, link: Link) -> None:
-        reason = f"can't send to peer {name_of(link)} at {link.source}: not read within {self._send_timeout:g} s"
-        self._failed(SendError(reason, remote_of(link), "slow"))
+        self._failed(SendError(f"can't send to {link}: not read within {self._send_timeout:g} s", link.remote, "slow"))
         self._give_up(link)
 
     def _give_up(self, link: Link) -> None:

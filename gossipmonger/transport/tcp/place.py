@@ -15,12 +15,15 @@ address, however many peers are said to live there.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 from gossipmonger.errors import at, shown
+from gossipmonger.process import marked, renew
 from gossipmonger.state import Message, RemotePeer
 from gossipmonger.transport.tcp.handshake import named
 from gossipmonger.transport.tcp.link import Link
@@ -44,18 +47,16 @@ RETURN = 3
 _MAX_WAITING = 64
 
 
+@dataclass(eq=False, slots=True)
 class Place:
-    """An address. It does not lock: the dialler does.
-
-    Args:
-        host: Its host.
-        port: Its port.
-        peer: Whom the first message is for.
-        name: The host that a certificate has to name.
-        trusted: Whether the program itself has named it.
+    """An address. It does not lock: see `Places.lock`.
 
     Attributes:
-        peer, name: The same of the last message.
+        host, port: As others tell it.
+        peer: Whom the last message is for.
+        name: The host that a certificate has to name.
+        trusted: Whether the program itself has named it.
+        shown: Whether it has shown that a node is there.
         node_js: Whether it counts as a Node.js node's.
         silent: Whether it has been reported that it answers no `HELLO`, which an observer must have.
         asked: When it was sent a `HELLO` last.
@@ -63,36 +64,28 @@ class Place:
         link: The link to it.
         waiting: Messages that wait for it.
         parts: The rest of the message that is on its way to a Node.js node.
-        trusted: As above.
-        shown: Whether it has shown that a node is there.
     """
 
-    __slots__ = (
-        "_left", "_renewals", "_renewed", "_returns", "asked", "dialling", "host", "link", "name", "node_js", "parts", "peer",
-        "port", "shown", "silent", "trusted", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, host: str, port: int, peer: RemotePeer, name: str, trusted: bool = False) -> None:
-        self.host: str = host
-        self.port: int = port
-        self.peer: RemotePeer = peer
-        self.name: str = name
-        self.node_js: bool = False
-        self.silent: bool = False
-        self.asked: float = 0.0
-        self.dialling: bool = False
-        self.link: Link | None = None
-        self.waiting: deque[tuple[RemotePeer, Message]] = deque()
-        self.parts: Iterator[tuple[Message, bytes]] = iter(())
-        self.trusted: bool = trusted
-        self.shown: bool = False
-        self._left: int = ALLOWANCE
-        self._returns = 0  # bytes that may be sent because of what came in its name
-        self._renewed: float | None = None  # when the allowance was first used, or was renewed last
-        self._renewals = 0
+    host: str
+    port: int
+    peer: RemotePeer
+    name: str
+    trusted: bool = False
+    shown: bool = False
+    node_js: bool = False
+    silent: bool = False
+    asked: float = 0.0
+    dialling: bool = False
+    link: Link | None = None
+    waiting: deque[tuple[RemotePeer, Message]] = field(default_factory=deque)
+    parts: Iterator[tuple[Message, bytes]] = field(default_factory=lambda: iter(()))
+    _left: int = ALLOWANCE
+    _returns: int = 0  # bytes that may be sent because of what came in its name
+    _renewed: float | None = None  # when the allowance was first used, or was renewed last
+    _renewals: int = 0
 
     def put(self, to: RemotePeer, message: Message) -> bool:
-        """Let a message wait; return whether another was dropped for it. This requires holding the dialler's lock."""
+        """Let a message wait; return whether another was dropped for it."""
         waiting = self.waiting
         if message.deltas is None:
             for index, (_, other) in enumerate(waiting):
@@ -147,11 +140,17 @@ class Place:
 
 
 class Places:
-    """All places. It does not lock either."""
+    """All places.
+
+    Attributes:
+        lock: Guards each place's `waiting`, `dialling` and `link`, and what may be sent to it.
+    """
 
     def __init__(self) -> None:
         self._places: OrderedDict[tuple[str, int], Place] = OrderedDict()  # least recently used first
         self._trusted: frozenset[tuple[str, int]] = frozenset()
+        self.lock: threading.Lock = threading.Lock()
+        renew(self, "lock")
 
     def __len__(self) -> int:
         return len(self._places)
@@ -165,7 +164,8 @@ class Places:
         return any(place.busy for place in self._places.values())
 
     def find(self, to: RemotePeer) -> Place:
-        """Return the place that a peer's address is, which becomes the one that was used last."""
+        """Return the place that a peer's address is, which becomes the one that was used last. This requires `lock`."""
+        assert self.lock.locked()
         to, name = named(to)
         key = _key(to.transport)
         place = self._places.get(key)
@@ -184,21 +184,29 @@ class Places:
 
     def trust(self, transports: Iterable[Mapping[str, Any]]) -> None:
         """Take it that nodes live at these addresses, and at no others that were trusted before."""
-        former, self._trusted = self._trusted, frozenset(map(_key, transports))
-        for key in former ^ self._trusted:
-            if key in self._places:
-                self._places[key].trusted = key in self._trusted
+        trusted = frozenset(map(_key, transports))
+        with marked(), self.lock:
+            former, self._trusted = self._trusted, trusted
+            for key in former ^ trusted:
+                if key in self._places:
+                    self._places[key].trusted = key in trusted
 
-    def learn(self, peer: RemotePeer, node_js: bool, shown: bool, size: int) -> None:
-        """Note what lives at an address: see `Dialler.learn`."""
-        place = self._places.get(_key(peer.transport))
-        if place is None and (node_js or size):
-            place = self.find(peer)
-            place.asked = monotonic()
-        if place is not None:
-            place.shown |= shown
-            place.came(size)
-            place.node_js = node_js and (shown or place.node_js)
+    def learn(self, peer: RemotePeer, node_js: bool, shown: bool = True, size: int = 0) -> None:
+        """Note what lives at an address: it has `shown` that, or a message of this `size` has said so."""
+        with marked(), self.lock:
+            place = self._places.get(_key(peer.transport))
+            if place is None and (node_js or size):
+                place = self.find(peer)
+                place.asked = monotonic()
+            if place is not None:
+                place.shown |= shown
+                place.came(size)
+                place.node_js = node_js and (shown or place.node_js)
+
+    def may_return(self, to: RemotePeer, size: int) -> bool:
+        """Whether so many bytes may be sent to an address without its allowance; if so, count them."""
+        with marked(), self.lock:
+            return self.find(to).may_return(size)
 
 
 def _key(transport: Mapping[str, Any]) -> tuple[str, int]:

@@ -24,12 +24,12 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gossipmonger.errors import ClosedError, ForkedError, SendError, at, shown
-from gossipmonger.process import finish, fresh, here, marked
+from gossipmonger.errors import ClosedError, ForkedError, at
+from gossipmonger.process import finish, here, marked, renew
 from gossipmonger.state import Clusters, ExtendedPeer, Message, RemotePeer
 from gossipmonger.state.arguments import check_number
 from gossipmonger.transport.address import check_host
-from gossipmonger.transport.base import DEFAULT_PORT, Transport
+from gossipmonger.transport.base import DEFAULT_PORT, Callback, Listening, Transport
 from gossipmonger.transport.loop import Handle, Loop
 from gossipmonger.transport.resolver import Resolver, host_of
 from gossipmonger.transport.tcp.acceptor import Acceptor
@@ -39,6 +39,8 @@ from gossipmonger.transport.tcp.handshake import NAME, Notices
 from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.tcp.links import Links
 from gossipmonger.transport.tcp.options import read_binding, read_options
+from gossipmonger.transport.tcp.place import Places
+from gossipmonger.transport.tcp.side import Side
 from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Framer, Keyring, decode, inflate, is_address
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class TcpTransport(Transport):
             first seed is reached, and without seeds "localhost".
         port: The same; 0 for any free port. None is 9742, or the port of `binding`.
         binding: Where to bind, "host:port", (host, port) or a mapping, where that differs from what peers are told. A host of
-            "" or "::" is every address of this machine, IPv4 and IPv6.
+            "" or "::" is every address of this machine, IPv4 and IPv6; a name is the first of its addresses that can be bound.
         max_message_size: Bytes. A longer message is refused while it arrives, or while it inflates.
         compress_above: Bytes above which a message on a link is deflated; None for never.
         max_connections: Connections from others that may be open at once, links among them. A node has one link to each of
@@ -128,22 +130,26 @@ class TcpTransport(Transport):
         self.loop: Loop = Loop("gossipmonger-tcp", self._close_sockets)
         self.resolver: Resolver = Resolver()
         self._tls: Tls | None = given["tls"]
-        clusters, notices = Clusters(lambda: self.cluster, lambda: self.observer), Notices(self._failed)
+        notices = Notices(self._failed)
         self._links = Links(
             self.loop, Framer(self.max_message_size, self.compress_above), self._received, self._failed, self._ended,
             lambda: self._dialler.settle(), lambda: self.limits, notices,
             receive_timeout=given["receive_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._count_with(self._links.traffic)
+        side = Side(
+            self.loop, self._links, self._failed, lambda: self.local, lambda: self.life,
+            Clusters(lambda: self.cluster, lambda: self.observer), self.greeter, self._tls, notices,
+            self.max_message_size,
+        )  # fmt: skip
+        self._places = Places()
         self._dialler = Dialler(
-            self.loop, self.resolver, self._links, self._failed, self._told, lambda: self.local, lambda: self.life,
-            clusters, self.greeter, self._tls, notices, max_message_size=self.max_message_size, max_links=given["max_links"],
+            side, self._places, self.resolver, self._told, max_links=given["max_links"],
             connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._acceptor = Acceptor(
-            self.loop, self._links, self._received_alone, self._failed, self._greeted, lambda: self.local, lambda: self.life,
-            clusters, self.greeter, self._tls, notices, max_connections=given["max_connections"],
-            max_message_size=self.max_message_size, receive_timeout=given["receive_timeout"],
+            side, self._received_alone, partial(self._places.learn, node_js=False, shown=False),
+            max_connections=given["max_connections"], receive_timeout=given["receive_timeout"],
         )  # fmt: skip
         self._token = secrets.token_hex(8)
         self._closed = False
@@ -152,6 +158,7 @@ class TcpTransport(Transport):
         ]  # fmt: skip
         self._closing = threading.Lock()  # held by the thread that closes; nobody waits for it
         self._lifecycle_lock = threading.Lock()  # guards _closed, and that the acceptor listens once; both are read without it
+        renew(self, "_lifecycle_lock")
 
     def __repr__(self) -> str:
         bound = self.bound
@@ -179,12 +186,11 @@ class TcpTransport(Transport):
         finally:
             if thread.deferred:
                 thread.settle()
-        reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
-        self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to), "address"))
+        self._refuse_address(to)
 
     def trust(self, transports: Iterable[Any]) -> None:
         """Take it that nodes live at these addresses: see `Transport.trust`."""
-        self._dialler.trust(filter(is_address, transports))
+        self._places.trust(filter(is_address, transports))
 
     def dial(self, to: RemotePeer) -> None:
         """Connect to a peer and close at once, only to learn whether somebody accepts: see `Transport.dial`."""
@@ -263,11 +269,7 @@ class TcpTransport(Transport):
         """The host and port that the socket is bound to, None while it is not."""
         return self._acceptor.bound
 
-    def listen(
-        self,
-        options: Mapping[str, Any] | Callable[[], None] | None = None,
-        callback: Callable[[], None] | None = None,
-    ) -> None:
+    def listen(self, options: Listening = None, callback: Callback = None) -> None:
         """Bind, start to serve on a thread of its own, emit `listening`, call `callback`; then return.
 
         Args:
@@ -344,14 +346,11 @@ class TcpTransport(Transport):
             return
         if message.digest is not None:
             shown, extended = self.resolver.is_from(message.sender.transport["host"], source), message.digest.header is not None
-            self._dialler.learn(message.sender, node_js=not extended and self.cluster is None, shown=shown, size=len(data))
+            self._places.learn(message.sender, node_js=not extended and self.cluster is None, shown=shown, size=len(data))
             if extended:
                 message = message._replace(sender=ExtendedPeer(*message.sender))
         self._links.traffic.received.note(message)
         self._received(message)
-
-    def _greeted(self, peer: RemotePeer) -> None:
-        self._dialler.learn(peer, node_js=False, shown=False)
 
     def _told(self, peer: RemotePeer, what: str) -> None:
         if not self._closed:
@@ -360,14 +359,15 @@ class TcpTransport(Transport):
     def _ended(self, link: Link) -> None:
         self._dialler.forget(link)
         self._acceptor.forget(link)
-        if not link.retired and link.peer is not None and link.begun is None:
-            self._told(RemotePeer(*link.peer), "ended")
+        remote = link.remote
+        if remote is not None and not link.retired and link.begun is None:
+            self._told(remote, "ended")
 
     def _failed(self, error: Exception) -> None:
         if not self._closed:  # what fails because of being closed is not news
             super()._failed(error)
 
-    def close(self, callback: Callable[[], None] | None = None) -> None:
+    def close(self, callback: Callback = None) -> None:
         """Stop listening, give what waits `linger` seconds, by default one, to leave, close all sockets, and end all threads.
 
         It may be called again, and from a handler, whose thread is not waited for. A thread in the resolver ends by itself.
@@ -388,11 +388,6 @@ class TcpTransport(Transport):
     def _flush(self) -> None:
         if not self.loop.current:
             self._dialler.flush(min(self.linger, _FLUSH_TIMEOUT))
-
-    def after_fork(self) -> None:
-        """Get locks that nobody holds, in the child of a fork."""
-        super().after_fork()
-        self._lifecycle_lock = fresh(self._lifecycle_lock)
 
     def _close_sockets(self) -> None:
         """Close all sockets. The loop has ended, or this is its thread, which does so again at its end: it may be late."""

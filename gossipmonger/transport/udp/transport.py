@@ -25,12 +25,11 @@ from typing import Any
 
 from gossipmonger.errors import SendError, shown
 from gossipmonger.errors import at as address_of
-from gossipmonger.process import fresh, here, marked, own
+from gossipmonger.process import here, marked, own, renew
 from gossipmonger.state.arguments import check_number
 from gossipmonger.state.message import ExtendedPeer, Kind, Message, RemotePeer
-from gossipmonger.transport.address import to_bind
+from gossipmonger.transport.address import Address, to_bind
 from gossipmonger.transport.loop import READ
-from gossipmonger.transport.resolver import Address
 from gossipmonger.transport.tcp.caller import Caller, source_of
 from gossipmonger.transport.tcp.options import TLS
 from gossipmonger.transport.tcp.transport import TcpTransport
@@ -92,6 +91,7 @@ class UdpTransport(TcpTransport):
         self._opened: list[socket.socket] = []  # all, to be closed
         # Guards the two above, what was sent, and that nobody sends with a socket that is closed.
         self._sockets_lock = threading.Lock()
+        renew(self, "_sockets_lock")
 
     # Sending
 
@@ -116,7 +116,7 @@ class UdpTransport(TcpTransport):
                 return False
             largest, overhead = self.max_message_size, 0 if self.keyring is None else OVERHEAD
             datagrams = divide(message, min(self.max_datagram_size - overhead, largest), largest, self._encoder.encode)
-            if datagrams is None or not self._dialler.may_return(to, sum(map(len, datagrams)) + overhead * len(datagrams)):
+            if datagrams is None or not self._places.may_return(to, sum(map(len, datagrams)) + overhead * len(datagrams)):
                 return False
             return self._transmit(addresses, [self.seal(datagram) for datagram in datagrams], message)
         except OSError as error:
@@ -216,7 +216,7 @@ class UdpTransport(TcpTransport):
             return
         sender, deltas, digest = message
         self._datagrams.received.note(message)
-        self._dialler.learn(sender, node_js=False, shown=False, size=len(data))
+        self._places.learn(sender, node_js=False, shown=False, size=len(data))
         message = message._replace(sender=ExtendedPeer(*sender))
         if deltas is not None or digest is None or digest.kind is not Kind.PART:
             self._received(message)
@@ -235,11 +235,6 @@ class UdpTransport(TcpTransport):
             opened, self._opened = self._opened, []
             _close(opened)
         super()._close_sockets()
-
-    def after_fork(self) -> None:
-        """Get locks that nobody holds, in the child of a fork."""
-        super().after_fork()
-        self._sockets_lock = fresh(self._sockets_lock)
 
 
 def _cluster(message: Message) -> str | None:

@@ -190,7 +190,7 @@ def test_of_two_dials_at_the_same_time_both_carry_what_waits_and_the_later_link_
     node.send(peer.address, 2)
     aside, alone = sorted((peer.accept(), peer.accept()), key=lambda connection: connection.line() == message(2))
     alone.close()
-    node.transport._dialler.learn(peer.peer, node_js=False)
+    node.transport._places.learn(peer.peer, node_js=False)
     until(node.transport._dialler._is_settled)
     node.send(peer.address, 3)
     later = peer.accept()
@@ -346,7 +346,7 @@ def test_a_late_answer_is_waited_for_so_long_and_no_rubbish_counts(
     for late in (10.0, 0.01):
         monkeypatch.setattr(dial_module, "_LATE", late)
         until(node.transport._dialler._is_settled)
-        node.transport._dialler.learn(peer.peer, node_js=False)
+        node.transport._places.learn(peer.peer, node_js=False)
         node.send(peer.address, 1)
         connection = peer.accept()
         assert plain(connection.rest()) == HELLO
@@ -451,7 +451,7 @@ def test_a_long_message_to_a_node_js_node_goes_in_parts_in_their_order(net: Net,
 
 def test_what_follows_a_part_that_could_not_be_sent_is_dropped(net: Net, quick: None) -> None:
     node, peer = net.node(max_message_size=1_000), Peer(net)
-    node.transport._dialler.learn(peer.peer, node_js=True)
+    node.transport._places.learn(peer.peer, node_js=True)
     node.transport.send(peer.peer, Message(SENDER, [Delta("z", f"k{n}", "x" * 500, n) for n in range(8)]))
     peer.accept().reset()
     peer.listening.close()
@@ -465,7 +465,7 @@ def test_what_follows_a_part_that_could_not_be_sent_is_dropped(net: Net, quick: 
 
 def test_who_does_not_read_its_message_in_time_is_one_error(net: Net, quick: None) -> None:
     node, peer = net.node(send_timeout=0.05), Peer(net)
-    node.transport._dialler.learn(peer.peer, node_js=True)
+    node.transport._places.learn(peer.peer, node_js=True)
     node.send(peer.address, "x" * 12_000_000)
     peer.accept()
     node.wait(errors=1)
@@ -477,7 +477,7 @@ def test_who_does_not_read_its_message_in_time_is_one_error(net: Net, quick: Non
 
 def test_who_reads_its_message_but_never_closes_is_left_after_a_while(net: Net, quick: None) -> None:
     node, peer = net.node(send_timeout=0.05), Peer(net)
-    node.transport._dialler.learn(peer.peer, node_js=True)
+    node.transport._places.learn(peer.peer, node_js=True)
     node.send(peer.address, 1, 2)
     assert [peer.alone(), peer.alone()] == [message(1), message(2)]
     assert node.errors == []
@@ -485,7 +485,7 @@ def test_who_reads_its_message_but_never_closes_is_left_after_a_while(net: Net, 
 
 def test_a_long_message_is_written_as_it_is_read(net: Net, quick: None) -> None:
     node, peer = net.node(), Peer(net)
-    node.transport._dialler.learn(peer.peer, node_js=True)
+    node.transport._places.learn(peer.peer, node_js=True)
     node.send(peer.address, HUGE)
     assert peer.alone() == message(HUGE)
     assert node.errors == []
@@ -514,7 +514,7 @@ def test_of_what_waits_a_digest_replaces_a_digest_and_the_oldest_goes(net: Net, 
 @pytest.mark.parametrize("node_js", [False, True])
 def test_what_json_has_no_form_for_is_one_error_and_the_rest_goes(net: Net, node_js: bool) -> None:
     node, peer = net.named("n"), Peer(net)
-    node.transport._dialler.learn(peer.peer, node_js=node_js)
+    node.transport._places.learn(peer.peer, node_js=node_js)
     node.transport.send(peer.peer, Message(RemotePeer("z", {"host": {1}}), []))
     node.send(peer.address, 1)
     if node_js:
@@ -697,7 +697,7 @@ def test_when_no_more_sockets_can_be_watched_it_is_one_error(net: Net) -> None:
 
 def test_a_node_js_node_that_resets_while_it_is_written_to_is_one_error(net: Net, quick: None) -> None:
     node, peer = net.node(), Peer(net)
-    node.transport._dialler.learn(peer.peer, node_js=True)
+    node.transport._places.learn(peer.peer, node_js=True)
     node.send(peer.address, HUGE)
     connection = peer.accept()
     connection.read(10)
@@ -817,18 +817,12 @@ def test_so_many_addresses_are_remembered_but_all_that_are_linked_or_busy(net: N
     silent = net.silent()
     node.send(silent, 1)
     for port in range(1, 30):
-        node.transport._dialler.learn(peer_at(("192.0.2.1", port)), node_js=True)
-    places = node.transport._dialler._places
+        node.transport._places.learn(peer_at(("192.0.2.1", port)), node_js=True)
+    places = node.transport._places
     assert len([*places]) <= 6
     assert {(HOST, peer.address[1]), (HOST, silent[1]), ("192.0.2.1", 29)} <= {*places}
     node.send(peer.address, 2)
     assert link.line() == message(2, None)
-
-
-def test_to_find_a_place_requires_the_lock(net: Net) -> None:
-    dialler = net.node(listen=False).transport._dialler
-    with pytest.raises(AssertionError):
-        dialler._place(SENDER)
 
 
 # Clusters

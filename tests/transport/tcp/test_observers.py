@@ -11,7 +11,7 @@ import pytest
 from gossipmonger.errors import ClusterError, SendError
 from gossipmonger.state.message import Digest, Entry, Header, Kind, Message, RemotePeer
 from gossipmonger.transport.tcp import dial as dial_module
-from gossipmonger.transport.tcp.keepalive import keep_alive
+from gossipmonger.transport.tcp.acceptor import keep_alive
 from gossipmonger.wire import CLOSING, decode, encode, hello
 from tests.traces import traces
 from tests.transport.tcp.net import SENDER, Net, Node, Peer, until
@@ -116,7 +116,7 @@ def test_nothing_is_left_of_a_link_whose_end_had_no_name(net: Net, ending: str) 
     node.transport.send(caller, Message(SENDER, None, QUESTION.digest))  # the answer is late
     until(node.transport._dialler._is_settled)
     assert (node.errors, node.links) == ([], [])
-    assert not node.transport._dialler._places
+    assert not node.transport._places
     node.transport._links._framer._last = None  # the test's own message
     del caller
     assert traces(node.transport, "spy", stop=(Node,)) == []

@@ -59,11 +59,16 @@ def test_whoever_is_trusted_or_has_shown_itself_gets_all() -> None:
 def test_trust_is_in_these_addresses_and_no_others() -> None:
     places = Places()
     one, two = (RemotePeer("x", {"host": "10.0.0.1", "port": port}) for port in (1, 2))
-    place = places.find(one)
+    with pytest.raises(AssertionError):
+        places.find(one)  # which requires the lock
+    with places.lock:
+        place = places.find(one)
     places.trust([one.transport, two.transport])
-    assert (place.trusted, places.find(two).trusted) == (True, True)
+    with places.lock:
+        other = places.find(two)
+    assert (place.trusted, other.trusted) == (True, True)
     places.trust([{**two.transport, "port": "2"}])
-    assert (place.trusted, places.find(two).trusted) == (False, True)
+    assert (place.trusted, other.trusted) == (False, True)
 
 
 def test_many_peers_at_one_address_share_its_allowance(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +78,7 @@ def test_many_peers_at_one_address_share_its_allowance(net: Net, monkeypatch: py
     def is_idle() -> bool:
         while not victim.nobody_came():
             got.append(victim.alone())
-        return not node.transport._dialler._places.busy
+        return not node.transport._places.busy
 
     for number in range(30):
         node.transport.send(peer_at(victim.address, f"x{number}"), tells(number))

@@ -289,7 +289,7 @@ def test_a_message_above_the_threshold_is_deflated_on_a_link_and_never_to_a_node
     b.wait(values=1)
     assert (b.values, b.errors) == (["v" * 1_000], [])
     alone = Peer(net)
-    a.transport._dialler.learn(alone.peer, node_js=True)
+    a.transport._places.learn(alone.peer, node_js=True)
     a.send(alone.address, "v" * 1_000)
     assert alone.alone() == message("v" * 1_000)
 

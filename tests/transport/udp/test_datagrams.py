@@ -14,7 +14,7 @@ import pytest
 
 from gossipmonger.errors import MessageError, Reporter, SendError
 from gossipmonger.state import Message, RemotePeer
-from gossipmonger.transport.resolver import Address
+from gossipmonger.transport.address import Address
 from gossipmonger.transport.udp import transport
 from gossipmonger.wire import deflate
 from tests.transport.udp.net import HOST, SENDER, Net, Socket, failing, peer_of, text
