@@ -50,7 +50,7 @@ def test_who_has_shown_nothing_gets_a_few_times_what_came_in_its_name_and_the_re
         own = {
             "id": f"p{n}",
             "maxVersionSeen": 1,
-            "transport": {"host": f"{n}.example", "port": 1 + n},
+            "transport": {"host": f"127.0.9.{n}", "port": 1},
             "heartbeat": 7**n % 2**50,
         }
         node.transport.emit("message", decode(text(RemotePeer(f"p{n}", own["transport"]), digest=[own])))
