@@ -20,7 +20,6 @@ from gossipmonger.wire.schema import (
     digest_of,
     is_address,
     is_transport,
-    own_index,
     refusal,
 )
 
@@ -153,12 +152,12 @@ class JsonDecoder:
         reader = self._entry
         entries = [Entry(*reader.read(item, index, source, reachable)) for index, item in enumerate(items)]
         reader.check(entries, source)
-        own = own_index(entries, sender)
-        if own is None:
-            return Digest(Kind.ROUND, None, entries)
-        marks = self._marks(*self._header.read(items[own], own, source, reachable))
-        self._header.check([marks], source, own)
-        return digest_of(entries, entries[own], marks)
+        for own in range(len(entries) - 1, -1, -1):  # the sender's own entry is the last one with its id
+            if entries[own].id == sender:
+                marks = self._marks(*self._header.read(items[own], own, source, reachable))
+                self._header.check([marks], source, own)
+                return digest_of(entries, entries[own], marks)
+        return Digest(Kind.ROUND, None, entries)
 
 
 def _source(id: Any) -> str | None:
@@ -217,11 +216,11 @@ class _Reader:
 
     def check(self, items: Sequence[Any], source: object, first: int = 0) -> None:
         """Raise MessageError if one of these objects, whose indices begin at `first`, breaks a rule."""
-        for rule in self._rules:
-            for broken in rule.broken(items):
-                index = next(index for index, item in enumerate(items, first) if item is broken)
-                wanted = rule.words.format_map(broken._asdict())
-                raise refusal(self._path(index, rule.attribute), wanted, getattr(broken, rule.attribute), source)
+        broken = self._rules(items)
+        if broken is not None:
+            item, attribute, wanted = broken
+            index = next(index for index, each in enumerate(items, first) if each is item)
+            raise refusal(self._path(index, attribute), wanted, getattr(item, attribute), source)
 
     def _path(self, index: int, attribute: str) -> str:
         return self._where.format(index) + self._labels[attribute]

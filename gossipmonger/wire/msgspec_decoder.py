@@ -7,13 +7,12 @@ address that is more than a host and a port.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
 
 from gossipmonger.state import Delta, Digest, Kind, Message, RemotePeer
-from gossipmonger.wire.schema import REQUIRED, SCHEMA, Field, Rule, Schema, Table, Type, digest_of, own_index
+from gossipmonger.wire.schema import REQUIRED, SCHEMA, Field, Schema, Table, Type, digest_of
 
 __all__ = ["MsgspecDecoder"]
 
@@ -28,7 +27,7 @@ class MsgspecDecoder:
     """
 
     def __init__(self, schema: Schema = SCHEMA) -> None:
-        address = _struct("_Address", schema.address.fields, forbid_unknown_fields=True, namespace={"as_dict": _as_dict})
+        address = _struct("_Address", schema.address.fields, forbid_unknown_fields=True)
         sender = _struct("_Sender", schema.sender.fields, address)
         entry = _struct("_Entry", schema.entry.fields + schema.header.fields, address)
         deltas, digest = list[_delta(schema.delta)], list[entry]  # type: ignore[misc, valid-type]
@@ -49,45 +48,30 @@ class MsgspecDecoder:
             return None
         sender, deltas, entries = found.sender, found.deltas, found.digest
         if sender is not None:
-            if _breaks(self._sender_rules, (sender,)):
+            if self._sender_rules((sender,)) is not None:
                 return None
             speaker = RemotePeer(sender.id, sender.transport)
         if speaker is None or (deltas is None and entries is None):
             return None
-        if deltas and _breaks(self._delta_rules, deltas):
+        if deltas and self._delta_rules(deltas) is not None:
             return None
         digest = None
         if entries is not None:
-            if _breaks(self._entry_rules, entries):
+            if self._entry_rules(entries) is not None:
                 return None
-            index = own_index(entries, speaker.id)
-            if index is None:
-                digest = Digest(Kind.ROUND, None, entries)
-            else:
-                own = entries[index]
-                if _breaks(self._header_rules, (own,)):
-                    return None
-                digest = digest_of(entries, own, own)
+            digest = Digest(Kind.ROUND, None, entries)
+            for own in reversed(entries):
+                if own.id == speaker.id:
+                    if self._header_rules((own,)) is not None:
+                        return None
+                    digest = digest_of(entries, own, own)
+                    break
         return Message(speaker, deltas, digest)
-
-
-def _breaks(rules: Iterable[Rule], items: Sequence[Any]) -> bool:
-    for rule in rules:  # noqa: SIM110  # a generator would be one call more for each rule of each message
-        if rule.broken(items):
-            return True
-    return False
-
-
-def _as_dict(address: Any) -> dict[str, Any]:
-    """Return an address as the JSON that it was."""
-    if address.udp is None:
-        return {"host": address.host, "port": address.port}
-    return {"host": address.host, "port": address.port, "udp": address.udp}
 
 
 def _struct(name: str, fields: tuple[Field, ...], address: Any = Any, **options: Any) -> Any:
     """Return a struct with these fields, whose transports, if it has any, are `address`es."""
-    namespace: dict[str, Any] = options.pop("namespace", {})
+    namespace: dict[str, Any] = {}
     rename = {}
     parts: list[Any] = []
     for field in fields:
@@ -103,7 +87,15 @@ def _struct(name: str, fields: tuple[Field, ...], address: Any = Any, **options:
 
 
 def _dict_property(attribute: str) -> property:
-    return property(lambda item: getattr(item, attribute).as_dict())
+    """Return a property that is an address as the JSON that it was."""
+
+    def transport(item: Any) -> dict[str, Any]:
+        address = getattr(item, attribute)
+        if address.udp is None:
+            return {"host": address.host, "port": address.port}
+        return {"host": address.host, "port": address.port, "udp": address.udp}
+
+    return property(transport)
 
 
 def _delta(table: Table) -> Any:

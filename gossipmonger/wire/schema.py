@@ -10,8 +10,8 @@ Only nodes that speak our extensions are sent the third: a Node.js node reads on
 are not in the table are ignored, so that a later version may add some.
 
 Both decoders are made from one schema, which `schema_of` makes of the limits in use; `SCHEMA` has the defaults. A field is
-checked by itself, against its row; a `Rule` relates the fields of one object to each other, or says about a value what a row
-cannot. To add an optional field, add its row here and to `gossipmonger.state.message`, and use it.
+checked by itself, against its row; a table's `rules` relate the fields of one object to each other, or say about a value what
+a row cannot. To add an optional field, add its row here and to `gossipmonger.state.message`, and use it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from gossipmonger.wire.limits import DEFAULT_LIMITS, MAX_ADDRESS, MAX_HOST, Limi
 from gossipmonger.wire.payload import unpack
 
 __all__ = [
-    "CLUSTER_WORDS", "FATAL_IDS", "MAX_CLUSTER", "MAX_MESSAGE_SIZE", "REQUIRED", "SCHEMA", "Field", "Rule", "Schema", "Table",
-    "Type", "digest_of", "is_address", "is_cluster", "is_transport", "own_index", "refusal", "schema_of",
+    "CLUSTER_WORDS", "FATAL_IDS", "MAX_CLUSTER", "MAX_MESSAGE_SIZE", "REQUIRED", "SCHEMA", "Broken", "Field", "Schema",
+    "Table", "Type", "digest_of", "is_address", "is_cluster", "is_transport", "refusal", "schema_of",
 ]  # fmt: skip
 
 #: Bytes. Far more than gossip needs, and little enough to hold a few dozen of in memory.
@@ -100,29 +100,32 @@ class Field(NamedTuple):
         return f"{text} of at most {self.most}" if self.least is None else f"{text} from {self.least} to {self.most}"
 
 
-class Rule(NamedTuple):
-    """One rule on objects whose fields are right by themselves.
-
-    It looks at many objects at once. A Python call for each would take longer than to decode them.
+class Broken(NamedTuple):
+    """What breaks a rule on objects whose fields are right by themselves.
 
     Attributes:
-        name: What it is called.
-        attribute: The attribute of the field that is at fault where it is broken.
-        broken: Returns those of the objects that break it, each with the attributes of its table.
-        words: What that field must be, for the error. An attribute in braces stands for its value.
+        item: The object, with the attributes of its table.
+        attribute: The attribute of the field that is at fault.
+        wanted: What that field must be, for the error.
     """
 
-    name: str
+    item: Any
     attribute: str
-    broken: Callable[[Sequence[Any]], Sequence[Any]]
-    words: str
+    wanted: str
 
 
 class Table(NamedTuple):
-    """All that may be in one kind of object."""
+    """All that may be in one kind of object.
+
+    Attributes:
+        fields: Its fields, each checked by itself.
+        rules: Relates the fields of one object to each other, or says about a value what its row cannot; returns the first
+            object that breaks one, None for none. It looks at many objects at once: a Python call for each would take longer
+            than to decode them.
+    """
 
     fields: tuple[Field, ...]
-    rules: tuple[Rule, ...] = ()
+    rules: Callable[[Sequence[Any]], Broken | None] = lambda items: None
 
 
 class Schema(NamedTuple):
@@ -175,6 +178,7 @@ def is_cluster(name: str) -> bool:
 CLUSTER_WORDS = f"a string of 1 to {MAX_CLUSTER} characters"
 _TTL_WORDS = f"0 or a number of seconds from {MIN_TTL} to {MAX_TTL}"
 _FATAL_WORDS = "an id that a Node.js node can hold"
+_FLOW_WORDS = f"[rho, tau] or [rho, tau, grant], numbers below {_MAX_RATE:g}, of which rho and tau are not negative"
 
 
 def schema_of(limits: Limits) -> Schema:
@@ -185,16 +189,70 @@ def schema_of(limits: Limits) -> Schema:
         f"at most {_MAX_HINTS} [peer id, heartbeat], ids of at most {most} bytes that a Node.js node can hold and integers up "
         f"to {MAX_VERSION}"
     )
+
+    def sender_rules(senders: Sequence[Any]) -> Broken | None:
+        for sender in senders:
+            if sender.id in FATAL_IDS:
+                return Broken(sender, "id", _FATAL_WORDS)
+            if len(sender.id) > most // 4 and is_longer(sender.id, most):
+                return Broken(sender, "id", id_words)
+        return None
+
+    def entry_rules(entries: Sequence[Any]) -> Broken | None:
+        for entry in entries:
+            id, version = entry.id, entry.version
+            if id in FATAL_IDS:
+                return Broken(entry, "id", _FATAL_WORDS)
+            if len(id) > most // 4 and is_longer(id, most):
+                return Broken(entry, "id", id_words)
+            if entry.floor and entry.floor > version:
+                return Broken(entry, "floor", f"an integer from 0 to {version}")
+            if entry.heard and entry.heard < version:
+                return Broken(entry, "heard", f"0 or an integer from {version} to {MAX_VERSION}")
+        return None
+
+    def header_rules(marks: Sequence[Any]) -> Broken | None:
+        for mark in marks:
+            if mark.flow is not None and not _is_flow(mark.flow):
+                return Broken(mark, "flow", _FLOW_WORDS)
+            if mark.compact is not None and unpack(mark.compact) is None:
+                return Broken(mark, "compact", "a compact digest in base64")
+            if mark.cluster is not None and not is_cluster(mark.cluster):
+                return Broken(mark, "cluster", CLUSTER_WORDS)
+            for attribute, hints in (("hints", mark.hints), ("forget", mark.forget)):
+                if hints is not None and not _are_hints(hints, most):
+                    return Broken(mark, attribute, hints_words)
+        return None
+
+    def delta_rules(deltas: Sequence[Any]) -> Broken | None:
+        for delta in deltas:
+            id, key, value, version, after, more, ttl = delta
+            if id in FATAL_IDS:
+                return Broken(delta, "peer_id", _FATAL_WORDS)
+            if len(id) > most // 4 and is_longer(id, most):
+                return Broken(delta, "peer_id", id_words)
+            if key == "__proto__":
+                return Broken(delta, "key", "a key that a Node.js node can hold")
+            if len(key) > longest // 4 and is_longer(key, longest):
+                return Broken(delta, "key", key_words)
+            if type(value) is not str and not values.checked(value, depth):
+                words = f"a JSON value, nested at most {depth} deep, whose numbers are finite and have at most 2048 bits"
+                return Broken(delta, "value", words)
+            if after is not None and after >= version:
+                return Broken(delta, "after", f"an integer below the version {version}")
+            if more and version + more > MAX_VERSION:
+                return Broken(delta, "more", f"an integer that does not take the version {version} beyond {MAX_VERSION}")
+            if 0 < ttl < MIN_TTL:
+                return Broken(delta, "ttl", _TTL_WORDS)
+        return None
+
     return Schema(
         sender=Table(
             (
                 Field("id", "id", Type.TEXT, 1, most, words=id_words),
                 Field("transport", "transport", Type.TRANSPORT),
             ),
-            (
-                Rule("id", "id", lambda senders: [sender for sender in senders if sender.id in FATAL_IDS], _FATAL_WORDS),
-                Rule("id's bytes", "id", lambda senders: [each for each in senders if is_longer(each.id, most)], id_words),
-            ),
+            sender_rules,
         ),
         address=Table(
             (
@@ -215,22 +273,7 @@ def schema_of(limits: Limits) -> Schema:
                 Field("age", "age", Type.INTEGER, 0, MAX_VERSION, 0),
                 Field("interval", "interval", Type.INTEGER, 1, MAX_INTERVAL, INTERVAL),
             ),
-            (
-                Rule("id", "id", lambda entries: [entry for entry in entries if entry.id in FATAL_IDS], _FATAL_WORDS),
-                Rule("id's bytes", "id", lambda entries: [each for each in entries if is_longer(each.id, most)], id_words),
-                Rule(
-                    "floor <= version",
-                    "floor",
-                    lambda entries: [entry for entry in entries if entry.floor and entry.floor > entry.version],
-                    "an integer from 0 to {version}",
-                ),
-                Rule(
-                    "heard == 0 or heard >= version",
-                    "heard",
-                    lambda entries: [entry for entry in entries if entry.heard and entry.heard < entry.version],
-                    f"0 or an integer from {{version}} to {MAX_VERSION}",
-                ),
-            ),
+            entry_rules,
         ),
         header=Table(
             (
@@ -245,38 +288,7 @@ def schema_of(limits: Limits) -> Schema:
                 Field("forget", "forget", Type.LIST, default=None),
                 Field("observer", "observer", Type.BOOLEAN, default=False),
             ),
-            (
-                Rule(
-                    "flow's shape",
-                    "flow",
-                    lambda marks: [mark for mark in marks if mark.flow is not None and not _is_flow(mark.flow)],
-                    f"[rho, tau] or [rho, tau, grant], numbers below {_MAX_RATE:g}, of which rho and tau are not negative",
-                ),
-                Rule(
-                    "compact digest's shape",
-                    "compact",
-                    lambda marks: [mark for mark in marks if mark.compact is not None and unpack(mark.compact) is None],
-                    "a compact digest in base64",
-                ),
-                Rule(
-                    "hints' shape",
-                    "hints",
-                    lambda marks: [mark for mark in marks if mark.hints is not None and not _are_hints(mark.hints, most)],
-                    hints_words,
-                ),
-                Rule(
-                    "cluster's length",
-                    "cluster",
-                    lambda marks: [mark for mark in marks if mark.cluster is not None and not is_cluster(mark.cluster)],
-                    CLUSTER_WORDS,
-                ),
-                Rule(
-                    "orders' shape",
-                    "forget",
-                    lambda marks: [mark for mark in marks if mark.forget is not None and not _are_hints(mark.forget, most)],
-                    hints_words,
-                ),
-            ),
+            header_rules,
         ),
         delta=Table(
             (
@@ -288,43 +300,9 @@ def schema_of(limits: Limits) -> Schema:
                 Field("more", "more", Type.INTEGER, 0, None, 0),
                 Field("ttl", "ttl", Type.NUMBER, 0, MAX_TTL, 0.0, _TTL_WORDS),
             ),
-            (
-                Rule("id", "peer_id", lambda deltas: [delta for delta in deltas if delta.peer_id in FATAL_IDS], _FATAL_WORDS),
-                Rule("id's bytes", "peer_id", lambda deltas: [d for d in deltas if is_longer(d.peer_id, most)], id_words),
-                Rule("key's bytes", "key", lambda deltas: [d for d in deltas if is_longer(d.key, longest)], key_words),
-                Rule(
-                    "key is not __proto__",
-                    "key",
-                    lambda deltas: [delta for delta in deltas if delta.key == "__proto__"],
-                    "a key that a Node.js node can hold",
-                ),
-                Rule(
-                    "value can be passed on",
-                    "value",
-                    lambda deltas: [d for d in deltas if type(d.value) is not str and not values.checked(d.value, depth)],
-                    f"a JSON value, nested at most {depth} deep, whose numbers are finite and have at most 2048 bits",
-                ),
-                Rule(
-                    "after < version",
-                    "after",
-                    lambda deltas: [delta for delta in deltas if delta.after is not None and delta.after >= delta.version],
-                    "an integer below the version {version}",
-                ),
-                Rule(
-                    "version + more <= MAX_VERSION",
-                    "more",
-                    lambda deltas: [delta for delta in deltas if delta.more and delta.version + delta.more > MAX_VERSION],
-                    f"an integer that does not take the version {{version}} beyond {MAX_VERSION}",
-                ),
-                Rule(
-                    "ttl == 0 or ttl >= MIN_TTL",
-                    "ttl",
-                    lambda deltas: [delta for delta in deltas if 0 < delta.ttl < MIN_TTL],
-                    _TTL_WORDS,
-                ),
-            ),
+            delta_rules,
         ),
-    )  # fmt: skip
+    )
 
 
 #: What a message may hold by default.
@@ -346,14 +324,6 @@ def is_address(transport: Any) -> bool:
 def is_transport(transport: Any) -> bool:
     """Whether `transport`, of whatever kind, is a JSON value that is not too long."""
     return values.checked(transport) and len(json.dumps(transport)) <= MAX_ADDRESS
-
-
-def own_index(entries: Sequence[Any], sender: str) -> int | None:
-    """Return the index of the sender's own entry: the last one with its id. None if there is none."""
-    for index in reversed(range(len(entries))):
-        if entries[index].id == sender:
-            return index
-    return None
 
 
 def digest_of(entries: Sequence[Any], own: Any, marks: Any) -> Digest:
