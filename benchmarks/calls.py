@@ -74,7 +74,7 @@ def count_digest() -> Counter[str]:
 
 def count_update() -> Counter[str]:
     """Return the calls for an update of a node that has rested, which tells three peers."""
-    _, nodes = at_rest()
+    _, nodes = at_rest(rumor_fanout=3)
     return counted(lambda: nodes[3].update("key", "another value"))
 
 

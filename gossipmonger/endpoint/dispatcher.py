@@ -101,7 +101,10 @@ class Dispatcher:
                 name = item.name
                 if name in transitions:
                     transitions[name] += 1
-                if name in heard or name == "error" or self.log.wants(item):
+                    wanted = self.log.wants(item)
+                else:
+                    wanted = name in ("error", LOG)
+                if wanted or name in heard:
                     events.append(item)
         if events:
             with marked(), self._queue_lock:

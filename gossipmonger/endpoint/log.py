@@ -64,6 +64,9 @@ class Log:
     Args:
         id: The node's id.
         handles: Returns whether the program has a handler for `error`.
+
+    Attributes:
+        unreachable: The peers that could not be reached, by their ids. Read only.
     """
 
     def __init__(self, id: str, handles: Callable[[], bool]) -> None:
@@ -71,7 +74,7 @@ class Log:
         self._handles = handles
         self._reporter = Reporter(self._prefix)
         self._links = False  # whether the transport tells which dials are accepted
-        self._peers: OrderedDict[str, _Unreachable] = OrderedDict()  # by id; each change is one atomic operation
+        self.unreachable: OrderedDict[str, _Unreachable] = OrderedDict()  # each change is one atomic operation
 
     # Peers that cannot be reached
 
@@ -81,19 +84,14 @@ class Log:
         if not isinstance(peer, RemotePeer):
             return []
         now = monotonic()
-        known = self._peers.get(peer.id)
+        known = self.unreachable.get(peer.id)
         if known is not None and now - known.failed < _FORGET:
             known.failed, known.accepted = now, False
             return []
-        self._peers[peer.id] = _Unreachable(now)
-        if len(self._peers) > _CAPACITY:
-            self._peers.popitem(last=False)
+        self.unreachable[peer.id] = _Unreachable(now)
+        if len(self.unreachable) > _CAPACITY:
+            self.unreachable.popitem(last=False)
         return self._line(f"{words(error)} (not logged again until it is reached)")
-
-    @property
-    def unreachable(self) -> bool:
-        """Whether there are peers that could not be reached."""
-        return bool(self._peers)
 
     def hears(self, told: Message | RemotePeer, what: str = "") -> list[Event]:
         """Take a message or a word of the kernel; return the line for it if that means that a peer is reached again.
@@ -103,15 +101,15 @@ class Log:
         """
         if not isinstance(told, Message):
             self._links = True
-            known = self._peers.get(told.id)
+            known = self.unreachable.get(told.id)
             if known is not None and what == "accepted":
                 known.accepted = True
             return []
         peer = told.sender
-        known = self._peers.get(peer.id)
+        known = self.unreachable.get(peer.id)
         if known is None or (self._links and not known.accepted and monotonic() - known.failed < _CALM):
             return []
-        self._peers.pop(peer.id, None)
+        self.unreachable.pop(peer.id, None)
         return self._line(f"peer {shown(peer.id)} at {at(peer.transport)} is reached again")
 
     def _line(self, text: str) -> list[Event]:

@@ -226,9 +226,9 @@ class Steps:
 
     def _receive(self, step: Callable[..., Output], *args: Any) -> None:
         thread = here()
-        if (self.closed and not self.flush.waiting) or self.forked:
+        if (self._round_timer.closed and not self.flush.waiting) or self.forked:
             return
-        if thread.marked and thread.defer(object(), partial(self._receive, step, *args)):
+        if thread.mark._is_owned() and thread.defer(object(), partial(self._receive, step, *args)):
             return
         try:
             self._step(self.fail, step, *args)
@@ -264,9 +264,10 @@ class Steps:
         if self.flush.waiting:
             self.flush.look(now)
         self._dispatcher.post(output)
-        self.counters.count(output)
+        if self.counters.own is not None:
+            self.counters.count(output)
         expiry = self.protocol.membership.expiry
-        self.lapses = expiry.due
+        self.lapses = expiry.due if expiry.heap else math.inf
         if self.watches.followers:
             self.watches.note(output)
             self.watches.note_keys(expiry.changed)

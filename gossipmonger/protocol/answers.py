@@ -8,7 +8,7 @@ from gossipmonger.protocol.conversations import Conversations
 from gossipmonger.protocol.holders import Holders
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output, send
-from gossipmonger.protocol.reconcile import Reconciliation, choose_deltas
+from gossipmonger.protocol.reconcile import ID, Reconciliation, choose_deltas
 from gossipmonger.state import Delta, Digest, Header, Kind, Message, Peer, RemotePeer
 
 __all__ = ["FEW", "Answers"]
@@ -44,7 +44,7 @@ class Answers:
     def answer_node_js(self, sender: RemotePeer, found: Reconciliation, output: Output) -> None:
         """Answer a digest without a header: with the deltas that its sender lacks."""
         limit = self._config.max_deltas_per_gossip
-        deltas, _ = self._choose(found.they_lack, _TO_NODE_JS if limit is None else limit)
+        deltas = self._choose(found.they_lack, _TO_NODE_JS if limit is None else limit)[0] if found.they_lack else []
         if deltas:
             send([RemotePeer(sender.id, sender.transport)], Message(self._local.remote, deltas), output)
 
@@ -66,7 +66,7 @@ class Answers:
             found.they_lack = []
         elif header.compact is not None or digest.kind is Kind.ROUND:
             told = membership.told_of(now, *membership.others())
-            named = {entry.id for entry in digest.entries}
+            named = set(map(ID, digest.entries))
             if header.compact is None:
                 found.fresher_heartbeats += [peer for peer in [*told, self._local] if peer.id not in named]
                 if membership.is_fresh(now, sender.id, _INTRODUCING):
@@ -84,10 +84,10 @@ class Answers:
                 found.read_compact(numbers, named)
         if self._config.observer:  # which only asks
             found.they_lack, found.fresher_heartbeats = [], []
-        deltas, cut = self._choose(found.they_lack, self._config.max_deltas_per_gossip)
-        reply = self._reply(now, message, digest.kind, news, found, deltas, cut)
-        version = next((version for peer, version in found.they_lack if peer is self._local), None)
-        if version is not None and self._holders.asks_again(sender.id, version):
+        deltas, cut = self._choose(found.they_lack, self._config.max_deltas_per_gossip) if found.they_lack else ([], [])
+        reply = self._reply(now, message, digest.kind, news, header, found, deltas, cut)
+        told_ours = found.told if found.told is not None and found.they_lack else self._local.max_version_seen
+        if told_ours < self._local.max_version_seen and self._holders.asks_again(sender.id, told_ours):
             reply = reply or Digest(Kind.REPLY, membership.header(), membership.digest([]))
             reply = reply._replace(header=(reply.header or membership.header())._replace(ask=True))
         if deltas or reply is not None:
@@ -99,26 +99,40 @@ class Answers:
         return [asker] if asker is not None and message.header is not None and message.header.ask else []
 
     def _reply(
-        self, now: float, message: Message, kind: Kind, news: bool, found: Reconciliation, deltas: list[Delta], cut: list[Peer]
+        self,
+        now: float,
+        message: Message,
+        kind: Kind,
+        news: bool,
+        header: Header,
+        found: Reconciliation,
+        deltas: list[Delta],
+        cut: list[Peer],
     ) -> Digest | None:
         """Return the reply to a digest that is answered with these deltas, None if there is nothing to reply."""
         id, compact = message.sender.id, found.compact
-        begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
-        # A node that settles a floor has to know of which peers it was told only a part of what is current.
-        # And one that is told keys with a ttl has to know how old they are.
-        silent = self._membership.expiry.silent(now)
-        told_of = [peer for peer, _ in found.they_lack if peer.id in begun]
-        partial = [peer for peer in told_of if peer.behind or peer.id in unfinished or peer.id in silent]
-        asked, later = self._catch_up.choose(now, id, found.we_lack, self._storage.get, kind is Kind.REPLY, news)
+        expiry, was_cut = self._membership.expiry, bool(cut)
+        silent = expiry.silent(now) if expiry.lives else ()
+        partial: list[Peer] = []
+        if deltas:
+            # A node that settles a floor has to know of which peers it was told only a part of what is current.
+            # And one that is told keys with a ttl has to know how old they are.
+            begun, unfinished = {delta[0] for delta in deltas}, {peer.id for peer in cut}
+            told_of = [peer for peer, _ in found.they_lack if peer.id in begun]
+            partial = [peer for peer in told_of if peer.behind or peer.id in unfinished or peer.id in silent]
+        asked: list[Peer] = []
+        later: list[str] = []
+        if found.we_lack or kind is Kind.REPLY:
+            asked, later = self._catch_up.choose(now, id, found.we_lack, self._storage.get, kind is Kind.REPLY, news)
         if kind is Kind.REPLY and compact is not None:
             cut = []  # it was sent everybody's numbers before, so it knows who has more
         wanted = asked + cut + ([] if kind in (Kind.REPLY, Kind.RUMOR) else found.fresher_heartbeats)
-        grant = self._conversations.read_flow(message.header)
-        asker = self._asker(message)
+        grant = None if header.flow is None else self._conversations.read_flow(header)
+        asker = self._asker(message) if header.ask else []
         brings = news or bool(deltas)
         goes_on = bool(asker) or (bool(wanted or grant) and self._conversations.may_reply(now, id, kind, brings))
         if kind is not Kind.RUMOR and (deltas or kind is not Kind.REPLY):
-            self._conversations.answer(id, cut=bool(unfinished))
+            self._conversations.answer(id, was_cut)
         if not goes_on and not partial:
             return None
         if goes_on and asked:
@@ -126,8 +140,8 @@ class Answers:
             partly = [peer.id for peer in asked if brought.get(peer.id, peer.heard) < peer.heard]
             self._catch_up.ask(now, id, asked, later, partly)
         flow = self._flow.give(grant) if self._flow is not None and grant is not None and goes_on else None
-        short = goes_on and compact is not None and kind is not Kind.REPLY and len(partial) + len(wanted) > len(compact) * FEW
-        if short and compact is not None:
+        many = compact is not None and len(partial) + len(wanted) > len(compact.peers) * FEW
+        if goes_on and compact is not None and kind is not Kind.REPLY and many:
             told = partial + asker + [p for p in compact.peers if p.heard > p.max_version_seen or p.id in silent]
             header = self._membership.header(flow, compact.encode())
         else:
@@ -137,8 +151,6 @@ class Answers:
         return Digest(Kind.REPLY, header, self._membership.digest([*entries.values()], now))
 
     def _choose(self, they_lack: list[tuple[Peer, int]], limit: int | None) -> tuple[list[Delta], list[Peer]]:
-        if not they_lack:
-            return [], []
         order = self._config.delta_order
         turn = _FAIR if self._flow is None else _FAIR_IN_FLOW
         if order == "depth" and self._cut % turn == turn - 1:

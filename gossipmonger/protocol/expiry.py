@@ -75,6 +75,10 @@ class Expiry:
     Attributes:
         hidden: id -> the keys that are hidden. Read only.
         changed: Ids and keys that were hidden or shown, or whose ttl has passed here, since whoever reads this emptied it.
+        own: Own key -> its ttl, and when it was set last. Read only.
+        lives: id -> what is known of the signs of life of a peer that has keys with a ttl. Read only.
+        risen: Ids of peers with hidden keys that were heard of, so that there is something to `reveal`. Read only.
+        heap: Keys that may expire: not before when, id, key. Without any there is nothing to `expire`. Read only.
     """
 
     def __init__(self, local: Peer, storage: Any, interval: float) -> None:
@@ -83,10 +87,10 @@ class Expiry:
         self._interval = interval
         self.hidden: dict[str, dict[str, None]] = {}
         self.changed: list[tuple[str, str]] = []
-        self._own: dict[str, tuple[float, float]] = {}  # key -> ttl, when it was set last
-        self._lives: dict[str, _Life] = {}
-        self._risen: dict[str, None] = {}  # peers with hidden keys that were heard of
-        self._heap: list[tuple[float, str, str]] = []  # not before when, id, key
+        self.own: dict[str, tuple[float, float]] = {}
+        self.lives: dict[str, _Life] = {}
+        self.risen: dict[str, None] = {}
+        self.heap: list[tuple[float, str, str]] = []
         self._queued: dict[tuple[str, str], float] = {}  # id, key -> the one time in the heap that counts
         self._looked = -math.inf
         self._begun: float = -math.inf
@@ -98,27 +102,27 @@ class Expiry:
             self.set(now, key, ttl)
         for peer in others:
             if peer.ttls:
-                self._lives[peer.id] = _Life(peer.max_version_seen)
+                self.lives[peer.id] = _Life(peer.max_version_seen)
                 self.hidden[peer.id] = dict.fromkeys(peer.ttls)
 
     # Own keys
 
     def ttl_of(self, key: str) -> float:
         """Return the ttl that an own key was set with last, 0 for none."""
-        return self._own.get(key, (0.0, 0.0))[0]
+        return self.own.get(key, (0.0, 0.0))[0]
 
     def set(self, now: float, key: str, ttl: float) -> tuple[float, float] | None:
         """Note that an own key is set, with a ttl or with 0 for none; return what `restore` takes to undo this."""
-        former = self._own.get(key)
+        former = self.own.get(key)
         self.restore(key, (ttl, now) if ttl else None)
         return former
 
     def restore(self, key: str, own: tuple[float, float] | None) -> None:
         """Put an own key back to what `set` returned."""
         if own is None:
-            self._own.pop(key, None)
+            self.own.pop(key, None)
         else:
-            self._own[key] = own
+            self.own[key] = own
             self._push(own[1] + own[0] * 1000, self._local.id, key)
 
     # Other keys
@@ -128,13 +132,13 @@ class Expiry:
         hidden = self.hidden.get(peer.id, {})
         was = key in hidden
         self._show(peer.id, key)
-        life, ttl = self._lives.get(peer.id), peer.ttls.get(key, 0.0)
+        life, ttl = self.lives.get(peer.id), peer.ttls.get(key, 0.0)
         if not ttl:
             if life is not None:
                 life.since.pop(key, None)
             return was, False
         if life is None:
-            life = self._lives[peer.id] = _Life()
+            life = self.lives[peer.id] = _Life()
         life.since[key] = -math.inf
         if version > life.dated:
             life.since[key] = life.fresh = now
@@ -150,8 +154,8 @@ class Expiry:
         """Note that a peer's key has fallen to a floor; return whether it was hidden."""
         was = key in self.hidden.get(id, ())
         self._show(id, key)
-        if id in self._lives:
-            self._lives[id].since.pop(key, None)
+        if id in self.lives:
+            self.lives[id].since.pop(key, None)
         return was
 
     def _show(self, id: str, key: str) -> None:
@@ -165,27 +169,26 @@ class Expiry:
 
     def hear(self, now: float, id: str, age: float = 0.0, version: int = -1) -> None:
         """Note that a peer gave a sign of life so many milliseconds ago; whoever tells it knew of this version."""
-        life = self._lives.get(id)
+        life = self.lives.get(id)
         if life is None:
             if not age or id == self._local.id:
                 return  # nobody will ask
-            life = self._lives[id] = _Life()
+            life = self.lives[id] = _Life()
         elif age >= _UNKNOWN and max(life.alive, life.fresh) > -math.inf:
             return  # its teller has not heard of it yet
         life.alive = max(life.alive, now - age)
         life.dated = max(life.dated, version)
         if id in self.hidden:
-            self._risen[id] = None
+            self.risen[id] = None
 
     def hear_all(self, now: float, peers: Iterable[Peer], aged: Iterable[Entry]) -> None:
         """Note the signs of life of peers whose heartbeats have risen; some of these entries may tell how long ago."""
-        if self._lives or aged:
-            told = {entry.id for entry in aged}
-            for peer in peers:
-                if peer.id not in told:
-                    self.hear(now, peer.id)
-            for entry in aged:
-                self.hear(now, entry.id, entry.age, entry.version)
+        told = {entry.id for entry in aged}
+        for peer in peers:
+            if peer.id not in told:
+                self.hear(now, peer.id)
+        for entry in aged:
+            self.hear(now, entry.id, entry.age, entry.version)
 
     def read_ages(self, now: float, entries: Iterable[Entry], limit: int) -> None:
         """Read the ages in a digest, before the deltas that come with it are taken. `limit` is the highest version believed."""
@@ -193,11 +196,9 @@ class Expiry:
             if entry.age and entry.version <= limit:
                 self.hear(now, entry.id, entry.age, entry.version)
 
-    def tell_ages(self, now: float | None, entries: list[Entry]) -> list[Entry]:
+    def tell_ages(self, now: float, entries: list[Entry]) -> list[Entry]:
         """Return entries with the ages of peers that have keys with a ttl; of one that has left, the entry has it already."""
-        lives = self._lives
-        if now is None or not lives:
-            return entries
+        lives = self.lives
         return [
             entry._replace(age=self._age(now, lives[entry.id])) if entry.id in lives and not entry.left else entry
             for entry in entries
@@ -212,14 +213,14 @@ class Expiry:
 
     def silent(self, now: float) -> Collection[str]:
         """Return the ids of peers with an age that has to be told beside a compact digest."""
-        return {id for id, life in self._lives.items() if self._age(now, life) > _SILENT * self._interval}
+        return {id for id, life in self.lives.items() if self._age(now, life) > _SILENT * self._interval}
 
     # As time passes
 
     @property
     def due(self) -> float:
         """When to `expire`, in milliseconds since the epoch; infinite for never."""
-        return max(self._heap[0][0], self._looked + _PAUSE) if self._heap else math.inf
+        return max(self.heap[0][0], self._looked + _PAUSE) if self.heap else math.inf
 
     def expire(self, now: float, output: Output, ahead: float = 0.0) -> list[str]:
         """Hide what has expired; return the own keys that have, which are to be deleted.
@@ -231,8 +232,8 @@ class Expiry:
         peers: dict[str, Peer | None] = {}
         again: list[tuple[float, str, str]] = []
         own = []
-        while self._heap and self._heap[0][0] <= now + ahead:
-            moment, id, key = heappop(self._heap)
+        while self.heap and self.heap[0][0] <= now + ahead:
+            moment, id, key = heappop(self.heap)
             if self._queued.get((id, key)) != moment:
                 continue  # it was set again, with a shorter ttl
             del self._queued[id, key]
@@ -253,7 +254,7 @@ class Expiry:
 
     def reveal(self, now: float, output: Output) -> None:
         """Show hidden keys whose owners were heard of, unless these may have begun another life without them."""
-        risen, self._risen = self._risen, {}
+        risen, self.risen = self.risen, {}
         for id in risen:
             peer = self._storage.get(id)
             for key in [*self.hidden.get(id, ())] if peer is not None else ():
@@ -267,9 +268,9 @@ class Expiry:
     def _until(self, peer: Peer | None, key: str) -> float:
         """Return until when a key is there; infinite if it is gone already, or has no ttl any more."""
         if peer is self._local:
-            ttl, since = self._own.get(key, (math.inf, 0.0))
+            ttl, since = self.own.get(key, (math.inf, 0.0))
             return since + ttl * 1000
-        life = None if peer is None else self._lives.get(peer.id)
+        life = None if peer is None else self.lives.get(peer.id)
         if peer is None or life is None or key not in peer.ttls:
             return math.inf
         return max(self._sign(life), life.since.get(key, -math.inf)) + peer.ttls[key] * 1000
@@ -277,42 +278,42 @@ class Expiry:
     def _push(self, until: float, id: str, key: str) -> None:
         if until < self._queued.get((id, key), math.inf):
             self._queued[id, key] = until
-            heappush(self._heap, (until, id, key))
+            heappush(self.heap, (until, id, key))
 
     def tidy(self) -> None:
         """Drop what is known of peers that are not there any more, or have no keys with a ttl."""
-        for id in [*self._lives]:
+        for id in [*self.lives]:
             peer = self._storage.get(id)
             if peer is None or not (peer.ttls or peer.behind):
                 self.forget(id)
 
     def forget(self, id: str) -> None:
         """Drop what is known of a peer."""
-        self._lives.pop(id, None)
+        self.lives.pop(id, None)
         self.hidden.pop(id, None)
 
     def mend(self) -> None:
         """Make whole what an exception has cut in two that came out of a signal handler, or of the storage."""
-        self._heap, self._queued = [], {}
-        peers = [self._local, *(self._storage.get(id) for id in self._lives)]
+        self.heap, self._queued = [], {}
+        peers = [self._local, *(self._storage.get(id) for id in self.lives)]
         for peer in peers:
             if peer is None:
                 continue
             hidden = {key: None for key in self.hidden.pop(peer.id, ()) if key in peer.ttls}
             if hidden:
                 self.hidden[peer.id] = hidden
-            for key in self._own if peer is self._local else peer.ttls.keys() - hidden.keys():
+            for key in self.own if peer is self._local else peer.ttls.keys() - hidden.keys():
                 until = self._until(peer, key)
                 self._queued[peer.id, key] = until
-                self._heap.append((until, peer.id, key))
-        heapify(self._heap)
+                self.heap.append((until, peer.id, key))
+        heapify(self.heap)
 
     def _check(self) -> None:
         """Assert what always holds between two calls."""
-        assert self._queued == {(id, key): until for until, id, key in self._heap if self._queued.get((id, key)) == until}
+        assert self._queued == {(id, key): until for until, id, key in self.heap if self._queued.get((id, key)) == until}
         assert all(keys for keys in self.hidden.values())
-        waiting = {(self._local.id, key) for key in self._own}
-        for id, life in self._lives.items():
+        waiting = {(self._local.id, key) for key in self.own}
+        for id, life in self.lives.items():
             peer = self._storage.get(id)
             if peer is not None:
                 hidden = self.hidden.get(id, {})

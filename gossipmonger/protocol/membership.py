@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from gossipmonger.protocol.capacity import Capacity
@@ -52,6 +53,7 @@ class Membership:
         forgetting: What has been forgotten.
         capacity: How many peers there may be.
         expiry: Which keys are gone because their ttl has passed.
+        changes: Peers that `put_changes` is to put, by their ids. Read only.
         refused: Peers that are dead by refusal, id -> the heartbeat up to which it may be old news: see `Suspicion`.
     """
 
@@ -60,7 +62,7 @@ class Membership:
         self.bound: Bound = Bound(self._config.max_years_ahead)
         self.at_rest: bool = False
         self.found: dict[str, Peer | None] = {self._local.id: self._local}
-        self._changes: dict[str, Peer] = {}
+        self.changes: dict[str, Peer] = {}
         self._last_round: float | None = None
         self._pace = 0.0  # milliseconds between two rounds of a peer, the harmonic mean: how often a digest comes
         self.late: bool = False
@@ -90,7 +92,7 @@ class Membership:
 
     def change(self, peer: Peer) -> None:
         """Have a peer put at the end of the step, after its last change has been made."""
-        self._changes[peer.id] = peer
+        self.changes[peer.id] = peer
         self._compact.note(peer)
 
     def hear_risen(self, now: float, peers: list[Peer], aged: Sequence[Entry] = ()) -> None:
@@ -98,14 +100,16 @@ class Membership:
 
         `aged` are entries that say when they have risen, or other peers.
         """
-        self.expiry.hear_all(now, peers, aged)
+        if self.expiry.lives or aged:
+            self.expiry.hear_all(now, peers, aged)
+        for peer in peers:
+            self.changes[peer.id] = peer
         if peers:
-            self._changes.update([(peer.id, peer) for peer in peers])
-            self.bound.hear(now, max([peer.heartbeat for peer in peers]))
+            self.bound.hear(now, max(map(attrgetter("heartbeat"), peers)))
 
     def put_changes(self) -> None:
         """Put all peers that have changed."""
-        changes, self._changes = self._changes, {}
+        changes, self.changes = self.changes, {}
         put = self._storage.put
         for id, peer in changes.items():
             put(id, peer)
@@ -145,9 +149,11 @@ class Membership:
         The live peers; the dead that were heard of again, which the next round will find live; and for a while those that left,
         so that nobody has to conclude it from their silence.
         """
-        since = now - TELLING * self._config.gossip_interval
-        again = [peer for peer in dead if ((peer.last_time or 0) > since if peer.left else self._is_back(now, peer))]
-        return live + again
+        told, since = [*live], now - TELLING * self._config.gossip_interval
+        for peer in dead:
+            if (peer.last_time or 0) > since if peer.left else self._is_back(now, peer):
+                told.append(peer)
+        return told
 
     def header(self, flow: Any = None, compact: Compact | None = None, hints: Any = None) -> Header:
         """Return the header of a digest: these, and what all headers have."""
@@ -160,7 +166,8 @@ class Membership:
 
     def digest(self, peers: Sequence[Peer], now: float | None = None) -> list[Entry]:
         """Return an entry for each of these peers, then the local one's. Without `now`, none has an age."""
-        return self.expiry.tell_ages(now, [peer.entry(now) for peer in (*peers, self._local)])
+        entries = [peer.entry(now) for peer in (*peers, self._local)]
+        return entries if now is None or not self.expiry.lives else self.expiry.tell_ages(now, entries)
 
     def message(
         self, kind: Kind, peers: Sequence[Peer] = (), now: float | None = None, header: Header | None = None
@@ -228,8 +235,11 @@ class Membership:
         self.put_changes()
         self.capacity.begin_round(now, late if self.late else 0.0, output)
 
-    def hear_from(self, now: float, message: Message, output: Output) -> Peer | None:
-        """Note that a peer has sent a message; return the peer, None for the node itself or if there is no room for it."""
+    def hear_from(self, now: float, message: Message, limit: int, output: Output) -> Peer | None:
+        """Note that a peer has sent a message; return the peer, None for the node itself or if there is no room for it.
+
+        `limit` is the highest heartbeat that is believed.
+        """
         sender, digest = message.sender, message.digest
         if sender.id == self._local.id:
             return None
@@ -242,19 +252,23 @@ class Membership:
         heartbeat = -1
         if digest is not None:
             peer.speaks_extensions = digest.header is not None
-            heartbeat = next((entry.heartbeat for entry in reversed(digest.entries) if entry.id == sender.id), -1)
-        believed = heartbeat <= self.bound.limit(now)
+            for entry in reversed(digest.entries):
+                if entry.id == sender.id:
+                    heartbeat = entry.heartbeat
+                    break
+        believed = heartbeat <= limit
         # Of one of ours, only a heartbeat tells that this is its latest word: deltas alone may be a recording.
         latest = heartbeat >= peer.heartbeat or (heartbeat < 0 and not peer.speaks_extensions)
         if believed and latest and peer.transport != sender.transport:
             peer.transport = sender.transport
             self._fresh[peer.id] = now
+            self._compact.note(peer)
         # A heartbeat that is not believed counts as not told, so this node counts as it does for a Node.js node.
         if (peer.speaks_extensions is False or not believed) and sender.id not in self._counted:
             self._counted.add(sender.id)
             peer.hear(max(0, peer.heartbeat) + 1, now)
             self.expiry.hear(now, sender.id)
-        self.change(peer)
+        self.changes[peer.id] = peer
         return peer
 
     def hear_of(self, now: float, entry: Entry, peer: Peer | None, by_owner: bool, output: Output) -> Peer | None:

@@ -126,7 +126,7 @@ class Observers:
             news += [peer for peer in [*others, self._local] if peer.id not in ids]
             news += membership.departed(ids) if asked.ask else []
         header = membership.header()
-        if compact is not None and len(partly) + len(news) > len(compact) * FEW:
+        if compact is not None and len(partly) + len(news) > len(compact.peers) * FEW:
             header = membership.header(None, compact.encode())
             partly += [peer for peer in compact.peers if peer.behind and peer not in partly]
             news = []

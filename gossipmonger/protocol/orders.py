@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership
@@ -38,11 +41,8 @@ class Orders:
         self._tell(output)
         return True
 
-    def take(self, now: float, digest: Digest | None, output: Output) -> None:
-        """Take the orders that a digest's header carries, if it does."""
-        orders = digest.header.forget if digest is not None and digest.header is not None else None
-        if not orders:
-            return
+    def take(self, now: float, orders: Sequence[Sequence[Any]], output: Output) -> None:
+        """Take the orders that a digest's header carries."""
         membership, limit = self._membership, self._membership.bound.limit(now)
         for id, heartbeat in orders:
             if heartbeat > limit:

@@ -47,7 +47,7 @@ from gossipmonger.protocol.observers import ObserverMembership, Observers
 from gossipmonger.protocol.orders import Orders
 from gossipmonger.protocol.output import Event, Output, send
 from gossipmonger.protocol.partners import draw
-from gossipmonger.protocol.reconcile import Reconciliation
+from gossipmonger.protocol.reconcile import ID, Reconciliation
 from gossipmonger.protocol.rumors import Rumors
 from gossipmonger.protocol.suspicion import Suspicion
 from gossipmonger.protocol.writes import Writes
@@ -208,8 +208,11 @@ class Protocol(Writes):
     @property
     def due(self) -> float | None:
         """When `spread` has something to do, in milliseconds since the epoch; it may be past. None for nothing."""
-        rumors = None if self._rumors is None else self._rumors.wake
-        due = min([due for due in (rumors, self._suspicion.due, self._expiry.due) if due is not None])
+        due = self._rumors.wake if self._rumors is not None and self._rumors.news else math.inf
+        if self._suspicion.suspects or self._suspicion.ends:
+            due = min(due, self._suspicion.due)
+        if self._expiry.heap:
+            due = min(due, self._expiry.due)
         return due if due < math.inf else None
 
     def link(self, now: float, peer: RemotePeer, what: str) -> Output:
@@ -221,13 +224,14 @@ class Protocol(Writes):
 
     def spread(self, now: float, hurry: bool = False) -> Output:
         """Tell a few peers what is new, and dial again who has refused, as far as it is time for that, or the last time."""
-        output = self.lapse(now)
-        self._suspicion.dial_again(now, output)
-        due = None if self._rumors is None else self._rumors.due
-        if self._rumors is not None and due is not None and (hurry or due <= now):
+        output = self.lapse(now) if self._expiry.heap else []
+        if self._suspicion.suspects or self._suspicion.ends:
+            self._suspicion.dial_again(now, output)
+        if self._rumors is not None and self._rumors.news and (hurry or self._rumors.due <= now):
             partners, deltas, told, cut = self._rumors.tell(now, self.membership.speakers(), self._storage.get, hurry)
-            named = [peer for peer in told if peer in cut or self.membership.is_fresh(now, peer.id)]
-            entries = self.membership.digest([peer for peer in named if peer.id != self._local.id], now)
+            id, is_fresh = self._local.id, self.membership.is_fresh
+            named = [peer for peer in told if peer.id != id and (peer in cut or is_fresh(now, peer.id))]
+            entries = self.membership.digest(named, now)
             rumor = Message(self._local.remote, deltas or None, Digest(Kind.RUMOR, self.membership.header(), entries))
             send([partner.remote for partner in partners], rumor, output)
         return output
@@ -237,10 +241,11 @@ class Protocol(Writes):
     def step(self, now: float, message: Message) -> Output:
         """Take one message: first its deltas, then its digest."""
         membership, (sender, deltas, digest) = self.membership, message
-        output = self.lapse(now)
+        output = self.lapse(now) if self._expiry.heap else []
         if not self.border.admits(now, message, output):
             return output
-        if message.from_observer:
+        header = None if digest is None else digest.header
+        if header is not None and header.observer:
             if not self._config.observer:
                 self._observers.answer(now, message, output)
             return output
@@ -250,41 +255,46 @@ class Protocol(Writes):
             ids.update([delta[0] for delta in deltas])
             received.append(Event("deltas receive", (sender, deltas)))
         if digest is not None:
-            ids.update([entry.id for entry in digest.entries])
+            ids.update(map(ID, digest.entries))
             received.append(Event("digest receive", (sender, digest)))
         membership.look_up(ids)
         output += received[:1]
         if digest is None or digest.kind is Kind.REPLY:
             self._catch_up.answered(now, sender.id)
         before: int = getattr(membership.found.get(sender.id), "heartbeat", -1)
-        peer = membership.hear_from(now, message, output)
-        asks = digest is not None and digest.header is not None and digest.header.ask
-        rumor = asks or (digest is not None and digest.kind is Kind.RUMOR)  # whoever asks may soon be gone
         found = Reconciliation(now, self._local, membership, self._identity, output)
+        peer = membership.hear_from(now, message, found.limit, output)
+        asks = header is not None and header.ask
+        rumor = asks or (digest is not None and digest.kind is Kind.RUMOR)  # whoever asks may soon be gone
         if rumor and deltas and digest is not None:
             found.meet(digest.entries)
         if deltas and digest is not None and any(delta.ttl for delta in deltas):
             self._expiry.read_ages(now, digest.entries, membership.bound.limit(now))
-        news, refused = self._take_deltas(now, deltas or (), rumor, output)
+        news, refused = self._take_deltas(now, deltas, rumor, output) if deltas else (False, [])
         if digest is None:
             if news:
                 self._answers.ask_on(now, sender, output)
         else:
             output += received[1:]
             found.read(digest.entries, sender.id)
-            found.we_lack += [peer for peer in refused if peer not in found.we_lack]
-            membership.put_changes()
-            if digest.header is None or sender.id == self._local.id:
+            if refused:
+                found.we_lack += [peer for peer in refused if peer not in found.we_lack]
+            if membership.changes:
+                membership.put_changes()
+            if header is None or sender.id == self._local.id:
                 self._answers.answer_node_js(sender, found, output)
             elif digest.kind is not Kind.FAREWELL or asks:
-                self._answers.answer(now, message, news, digest, digest.header, found, output)
-            if found.told is not None and digest.header is not None and peer is not None:
+                self._answers.answer(now, message, news, digest, header, found, output)
+            if found.told is not None and header is not None and peer is not None:
                 self.holders.note(peer.id, found.told)
-        membership.put_changes()
+        if membership.changes:
+            membership.put_changes()
         if peer is not None:
             self._suspicion.hear(now, sender, digest, peer.heartbeat > before, output)
-            self.orders.take(now, digest, output)
-        self._expiry.reveal(now, output)
+            if header is not None and header.forget:
+                self.orders.take(now, header.forget, output)
+        if self._expiry.risen:
+            self._expiry.reveal(now, output)
         return output
 
     def _take_deltas(self, now: float, deltas: Sequence[Delta], rumor: bool, output: Output) -> tuple[bool, list[Peer]]:

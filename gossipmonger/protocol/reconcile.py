@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
+from operator import attrgetter
 from random import Random
 from typing import Any
 
@@ -18,7 +19,10 @@ from gossipmonger.protocol.output import Output
 from gossipmonger.protocol.partners import draw
 from gossipmonger.state import CompactDigest, Delta, Entry, Peer
 
-__all__ = ["Reconciliation", "choose_deltas"]
+__all__ = ["ID", "Reconciliation", "choose_deltas"]
+
+#: The id of an entry, or of a peer.
+ID = attrgetter("id")
 
 #: Bytes, roughly, of the deltas in one message. With the digest that goes along, a message stays within some 64 KB: long
 #: enough for its fixed cost not to matter, and short enough not to keep others waiting.
@@ -34,6 +38,7 @@ class Reconciliation:
     The membership finds the peers and takes what is told about them, the identity what is told about the local one.
 
     Attributes:
+        limit: The highest number that is believed.
         they_lack: Peers of which the sender knows less, each with the version that it knows.
         we_lack: Peers of which less is known here.
         fresher_heartbeats: Peers of which a later heartbeat is known here.
@@ -47,7 +52,7 @@ class Reconciliation:
         self._membership = membership
         self._identity = identity
         self._output = output
-        self._limit = membership.bound.limit(now)
+        self.limit: int = membership.bound.limit(now)
         self.they_lack: list[tuple[Peer, int]] = []
         self.we_lack: list[Peer] = []
         self.fresher_heartbeats: list[Peer] = []
@@ -58,7 +63,7 @@ class Reconciliation:
         """Meet those of whom a rumour is the first word, if their floor says from where on there is anything to know."""
         for entry in entries:
             known = entry.floor == 0 or self._membership.found.get(entry.id) is not None
-            if known or max(entry.version, entry.heartbeat, entry.heard) > self._limit:
+            if known or max(entry.version, entry.heartbeat, entry.heard) > self.limit:
                 continue
             peer = self._membership.hear_of(self._now, entry, None, False, self._output)
             if peer is not None:
@@ -66,7 +71,7 @@ class Reconciliation:
 
     def read(self, entries: Iterable[Entry], sender_id: str) -> None:
         """Read a digest's entries."""
-        find, limit, now = self._membership.found.get, self._limit, self._now
+        find, limit, now = self._membership.found.get, self.limit, self._now
         risen: list[Peer] = []
         aged: list[Entry] = []
         for entry in entries:
@@ -106,11 +111,12 @@ class Reconciliation:
                 self.fresher_heartbeats.append(peer)
             if version != peer.max_version_seen:
                 self._compare(peer, version)
-        self._membership.hear_risen(now, risen, aged)
+        if risen or aged:
+            self._membership.hear_risen(now, risen, aged)
 
     def read_compact(self, told: Iterable[tuple[Peer, int, int]], named: set[str]) -> None:
         """Read what a compact digest tells, except about peers that have an entry of their own, which says more."""
-        limit, now, membership = self._limit, self._now, self._membership
+        limit, now, membership = self.limit, self._now, self._membership
         risen: list[Peer] = []
         for peer, heartbeat, version in told:
             if peer is self._local:
@@ -132,7 +138,8 @@ class Reconciliation:
                 membership.change(peer)
             if version != peer.max_version_seen:
                 self._compare(peer, version)
-        membership.hear_risen(now, risen)
+        if risen:
+            membership.hear_risen(now, risen)
 
     def _compare(self, peer: Peer, version: int) -> None:
         if version < peer.max_version_seen:

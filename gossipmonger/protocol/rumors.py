@@ -22,6 +22,7 @@ version, so a key that has been written again meanwhile goes once, with its late
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from random import Random
 
 from gossipmonger.protocol.config import Config
@@ -29,6 +30,8 @@ from gossipmonger.protocol.partners import draw
 from gossipmonger.state import Delta, Peer
 
 __all__ = ["Rumors", "successors"]
+
+_id, _told, _at = attrgetter("id"), attrgetter("told"), attrgetter("at")
 
 #: Copies of a piece of news beside those of the first telling.
 _AGAIN = 1
@@ -77,6 +80,9 @@ class Rumors:
         local: The node's own peer.
         config: The numbers to go by.
         random: Draws the partners that are not successors.
+
+    Attributes:
+        news: A peer's id -> its pieces of news, oldest first; who waits longest stands first. Read only.
     """
 
     def __init__(self, local: Peer, config: Config, random: Random) -> None:
@@ -85,7 +91,7 @@ class Rumors:
         self._interval = config.rumor_interval
         self._rate = config.rumor_rate / 1000
         self._random = random
-        self._news: dict[str, list[_Piece]] = {}  # peer's id -> its pieces, oldest first; who waits longest stands first
+        self.news: dict[str, list[_Piece]] = {}
         self._capacity = self._tokens = max(_BURST * config.rumor_rate, float(self._fanout + _AGAIN + 1))
         self._counted = 0.0  # when the tokens were counted
         self._told = self._next = 0.0  # the last telling; the next, if there are tokens
@@ -93,31 +99,28 @@ class Rumors:
 
     def note(self, id: str, after: int) -> None:
         """Note that there is news of a peer, beginning after this version."""
-        pieces = self._news.setdefault(id, [])
+        pieces = self.news.setdefault(id, [])
         if not pieces or pieces[-1].told:
             pieces.append(_Piece(after))
             self._next = min(self._next, self._told + _PAUSE * self._interval)
 
     def mend(self) -> None:
         """Drop what an exception out of a signal handler has cut short; rounds tell it."""
-        self._news = {id: pieces for id, pieces in self._news.items() if pieces}
+        self.news = {id: pieces for id, pieces in self.news.items() if pieces}
 
     @property
-    def due(self) -> float | None:
-        """When there is something to tell, in milliseconds since the epoch; it may be past. None if there is nothing."""
-        if not self._news:
-            return None
+    def due(self) -> float:
+        """When to tell what is new, in milliseconds since the epoch; it may be past."""
         return max(self._next, self._counted + max(0.0, _ENOUGH - self._tokens) / self._rate)
 
     @property
-    def wake(self) -> float | None:
+    def wake(self) -> float:
         """When to tell it at the latest. Where tokens are short, that is later than when it may be told.
 
         A busy node hears something all the time, and can tell its news at those moments. To wake up for each token would cost
         it more than the message.
         """
-        due = self.due
-        return due if due is None or self._tokens >= _ENOUGH else due + _PATIENCE / self._rate
+        return self.due if self._tokens >= _ENOUGH else self.due + _PATIENCE / self._rate
 
     def tell(
         self, now: float, others: Sequence[Peer], find: Callable[[str], Peer | None], hurry: bool = False
@@ -134,35 +137,36 @@ class Rumors:
         """
         self._tokens = min(self._capacity, self._tokens + max(0.0, now - self._counted) * self._rate)
         self._counted = now
-        if len(self._news) == 1:  # its owner knows it, and may have gone
-            others = [peer for peer in others if peer.id not in self._news]
+        if len(self.news) == 1 and self._local.id not in self.news:  # its owner knows it, and may have gone
+            others = [peer for peer in others if peer.id not in self.news]
         self._width = min(self._fanout, len(others))
-        first = max((self._width - piece.told for pieces in self._news.values() for piece in pieces), default=0)
+        first = self._width - min([piece.told for pieces in self.news.values() for piece in pieces], default=self._width)
         count = max(first, _AGAIN)
         partners = self._choose(others, count if hurry else min(count, int(self._tokens + _ALMOST)), first > 0)
         if not others:
-            self._news.clear()
+            self.news.clear()
         deltas, told, cut = self._collect(find)
         partners = partners if told else []  # whoever the news was of may be forgotten since
         self._tokens = max(0.0, self._tokens - len(partners))
         self._told = now
         for peer in told:
             self._count(peer.id, len(partners), now)
-        pieces = [piece for pieces in self._news.values() for piece in pieces]
-        soonest = min((0.0 if piece.told < self._width else piece.at + self._interval for piece in pieces), default=0.0)
-        self._next = max(soonest, now + _PAUSE * self._interval)
+        self._next = now + _PAUSE * self._interval
+        left = [piece for pieces in self.news.values() for piece in pieces]
+        if left and min(map(_told, left)) >= self._width:  # only the later copies are owed
+            self._next = max(self._next, min(map(_at, left)) + self._interval)
         return partners, deltas, told, cut
 
     def _count(self, id: str, copies: int, now: float) -> None:
         """Count the news of a peer as told, and let it go to the end of the queue if more copies are owed."""
         left = []
-        for piece in self._news.pop(id):
+        for piece in self.news.pop(id):
             piece.told += copies
             piece.at = now
             if piece.told < self._width + _AGAIN:
                 left.append(piece)
         if left:
-            self._news[id] = left
+            self.news[id] = left
 
     def _choose(self, others: Sequence[Peer], count: int, first: bool) -> list[Peer]:
         """Return whom to tell: all successors, or some in turn and now and then a drawn peer, or only drawn ones."""
@@ -172,10 +176,11 @@ class Rumors:
         start = 0
         if count < self._width:
             start, self._turn = self._turn, self._turn + count
-        turns = [places[turn % len(places)] for turn in range(start, start + min(count, len(places)))]
-        chosen = [peer for peer in turns if peer is not None]
-        rest = [peer for peer in others if peer not in chosen] if len(chosen) < count else []
-        return chosen + draw(rest, count - len(chosen), self._random)
+        turns = range(start, start + min(count, len(places)))
+        chosen = [peer for turn in turns if (peer := places[turn % len(places)]) is not None]
+        if len(chosen) < count:
+            chosen += draw([peer for peer in others if peer not in chosen], count - len(chosen), self._random)
+        return chosen
 
     def _collect(self, find: Callable[[str], Peer | None]) -> tuple[list[Delta], list[Peer], list[Peer]]:
         """Return the deltas of a rumour, the peers whose news it is, and those that have more than any rumour has room for.
@@ -186,10 +191,10 @@ class Rumors:
         told: list[Peer] = []
         cut: list[Peer] = []
         room = _ROOM
-        for id, pieces in [*self._news.items()]:
+        for id, pieces in [*self.news.items()]:
             after, peer = pieces[0].after, find(id)
             if peer is None or peer.max_version_seen <= after:
-                del self._news[id]  # forgotten since
+                del self.news[id]  # forgotten since
                 continue
             news, size = _that_fit(peer.deltas(after, _ROOM // _LEAST), _ROOM)
             is_cut = not news or news[-1].version < peer.max_version_seen
@@ -221,7 +226,9 @@ def successors(local: Peer, others: Sequence[Peer], fanout: int) -> list[Peer]:
     """Return whom this node tells first: its successors in the generalised de Bruijn graph, or all others if they are few."""
     if len(others) <= fanout:
         return [*others]
-    order = sorted([*others, local], key=lambda peer: peer.id)
-    place = fanout * order.index(local)
-    found = [order[(place + step) % len(order)] for step in range(fanout)]
-    return [peer for peer in found if peer is not local]
+    order = sorted([*others, local], key=_id)
+    place = fanout * order.index(local) % len(order)
+    found = (order + order[:fanout])[place : place + fanout]
+    if local in found:
+        found.remove(local)
+    return found

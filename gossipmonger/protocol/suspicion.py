@@ -111,15 +111,17 @@ class Suspicion:
 
     Attributes:
         contacts: What became of the node's own dials.
+        suspects: Peers that are suspected or were hinted at, by their ids. Read only.
+        ends: id -> when to probe a peer, since a link to it has ended. Read only.
     """
 
     def __init__(self, node: Node, membership: Membership) -> None:
         self._local, self._storage, self._config, self._random = node
         self._membership = membership
         self.contacts: Contacts = Contacts(node, membership)
-        self._suspects: dict[str, _Suspect] = {}
+        self.suspects: dict[str, _Suspect] = {}
         self._immune: dict[str, float] = {}  # id -> until when refusals prove nothing
-        self._ends: dict[str, float] = {}  # id -> when to probe it, since a link to it has ended
+        self.ends: dict[str, float] = {}
         self._probes = Throttle(_PAUSE)
         self._raises = Throttle(_PAUSE)  # of the own heartbeat because of a hint
         self._spoken_to = 0.0  # when somebody else spoke to this node first
@@ -127,10 +129,10 @@ class Suspicion:
 
     def begin_round(self, now: float) -> None:
         """Let time pass: what has expired is forgotten, and a late round begins suspicions again."""
-        self._suspects = {id: suspect for id, suspect in self._suspects.items() if suspect.until > now}
+        self.suspects = {id: suspect for id, suspect in self.suspects.items() if suspect.until > now}
         self._immune = {id: until for id, until in self._immune.items() if until > now}
         if self._membership.late:
-            for suspect in self._suspects.values():
+            for suspect in self.suspects.values():
                 if suspect.first is not None:
                     suspect.begin(now)
 
@@ -155,14 +157,14 @@ class Suspicion:
         elif what == "ended":
             self.contacts.find(now, peer).ended = True
             if peer.live:
-                self._ends.setdefault(peer.id, now + _EXIT)
+                self.ends.setdefault(peer.id, now + _EXIT)
 
     def _accepted(self, now: float, peer: Peer, output: Output) -> None:
         contact = self.contacts.find(now, peer)
         contact.dialled = contact.accepted = True
         contact.ended, contact.refused = False, None
         self._membership.refused.pop(peer.id, None)
-        suspect = self._suspects.get(peer.id)
+        suspect = self.suspects.get(peer.id)
         if suspect is None:
             return
         suspect.drop()
@@ -188,7 +190,7 @@ class Suspicion:
         if self._membership.late or now - second > _LATE * suspect.wait or self._is_deaf(suspect):
             suspect.begin(now)
         elif not self._refuted(now, peer, suspect):
-            del self._suspects[peer.id]
+            del self.suspects[peer.id]
             old = _OLD * suspect.wait / _WAIT / (peer.intervals_mean or 1.0)
             self._membership.refused[peer.id] = peer.heartbeat + int(old)
             self._membership.bury(peer, output)
@@ -198,7 +200,7 @@ class Suspicion:
 
         It may be cut off itself, and miss what refutes the suspicion.
         """
-        suspected = sum(suspect.first is not None for suspect in self._suspects.values())
+        suspected = sum(suspect.first is not None for suspect in self.suspects.values())
         others = len(self._storage.live_peers()) - 1 - suspected
         return others > self._config.gossip_fanout and self._spoken_to <= (suspect.first or 0.0)
 
@@ -217,19 +219,19 @@ class Suspicion:
     @property
     def due(self) -> float:
         """When the next hint, probe or second dial is due, in milliseconds since the epoch; infinite if none is."""
-        return min([*(suspect.due for suspect in self._suspects.values()), *self._ends.values()], default=math.inf)
+        return min([*(suspect.due for suspect in self.suspects.values()), *self.ends.values()], default=math.inf)
 
     def dial_again(self, now: float, output: Output) -> None:
         """Give the hints again, and make the probes and second dials that are due."""
-        for id in [id for id, due in self._ends.items() if due <= now]:
-            del self._ends[id]
+        for id in [id for id, due in self.ends.items() if due <= now]:
+            del self.ends[id]
             ended = self._storage.get(id)
             if ended is not None and ended.live:
                 self._probe(now, ended, output)
-        for id, suspect in [(id, suspect) for id, suspect in self._suspects.items() if suspect.due <= now]:
+        for id, suspect in [(id, suspect) for id, suspect in self.suspects.items() if suspect.due <= now]:
             peer = self._storage.get(id)
             if peer is None or not peer.live:
-                del self._suspects[id]
+                del self.suspects[id]
             elif now - suspect.due > _LATE * suspect.wait:
                 suspect.begin(now)
             else:
@@ -256,10 +258,11 @@ class Suspicion:
                 self._spoken_to = now  # a whole digest may be an answer, and those reach a node that nobody can dial
             if digest.header.hints:
                 self._hear_hints(now, sender, digest.header.hints, output)
-            suspect, peer = self._suspects.get(sender.id), self._membership.found.get(sender.id)
+            suspect, peer = self.suspects.get(sender.id), self._membership.found.get(sender.id)
             if suspect is not None and suspect.until > now and peer is not None and digest.kind is Kind.ROUND:
                 self._pass_on(peer, suspect, sender, output)
-        self.tell_later(now, output)
+        if self.suspects:
+            self.tell_later(now, output)
 
     def _hear_hints(self, now: float, sender: RemotePeer, hints: Sequence[Sequence[Any]], output: Output) -> None:
         limit = self._membership.bound.limit(now)
@@ -284,7 +287,7 @@ class Suspicion:
 
     def _hear_of_self(self, now: float, sender: RemotePeer, heartbeat: int, output: Output) -> None:
         local = self._local
-        suspect = self._suspects.setdefault(local.id, _Suspect(local.heartbeat, _WAIT * self._config.gossip_interval))
+        suspect = self.suspects.setdefault(local.id, _Suspect(local.heartbeat, _WAIT * self._config.gossip_interval))
         if self._raises.passes(now):
             local.heartbeat += 1
             self._membership.put(local)
@@ -301,14 +304,14 @@ class Suspicion:
 
     def _watch(self, now: float, peer: Peer, heartbeat: int) -> _Suspect | None:
         """Return the suspicion of a peer. Begin one if there is none, but None if too many have begun lately."""
-        suspect = self._suspects.get(peer.id)
+        suspect = self.suspects.get(peer.id)
         if suspect is None:
             self._tokens = min(_BURST, self._tokens + max(0.0, now - self._filled) * _RATE / 1000)
             self._filled = now
             if self._tokens < 1:
                 return None
             self._tokens -= 1
-            suspect = self._suspects[peer.id] = _Suspect(heartbeat, self._wait_for(peer))
+            suspect = self.suspects[peer.id] = _Suspect(heartbeat, self._wait_for(peer))
         return suspect
 
     def _wait_for(self, peer: Peer) -> float:
@@ -323,7 +326,7 @@ class Suspicion:
 
     def tell_later(self, now: float, output: Output) -> None:
         """Tell what later heartbeats were learned of peers of which that is news."""
-        for id, suspect in self._suspects.items():
+        for id, suspect in self.suspects.items():
             peer = self._local if id == self._local.id else self._storage.get(id)
             if peer is None or peer.heartbeat <= suspect.heartbeat or suspect.until <= now or suspect.tellings >= _TELLINGS:
                 continue

@@ -65,7 +65,7 @@ class Writes:
         return {} if self._flow is None else self._flow.waiting
 
     def _offer(self, now: float, key: str, value: Any, ttl: float = 0.0) -> None:
-        former = self._expiry.set(now, key, ttl)
+        former = self._expiry.set(now, key, ttl) if ttl or self._expiry.own else None
         if self._flow is not None and not self._flow.offer(now, key, value):
             return
         old = self._local.log.get(key, values.TOMBSTONE)
@@ -85,7 +85,7 @@ class Writes:
         if self._rumors is not None:
             self._rumors.note(local.id, local.max_version_seen)
         if type(value) is not dict or not values.is_tombstone(value):
-            local.issue(key, value, self._expiry.ttl_of(key))
+            local.issue(key, value, self._expiry.ttl_of(key) if self._expiry.own else 0.0)
         elif local.delete_local(key) is not None:
             self._deleted = now
             self._compact(now)

@@ -51,9 +51,6 @@ class CompactDigest:
         self._told = {peer.id: (peer.transport, peer.floor, peer.left, peer.interval) for peer in self.peers}
         self._changed = False
 
-    def __len__(self) -> int:
-        return len(self.peers)
-
     def covers(self, peers: list[Peer]) -> bool:
         """Whether the fingerprint stands for these peers as they are now."""
         return not self._changed and peers == self.peers
@@ -90,7 +87,7 @@ class CompactDigest:
 
     def decode(self, compact: Compact) -> Iterator[tuple[Peer, int, int]] | None:
         """Yield each peer with the heartbeat and the version that another node tells; None if it has another fingerprint."""
-        told = numbers(compact.payload, len(self)) if compact.fingerprint == self.fingerprint else None
+        told = numbers(compact.payload, len(self.peers)) if compact.fingerprint == self.fingerprint else None
         if told is None:
             return None
         floors = self._floors

@@ -199,9 +199,3 @@ class Message(NamedTuple):
     def header(self) -> Header | None:
         """What its digest says about itself; None if it has no digest, or one of a Node.js node."""
         return None if self.digest is None else self.digest.header
-
-    @property
-    def from_observer(self) -> bool:
-        """Whether its sender says that it is an observer."""
-        header = self.header
-        return header is not None and header.observer

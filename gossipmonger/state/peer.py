@@ -333,7 +333,7 @@ class Peer(Liveness):
         A floor that can be settled is told at once, as the next round settles it. With `now`, a peer that left has its age.
         """
         version = self.max_version_seen
-        floor = self.noted if self._can_settle() else self.floor
+        floor = self.noted if self.noted > self.floor and self._can_settle() else self.floor
         heard = self.heard if self.heard > version else 0
         age = 0 if now is None or not self.left else max(0, int(now - (self.last_time or now)))
         return Entry(self.id, version, self.transport, self.heartbeat, floor, heard, self.left, age, self.interval)

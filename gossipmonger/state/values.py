@@ -102,7 +102,7 @@ def copied_key(key: Any, most: int | None = None) -> str:
         raise TypeError(f"key must be a string, got {key!r}")
     if key == "__proto__":
         raise ValueError("key: '__proto__' is a name that a Node.js node can't keep a value under")
-    text = _text(key)
+    text = key if type(key) is str and key.isascii() else _text(key)
     if most is not None and len(text) > most // 4 and len(text.encode()) > most:
         raise ValueError(f"key: {shown(text)} has {len(text.encode())} bytes; at most {most} are allowed")
     return text

@@ -49,16 +49,11 @@ def deflate(data: bytes) -> bytes:
     window = _SMALL if len(data) <= _SHORT else _LARGE
     deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, *window)
     deflated = deflater.compress(data) + deflater.flush()
-    if len(data) <= _most(len(deflated)):
+    if len(data) <= max(_ALWAYS, _DENSEST * len(deflated)):
         return deflated
     blocks = (len(data) // _DENSEST - len(deflated)) // len(_EMPTY_BLOCK) + 1
     deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, *window)
     return deflater.compress(data) + deflater.flush(zlib.Z_SYNC_FLUSH) + blocks * _EMPTY_BLOCK + deflater.flush()
-
-
-def _most(size: int) -> int:
-    """Return the bytes to which so many deflated bytes may inflate."""
-    return max(_ALWAYS, _DENSEST * size)
 
 
 def inflate(data: bytes, limit: int, source: object = None) -> bytes:
@@ -74,7 +69,7 @@ def inflate(data: bytes, limit: int, source: object = None) -> bytes:
     """
     if not data or data[0] not in _MARKS:
         return data
-    most = min(limit, _most(len(data)))
+    most = min(limit, max(_ALWAYS, _DENSEST * len(data)))
     inflater = zlib.decompressobj()
     try:
         message = inflater.decompress(data, most + 1)

@@ -173,15 +173,14 @@ def _deltas_text(lists: list[list[Any]]) -> str:
 
 
 def _entries_text(digest: Digest, sender_id: str) -> str:
-    texts = [_entry_text(entry) for entry in digest.entries]
-    if digest.header is not None:
-        for index in range(len(texts) - 1, -1, -1):
-            own = digest.entries[index]
-            if own.id == sender_id:
-                fields = _header_fields(digest.kind, digest.header)
-                texts[index] = _entry_text(own, "".join([f',"{name}":{_escaped(field)}' for name, field in fields.items()]))
-                break
-    return ",".join(texts)
+    kind, header, entries = digest
+    own, fields = None, _header_fields(kind, header) if header is not None else {}
+    marks = f",{_escaped(fields)[1:-1]}" if fields else ""
+    for entry in reversed(entries) if fields else ():
+        if entry.id == sender_id:
+            own = entry
+            break
+    return ",".join([_entry_text(entry, marks if entry is own else "") for entry in entries])
 
 
 def _entry_text(entry: Entry, header: str = "") -> str:

@@ -33,12 +33,13 @@ class Packer:
         return self._packed(message, False, to.speaks_extensions)
 
     def _packed(self, message: Message, anonymous: bool, deflates: bool) -> list[bytes]:
-        last = self._last
+        last, above = self._last, self._above
         if last is not None and last[0] is message and last[1:3] == (anonymous, deflates):
             return last[3]
-        packed = [*split(message, self._limit, lambda whole: encode(whole, anonymous))]
-        if deflates and self._above is not None:
-            packed = [self._deflated(part) if len(part) > self._above else part for part in packed]
+        data = encode(message, anonymous)
+        packed = [data] if len(data) <= self._limit else [*split(message, self._limit, lambda whole: encode(whole, anonymous))]
+        if deflates and above is not None and len(data) > above:
+            packed = [self._deflated(part) if len(part) > above else part for part in packed]
         self._last = message, anonymous, deflates, packed
         return packed
 

@@ -24,7 +24,7 @@ def three(**changes: Any) -> list[Peer]:
 
 def numbers_in(digest: CompactDigest) -> list[list[int]]:
     """The heartbeats, then the versions, less the floors, in the order of ids."""
-    told = numbers(digest.encode().payload, len(digest))
+    told = numbers(digest.encode().payload, len(digest.peers))
     assert told is not None
     return [list(each) for each in told]
 

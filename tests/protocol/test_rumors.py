@@ -51,8 +51,7 @@ class Teller:
 
     def tell(self, now: float, hurry: bool = False) -> tuple[list[str], list[str]]:
         """Whom it tells now, and the peers that it tells of; nobody if nothing is due."""
-        due = self.rumors.due
-        if not hurry and (due is None or now < due):
+        if not hurry and (not self.rumors.news or now < self.rumors.due):
             return [], []
         partners, _, told, _ = self.rumors.tell(now, self.others, self.peers.get, hurry)
         return [peer.id for peer in partners], [peer.id for peer in told]
@@ -68,10 +67,10 @@ class Teller:
 
 def test_news_is_told_at_once_to_many_and_once_more_an_interval_later() -> None:
     teller = Teller(20)
-    assert teller.rumors.due is None
+    assert not teller.rumors.news
     teller.news("x")
     assert teller.counts(range(0, 500, 10)) == {0: 4, 50: 1}
-    assert teller.rumors.due is None
+    assert not teller.rumors.news
 
 
 def test_what_is_new_a_moment_later_waits_for_a_moment_and_travels_together() -> None:
@@ -102,7 +101,7 @@ def test_news_of_a_peer_begins_where_the_oldest_news_begins_that_is_still_told()
     teller.rumors.note("x", 9)
     assert told(10) == [5, 9, 12]
     assert told(60) == [12]
-    assert teller.rumors.due is None
+    assert not teller.rumors.news
 
 
 def test_who_has_few_others_tells_each_of_them_once_and_one_once_more() -> None:
@@ -116,7 +115,7 @@ def test_what_nobody_is_there_to_be_told_is_left_to_the_rounds() -> None:
     teller = Teller(0)
     teller.news("x")
     assert teller.tell(0) == ([], [])
-    assert teller.rumors.due is None
+    assert not teller.rumors.news
 
 
 # The bucket
@@ -228,7 +227,7 @@ def test_nobody_is_told_of_peers_that_are_forgotten() -> None:
     teller = Teller(5)
     teller.rumors.note("gone", 1)
     assert teller.tell(0) == ([], [])
-    assert teller.rumors.due is None
+    assert not teller.rumors.news
 
 
 def test_of_what_fits_into_no_rumour_a_few_are_told() -> None:

@@ -72,7 +72,7 @@ def deltas(draw: st.DrawFn) -> Delta:
 def compacts(draw: st.DrawFn, peers: Iterable[Peer]) -> Compact:
     """What somebody may tell who agrees on these peers; the node reads it unless the message itself changes them before."""
     digest = CompactDigest(peers)
-    numbers = st.tuples(*[DISTANCES] * len(digest))
+    numbers = st.tuples(*[DISTANCES] * len(digest.peers))
     return Compact(digest.fingerprint, narrow(draw(numbers), draw(numbers)))
 
 
