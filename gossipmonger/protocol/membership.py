@@ -236,10 +236,7 @@ class Membership:
         self.capacity.begin_round(now, late if self.late else 0.0, output)
 
     def hear_from(self, now: float, message: Message, limit: int, output: Output) -> Peer | None:
-        """Note that a peer has sent a message; return the peer, None for the node itself or if there is no room for it.
-
-        `limit` is the highest heartbeat that is believed.
-        """
+        """Note that a peer has sent a message; return the peer, None for the node itself or if there is no room for it."""
         sender, digest = message.sender, message.digest
         if sender.id == self._local.id:
             return None

@@ -10,7 +10,7 @@ from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Output, send
 from gossipmonger.protocol.partners import draw
-from gossipmonger.state import Digest, Kind
+from gossipmonger.state import Kind
 
 __all__ = ["Orders"]
 
