@@ -83,7 +83,7 @@ def takes(schema: Schema, data: bytes) -> None:
 def without(table: str, *, rules: bool = False, field: Field | None = None, **relaxed: Any) -> Schema:
     """The schema without the rules of a table, or with something of a row relaxed."""
     fields, kept = getattr(SCHEMA, table)
-    changed = tuple(row._replace(**relaxed) if row is field else row for row in fields)
+    changed = tuple(row._replace(**relaxed) if field is not None and row is field else row for row in fields)
     # Rules take it for granted that a field has its type.
     return SCHEMA._replace(**{table: Table(changed, kept) if rules and "type" not in relaxed else Table(changed)})
 
