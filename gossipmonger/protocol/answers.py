@@ -65,7 +65,8 @@ class Answers:
                 return
             found.they_lack = []
         elif header.compact is not None or digest.kind is Kind.ROUND:
-            told = membership.told_of(now, *membership.others())
+            told, dead = membership.others()
+            told = membership.told_of(now, told, dead) if dead else told
             named = set(map(ID, digest.entries))
             if header.compact is None:
                 found.fresher_heartbeats += [peer for peer in [*told, self._local] if peer.id not in named]

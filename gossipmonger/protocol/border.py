@@ -41,7 +41,7 @@ class Border:
     def admits(self, now: float, message: Message, output: Output) -> bool:
         """Return whether a message is of this cluster; report it if it is not."""
         sender, _, digest = message
-        name, header = self._name, message.header
+        name, header = self._name, None if digest is None else digest.header
         if header is not None:
             theirs = header.cluster
             if (theirs is not None or name is not None) and not header.observer:

@@ -54,6 +54,7 @@ class Capacity:
     * Keys: `check_own`, `overflows`, `is_full`, `report_full`
 
     Attributes:
+        strangers: The peers of which only others have told, id -> when it was met. Read only.
         count: How many other peers are known, as of the last round and with those that were met since.
     """
 
@@ -63,7 +64,7 @@ class Capacity:
         self._most = config.max_peers
         self._keys = config.max_keys_per_peer
         self._silence = max(_SILENCE, TELLING * config.gossip_interval)
-        self._strangers: OrderedDict[str, float] = OrderedDict()  # id -> when it was met
+        self.strangers: OrderedDict[str, float] = OrderedDict()
         self._looks = Throttle(_LOOK_EVERY)
         self._reports = Throttle()
         self.count: int = 0
@@ -88,45 +89,40 @@ class Capacity:
 
     def _make_room(self, output: Output) -> str | None:
         """Forget the stranger that was met first and has not been heard since; return its id."""
-        for _ in range(min(_TRIES, len(self._strangers))):
-            id, since = self._strangers.popitem(last=False)
+        for _ in range(min(_TRIES, len(self.strangers))):
+            id, since = self.strangers.popitem(last=False)
             peer = self._storage.get(id)
             if peer is not None and not _has_risen(peer, since) and self._forget(peer, output):
                 return id
             if peer is not None:
-                self._strangers[id] = since
+                self.strangers[id] = since
         return None
 
     def meet(self, now: float, id: str) -> None:
         """Note that a peer was met."""
-        self._strangers[id] = now
+        self.strangers[id] = now
 
     def hear(self, now: float, id: str) -> None:
         """Note that a peer has spoken for itself. If that is how it was met, it has to speak once more."""
-        if self._strangers and self._strangers.get(id, now) < now:
-            del self._strangers[id]
-
-    @property
-    def strangers(self) -> Collection[str]:
-        """The ids of the peers of which only others have told."""
-        return self._strangers.keys()
+        if self.strangers.get(id, now) < now:
+            del self.strangers[id]
 
     def silent(self) -> Collection[str]:
         """Return the ids of the strangers whose heartbeat has not risen since they were met."""
-        peers = [(self._storage.get(id), since) for id, since in self._strangers.items()]
+        peers = [(self._storage.get(id), since) for id, since in self.strangers.items()]
         return {peer.id for peer, since in peers if peer is not None and not _has_risen(peer, since)}
 
     def begin_round(self, now: float, late: float, output: Output) -> None:
         """Forget strangers that have been silent for too long; a lateness of this node is not theirs."""
         if late:
-            self._strangers = OrderedDict((id, min(now, since + late)) for id, since in self._strangers.items())
+            self.strangers = OrderedDict((id, min(now, since + late)) for id, since in self.strangers.items())
         if self._looks.passes(now):
-            for id, since in [*self._strangers.items()]:
+            for id, since in [*self.strangers.items()]:
                 peer = self._storage.get(id)
                 if peer is None:
-                    del self._strangers[id]
+                    del self.strangers[id]
                 elif self._is_too_silent(now, peer, since):
-                    del self._strangers[id]
+                    del self.strangers[id]
                     self._forget(peer, output)
 
     def _is_too_silent(self, now: float, peer: Peer, since: float) -> bool:

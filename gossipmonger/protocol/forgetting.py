@@ -94,8 +94,7 @@ class Forgetting:
     @property
     def told(self) -> list[tuple[str, int]] | None:
         """The orders that headers carry now, each an id and a heartbeat; None for none."""
-        orders = () if self._until is None else self._orders.items()
-        return [(id, heartbeat) for id, (heartbeat, _) in orders] or None
+        return None if self._until is None else [(id, heartbeat) for id, (heartbeat, _) in self._orders.items()] or None
 
     def give(self, now: float, peer: Peer, output: Output) -> None:
         """Drop a peer that is dead or has left, and order all others to do the same.

@@ -149,11 +149,8 @@ class Membership:
         The live peers; the dead that were heard of again, which the next round will find live; and for a while those that left,
         so that nobody has to conclude it from their silence.
         """
-        told, since = [*live], now - TELLING * self._config.gossip_interval
-        for peer in dead:
-            if (peer.last_time or 0) > since if peer.left else self._is_back(now, peer):
-                told.append(peer)
-        return told
+        since = now - TELLING * self._config.gossip_interval
+        return live + [peer for peer in dead if ((peer.last_time or 0) > since if peer.left else self._is_back(now, peer))]
 
     def header(self, flow: Any = None, compact: Compact | None = None, hints: Any = None) -> Header:
         """Return the header of a digest: these, and what all headers have."""
@@ -245,7 +242,8 @@ class Membership:
             if not self.capacity.admit_sender(now, sender.id, self.found, output):
                 return None
             peer = self._meet(now, RemotePeer(sender.id, sender.transport), output)
-        self.capacity.hear(now, sender.id)
+        if self.capacity.strangers:
+            self.capacity.hear(now, sender.id)
         heartbeat = -1
         if digest is not None:
             peer.speaks_extensions = digest.header is not None

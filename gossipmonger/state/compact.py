@@ -104,7 +104,12 @@ def narrow(heartbeats: Sequence[int], versions: Sequence[int]) -> bytes:
     """Return the payload of as many heartbeats and versions, less the floors; raise OverflowError if one takes over 8 bytes."""
     wide = array("q", heartbeats)
     wide.extend(array("q", versions))
-    packed = _narrowest(wide)
+    for code in _CODES.values():
+        try:
+            packed = array(code, wide)
+            break
+        except OverflowError:  # not in the last, which is as wide
+            pass
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tobytes()
@@ -122,12 +127,3 @@ def numbers(payload: bytes, count: int) -> tuple[array[int], array[int]] | None:
     if sys.byteorder == "big":
         packed.byteswap()
     return array("q", packed[:count]), array("q", packed[count:])
-
-
-def _narrowest(wide: array[int]) -> array[int]:
-    for code in _CODES.values():
-        try:
-            return array(code, wide)
-        except OverflowError:
-            pass
-    return wide

@@ -233,7 +233,7 @@ class SimulatedTransport(Transport):
             self._refuse_address(to)
             return
         try:
-            parts = self._packer.pack(to, message)
+            parts = self._packer.pack(message, to.speaks_extensions)
             if self.keyring is not None:
                 parts = [self.seal(part) for part in parts]
         except Exception as error:  # JSON has no form for something in it

@@ -117,7 +117,7 @@ class Framer(Packer):
         Raises:
             TypeError, ValueError: A peer's transport is something that JSON has no form for.
         """
-        return b"".join(self._packed(message, message.sender == sender, True))
+        return b"".join(self.pack(message, True, message.sender == sender))
 
     def _wrapped(self, deflated: bytes) -> bytes:
         return b"\1%b%b" % (len(deflated).to_bytes(4, "big"), deflated)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gossipmonger.state.message import Message, RemotePeer
+from gossipmonger.state.message import Message
 from gossipmonger.wire.compression import deflate
 from gossipmonger.wire.encoder import encode, split
 
@@ -24,27 +24,27 @@ class Packer:
         self._above = above
         self._last: tuple[Message, bool, bool, list[bytes]] | None = None  # always replaced as a whole, so it needs no lock
 
-    def pack(self, to: RemotePeer, message: Message) -> list[bytes]:
+    def pack(self, message: Message, deflates: bool, anonymous: bool = False) -> list[bytes]:
         """Return what goes to a peer: the deltas in their order, then the digest, mostly all in one.
+
+        Args:
+            message: What to say.
+            deflates: Whether the peer reads what is deflated.
+            anonymous: Whether to leave out who sends it, which the peer knows.
 
         Raises:
             TypeError, ValueError: A peer's transport is something that JSON has no form for.
         """
-        return self._packed(message, False, to.speaks_extensions)
-
-    def _packed(self, message: Message, anonymous: bool, deflates: bool) -> list[bytes]:
         last, above = self._last, self._above
         if last is not None and last[0] is message and last[1:3] == (anonymous, deflates):
             return last[3]
         data = encode(message, anonymous)
         packed = [data] if len(data) <= self._limit else [*split(message, self._limit, lambda whole: encode(whole, anonymous))]
         if deflates and above is not None and len(data) > above:
-            packed = [self._deflated(part) if len(part) > above else part for part in packed]
+            # Only a message that gets shorter is worth it.
+            packed = [min(part, self._wrapped(deflate(part)), key=len) if len(part) > above else part for part in packed]
         self._last = message, anonymous, deflates, packed
         return packed
-
-    def _deflated(self, data: bytes) -> bytes:
-        return min(data, self._wrapped(deflate(data)), key=len)  # only a message that gets shorter is worth it
 
     def _wrapped(self, deflated: bytes) -> bytes:
         return deflated

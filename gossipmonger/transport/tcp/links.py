@@ -213,7 +213,8 @@ class Links:
             return
         if message.sender is not link.peer:
             unnamed = check_id(link.socket, message.sender)
-            if unnamed is not None and not message.from_observer:  # whose id tells it from nobody
+            header = message.header
+            if unnamed is not None and not (header is not None and header.observer):  # whose id tells it from nobody
                 self._notices.tell(link.source, unnamed, link.source.rpartition(":")[0])
                 return
             known = link.peer if message.sender == link.peer else None
