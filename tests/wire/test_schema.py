@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from gossipmonger import wire
 from gossipmonger.errors import MessageError, shown
 from gossipmonger.state import MAX_VERSION, values
+from gossipmonger.wire import schema as schema_module
 from gossipmonger.wire.json_decoder import JsonDecoder
 from gossipmonger.wire.limits import MAX_ADDRESS, MAX_HOST, Limits
 from gossipmonger.wire.msgspec_decoder import MsgspecDecoder
@@ -312,6 +315,35 @@ def test_what_breaks_a_rule_is_refused(table: str, attribute: str, wanted: str, 
     data = message(table, attribute, bad)
     assert refused(data).startswith(f"{PLACES[table]}{label(table, field)} must be {wanted}, got ")
     takes(without(table), data)
+
+
+class Without(ast.NodeTransformer):
+    """Takes one rule out of the code that has them: an `if` that returns what is broken."""
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        return ast.copy_location(ast.Pass(), node) if node.lineno == self.line else self.generic_visit(node)
+
+
+CODE = ast.parse(inspect.getsource(schema_of))
+RULES = [node for node in ast.walk(CODE) if isinstance(node, ast.If) and ast.unparse(node.body[0]).startswith("return Broken(")]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: ast.unparse(rule.test))
+def test_each_rule_alone_is_needed(rule: ast.If) -> None:
+    names = dict(vars(schema_module))
+    exec(compile(Without(rule.lineno).visit(ast.parse(inspect.getsource(schema_of))), "schema", "exec"), names)
+    schema = names["schema_of"](Limits())
+    taken = 0
+    for (table, attribute, _), cases in BREAKS.items():
+        for bad in cases:
+            data = message(table, attribute, bad)
+            if MsgspecDecoder(schema).decode(data) is not None:
+                assert JsonDecoder(schema).decode(data, "there", is_address)
+                taken += 1
+    assert taken
 
 
 def test_the_numbers_that_just_keep_the_rules_are_taken() -> None:
