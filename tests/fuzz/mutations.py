@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -62,31 +63,36 @@ def _change(parts: Any, chance: Random) -> None:
     item, key = chance.choice(places)
     what = chance.randrange(5)
     if what == 0:
-        item[key] = chance.choice(VALUES)
+        item[key] = deepcopy(chance.choice(VALUES))
     elif what == 1:
         del item[key]
     elif what == 2 and isinstance(item, dict):
-        item[chance.choice(NAMES)] = chance.choice(VALUES)
+        item[chance.choice(NAMES)] = deepcopy(chance.choice(VALUES))
     elif what == 2:
-        item.insert(key, chance.choice(VALUES))
+        item.insert(key, deepcopy(chance.choice(VALUES)))
     elif what == 3 and type(item[key]) is int:
         item[key] += chance.choice([-(2**20), -2, -1, 1, 2, 2**20, 2**40])
     else:
         other, where = chance.choice(places)
-        item[key] = json.loads(json.dumps(other[where]))
+        item[key] = deepcopy(other[where])
+
+
+def _changed(parts: Any, chance: Random) -> Any:
+    """Return a message, None for a right one, changed in a few places."""
+    parts = deepcopy(chance.choice(SEEDS) if parts is None else parts)
+    for _ in range(chance.choice([1, 1, 1, 2, 3, 5])):
+        _change(parts, chance)
+    return parts
 
 
 def mutated(data: bytes, chance: Random) -> bytes:
     """Return a message that comes of this one; of a right one, if these bytes are none."""
     try:
         parts = json.loads(zlib.decompress(data) if data[:1] in (b"\x48", b"\x78") else data)
-    except (ValueError, zlib.error, RecursionError):
-        parts = None
-    if not isinstance(parts, dict) or chance.random() < 0.05:
-        parts = json.loads(json.dumps(chance.choice(SEEDS)))
-    for _ in range(chance.choice([1, 1, 1, 2, 3, 5])):
-        _change(parts, chance)
-    data = json.dumps(parts, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
+        changed = _changed(parts if isinstance(parts, dict) and chance.random() >= 0.05 else None, chance)
+    except (ValueError, zlib.error, RecursionError):  # the last of what is nested too deep
+        changed = _changed(None, chance)
+    data = json.dumps(changed, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
     what = chance.random()
     if what < 0.05:
         data = deflate(data)
