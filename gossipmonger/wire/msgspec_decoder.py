@@ -118,7 +118,8 @@ def _type(field: Field, address: Any = Any) -> Any:
         case Type.INTEGER:
             return Annotated[int, msgspec.Meta(ge=field.least, le=field.most)]
         case Type.NUMBER:
-            return Annotated[float, msgspec.Meta(ge=field.least, le=field.most)]
+            bounds = msgspec.Meta(ge=field.least, le=field.most)
+            return Annotated[int, bounds] | Annotated[float, bounds]  # as JSON has it, and is relayed
         case Type.BOOLEAN:
             return bool
         case Type.LIST:

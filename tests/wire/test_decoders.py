@@ -88,6 +88,7 @@ def test_deltas() -> None:
         [*DELTA, 1731],
         [*DELTA, 1000, 5],
         [*DELTA, 1731, 0, 2.5],
+        [*DELTA, 1731, 0, 5],
         ["b", "é", {"a": [1, 2.5, None, True, 2**100]}, MAX_VERSION],
     ]
     data = encoded(deltas=deltas)
