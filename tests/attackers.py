@@ -130,7 +130,9 @@ class Connection:
             self.socket.shutdown(socket.SHUT_WR)
             while self.socket.recv(1 << 16):
                 pass
-        except (ConnectionError, ssl.SSLError):
+        except TimeoutError:
+            raise
+        except OSError:  # it was closed at once
             pass
         self.socket.close()
 

@@ -1,7 +1,7 @@
 """Thousands of peers that are slow, idle, silent or never read, and what becomes of the news between two nodes meanwhile.
 
-`python -m tests.hostile [COUNT [WAY [KIND ...]]]` prints a line for each kind and way to be at a node: the median time that news
-takes without these peers and with them, and how many of their connections are open when their deadline has passed.
+`python -m tests.hostile [COUNT [WAY [KIND ...]]]` prints a line for each way to a node and each kind: the median time that
+news takes without these peers and with them, and how many of their connections are open when their deadline has passed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def begun(way: str, kind: Kind, port: int, certificates: Certificates) -> Connec
         else:
             made.send(made.hello()[: kind.greeting])
         made.socket.setblocking(False)
-        made.socket.send(made.frames(kind.first))
+        if kind.first:
+            made.socket.send(made.frames(kind.first))
     except OSError:
         made.socket.close()
         raise
@@ -177,8 +178,8 @@ def main() -> None:
         for kind in chosen:
             before, during, slowest, left, grown = measure(way, [kind], number)
             print(
-                f"{way}, {number} peers, {kind}: news after {before:.1f} ms, with them {during:.1f} ms (slowest {slowest:.0f}), "
-                f"{left} connections left after their deadline, {grown:.0f} MB",
+                f"{way}, {number} peers, {kind}: news after {before:.1f} ms, with them {during:.1f} ms "
+                f"(slowest {slowest:.0f}), {left} connections left after their deadline, {grown:.0f} MB",
                 flush=True,
             )
 

@@ -164,7 +164,8 @@ class Splitter:
                     raise MessageError(f"more than {self._limit} bytes", self.source, "oversized")
                 if not end:
                     return
-                frame = bytes(buffer[:end])
+                with memoryview(buffer) as view:  # a slice of the buffer itself would be a copy more
+                    frame = bytes(view[:end])
             elif first == _DEFLATED:
                 length = int.from_bytes(buffer[1:_PREFIX], "big")
                 if len(buffer) >= _PREFIX and length > self._limit:
@@ -172,7 +173,8 @@ class Splitter:
                 end = _PREFIX + length
                 if len(buffer) < _PREFIX or len(buffer) < end:
                     return
-                frame = inflate(bytes(buffer[_PREFIX:end]), self._limit, self.source)
+                with memoryview(buffer) as view:
+                    frame = inflate(bytes(view[_PREFIX:end]), self._limit, self.source)
             elif first in (CLOSING[0], EMPTY[0]):
                 end, frame = 1, bytes((first,))
             else:
