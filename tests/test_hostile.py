@@ -19,6 +19,7 @@ from gossipmonger import Gossipmonger, MessageError, SealError, TlsError
 from gossipmonger.state import MAX_VERSION
 from tests.attackers import HOST, MEMBERS, WAYS, Connection, Way, client_hello, rss
 from tests.certificates import Certificates
+from tests.flood import flood
 from tests.hostile import KINDS, measure
 
 LIMIT = 4 << 20
@@ -278,3 +279,10 @@ def test_peers_that_are_slow_or_silent_are_dropped_at_their_deadline_and_delay_n
     assert figures.left == 0
     assert figures.during < max(2 * figures.before, 20)
     assert figures.grown < 16
+
+
+def test_invented_peers_stay_within_the_limit_and_are_gone_an_hour_later() -> None:
+    found = flood(2_000, max_peers=300, gossip_interval=10_000)
+    assert (found.known, found.left) == (300, 0)
+    assert found.minutes <= 7
+    assert found.delay < 1_000
