@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from gossipmonger import Gossipmonger
+from gossipmonger import Gossipmonger, Keyring, SealError
 from gossipmonger.simulation import Simulation
 from gossipmonger.state import MAX_VERSION
+from tests.wire.test_sealing import ONE
 
 #: Microseconds.
 SECOND = 1_000_000
@@ -41,7 +42,8 @@ def forge(
     message = {"digest": digest, "sender": {"id": sender, "transport": address(sender)}}
     if deltas is not None:
         message["deltas"] = deltas
-    sim.network.send("evil", to, json.dumps(message).encode())
+    data, ring = json.dumps(message).encode(), sim.node(to).transport.keyring
+    sim.network.send("evil", to, data if ring is None else ring.seal(data))
 
 
 Attack = Callable[[Simulation, int], None]
@@ -67,8 +69,8 @@ TOPS: dict[str, Callable[[Simulation], int]] = {
 }
 
 
-def a_cluster(sim: Simulation) -> list[Gossipmonger]:
-    nodes = [sim.add(id, seeds=["n0"]) for id in IDS]
+def a_cluster(sim: Simulation, **options: Any) -> list[Gossipmonger]:
+    nodes = [sim.add(id, seeds=["n0"], **options) for id in IDS]
     for node in nodes:
         node.on("error", lambda error: None)
         node.update("k", 1)
@@ -85,10 +87,24 @@ def knows(node: Gossipmonger, id: str, data: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("top", TOPS)
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_forged_number_bars_no_id(attack: str, top: str) -> None:
+    outgrows(ATTACKS[attack], TOPS[top])
+
+
+@pytest.mark.untraced
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_nor_does_one_of_a_member_that_has_the_key(attack: str) -> None:
+    outgrows(ATTACKS[attack], TOPS["in an hour"], keyring=Keyring([ONE]))
+
+
+def outgrows(attack: Attack, top: Callable[[Simulation], int], **options: Any) -> None:
+    """Assert that the owner is taken for live again within ten rounds, and what it writes is taken."""
     with Simulation(seed=1) as sim:
-        nodes = a_cluster(sim)
-        ATTACKS[attack](sim, TOPS[top](sim))
+        nodes = a_cluster(sim, **options)
+        errors: list[Exception] = []
+        nodes[0].on("error", errors.append)
+        attack(sim, top(sim))
         sim.run(1_000)
+        assert not any(isinstance(error, SealError) for error in errors)
         nodes[3].update("after", "attack")
         sim.run_until(lambda: all(knows(node, "n3", {"k": 1, "after": "attack"}) for node in nodes), TEN_ROUNDS)
 
