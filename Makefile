@@ -144,4 +144,4 @@ release: ## Check, test, build and tag the version that the package names; says 
 
 clean: ## Remove all that is made
 	rm -rf .venv .venv-* build dist docs/_build benchmarks/build $(NODE)/node_modules $(NODE)/.stamp-npm .coverage *.egg-info
-	rm -rf crash-* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf crash-* slow-unit-* .hypothesis .mypy_cache .pytest_cache .ruff_cache

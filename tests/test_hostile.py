@@ -170,6 +170,21 @@ def test_two_hundred_megabytes_on_a_connection_are_cut_off_at_the_limit(attacked
 
 
 @pytest.mark.untraced
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="the system does not tell how much memory a process has")
+@pytest.mark.parametrize("attacked", ["tcp", "tls", "sealed"], indirect=True)
+def test_what_was_cut_off_is_not_held(attacked: Attacked) -> None:
+    before, held = rss(), b"x" * (LIMIT - (1 << 19))
+    for greet in (True, False) * 10:
+        with suppress(ConnectionError, ssl.SSLError), attacked.connect() as connection:
+            if greet:
+                connection.greet()
+            connection.send(connection.frames(b'{"deltas":["' + held))
+            connection.finish()
+    assert rss() - before < 5 * LIMIT
+    attacked.serves()
+
+
+@pytest.mark.untraced
 @members
 def test_a_character_that_is_cut_between_two_chunks_arrives_whole(attacked: Attacked) -> None:
     a = attacked.a

@@ -37,6 +37,10 @@ _STOP_TIMEOUT = 1.0
 _PAUSE = 0.1
 
 
+def _nothing() -> None:
+    pass
+
+
 class Handle:
     """A call that is to come: `start` it, or `cancel` it, like a `threading.Timer`."""
 
@@ -52,8 +56,8 @@ class Handle:
         self._loop._call_at(due, self)
 
     def cancel(self) -> None:
-        """Do not call."""
-        self.cancelled = True
+        """Do not call, and hold nothing until then."""
+        self.cancelled, self._function = True, _nothing
 
     def run(self) -> None:
         """Call, unless it was cancelled."""

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -175,6 +176,16 @@ def test_what_is_cancelled_is_not_called_nor_waited_for(loop: Loop) -> None:
     due.run()
     assert due.cancelled
     assert not called.is_set()
+
+
+def test_what_is_cancelled_holds_nothing_until_it_is_due(loop: Loop) -> None:
+    held = threading.Event()
+    gone = weakref.ref(held)
+    due = loop.after(3_600, held.set)
+    due.start()
+    due.cancel()
+    del held
+    assert gone() is None
 
 
 def test_what_is_not_started_is_not_called_and_needs_no_thread(loop: Loop) -> None:

@@ -91,7 +91,7 @@ class Acceptor:
             OSError: The address cannot be bound.
             RuntimeError: The system cannot start a thread.
         """
-        server = Server(host, port, self._accepted, self._failed)
+        server = Server(host, port, self._accepted, self._failed, self._handed.__len__)
         try:
             self._loop.start()
             server.start()

@@ -168,6 +168,7 @@ class Link:
             self.closed = True
             self._outgoing.clear()
             self.socket.close()
+        self.splitter = Splitter(0, self.source)  # the link may be held for some seconds, what has come of a frame is not
         for timer in (self.late, self.stuck):
             if timer is not None:
                 timer.cancel()

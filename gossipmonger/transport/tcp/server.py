@@ -25,6 +25,9 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: Seconds to accept nothing then.
 _PAUSE = 0.1
 
+#: Connections that may wait to be taken, and seconds until it is looked again whether they are fewer.
+_MOST_WAITING, _MOMENT = 64, 0.005
+
 #: Seconds that `close` waits for the thread, and for the connection that wakes it where nothing else does.
 _CLOSE_TIMEOUT = 1.0
 
@@ -41,6 +44,7 @@ class Server(socketserver.TCPServer):
         port: Where to bind; 0 for any free port.
         accepted: Called on that thread with each connection, which does not block, and the other side's address.
         failed: Called on that thread with the errors of accepting.
+        waiting: Returns how many connections have been handed over and are not taken yet.
 
     Raises:
         OSError: The address cannot be bound.
@@ -52,10 +56,16 @@ class Server(socketserver.TCPServer):
     address_family: int
 
     def __init__(
-        self, host: str, port: int, accepted: Callable[[socket.socket, Any], object], failed: Callable[[Exception], None]
+        self,
+        host: str,
+        port: int,
+        accepted: Callable[[socket.socket, Any], object],
+        failed: Callable[[Exception], None],
+        waiting: Callable[[], int] = int,
     ) -> None:
         self._accepted = accepted
         self._failed = failed
+        self._waiting = waiting
         self._closing = Latch()
         # A daemon: a program that ends need not wait for gossip.
         self._thread = threading.Thread(target=self._serve, name="gossipmonger-tcp-accept", daemon=True)
@@ -125,8 +135,10 @@ class Server(socketserver.TCPServer):
         return connected
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Hand a connection over."""
+        """Hand a connection over. While too many are not taken yet, accept no more: the system lets them wait."""
         self._accepted(request, client_address)
+        while self._waiting() >= _MOST_WAITING and not self._closing.wait(_MOMENT):
+            pass
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report what `process_request` raised; `TCPServer` would print it."""

@@ -100,13 +100,15 @@ def test_beyond_what_may_wait_frames_are_dropped(ends: tuple[Link, socket.socket
     assert other.recv(10) == b"next"
 
 
-def test_close_cancels_its_deadlines_and_frees_what_waits(ends: tuple[Link, socket.socket]) -> None:
+def test_close_cancels_its_deadlines_and_frees_what_waits_and_what_has_come(ends: tuple[Link, socket.socket]) -> None:
     link, other = ends
+    assert [*link.splitter.frames(b'{"digest":')] == []
+    assert len(link.splitter) == 10
     link.write(HUGE)
     link.late, link.stuck = mock.Mock(), mock.Mock()
     link.close()
     link.close()
-    assert (link.closed, link.waiting, link.socket.fileno()) == (True, 0, -1)
+    assert (link.closed, link.waiting, len(link.splitter), link.socket.fileno()) == (True, 0, 0, -1)
     assert link.late.cancel.called
     assert link.stuck.cancel.called
     with pytest.raises(ConnectionError, match="closed"):

@@ -17,6 +17,7 @@ from gossipmonger.errors import Reporter
 from gossipmonger.transport.tcp import server as server_module
 from gossipmonger.transport.tcp.caller import source_of
 from gossipmonger.transport.tcp.server import Server
+from tests.transport.tcp.net import until
 
 
 class Serving:
@@ -154,6 +155,25 @@ def test_errors_of_accepting_are_told_and_it_goes_on(serve: Serve, monkeypatch: 
     told = [serving.failures.get(timeout=10) for _ in numbers[:-1]]
     assert [error.errno for error in told if isinstance(error, OSError)] == numbers[:-1]
     assert serving.failures.empty()  # that nobody is there any more is no failure
+
+
+def test_it_accepts_no_more_while_too_many_are_not_taken(serve: Serve) -> None:
+    serving, looks = serve(), []
+    waiting = [63, 64, 64, 63]
+
+    def look() -> int:
+        looks.append(serving.accepted.qsize())
+        return waiting[min(len(looks), len(waiting)) - 1]
+
+    serving.server._waiting = look
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(closing(socket.create_connection(serving.address, 10)))
+        until(lambda: len(looks) == 5)
+    assert looks == [1, 2, 2, 2, 3]
+    serving.server._waiting = lambda: 64
+    with closing(socket.create_connection(serving.address, 10)):
+        serving.close()  # which waits for nobody to take any
 
 
 def test_what_takes_a_connection_may_raise_which_is_reported(serve: Serve, reported: queue.Queue[BaseException]) -> None:
