@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from gossipmonger.errors import SealError
+from gossipmonger.errors import MessageError, SealError
 from gossipmonger.wire.frames import Hello, Splitter, begins_link, hello, read_hello
 from gossipmonger.wire.limits import DEFAULT_LIMITS, Limits
 from gossipmonger.wire.records import PREFIX, Records, SealedSplitter, begins_sealed, end_of
 from gossipmonger.wire.sealing import MARK, Keyring
 
 __all__ = ["Greeter", "SealedGreeter", "greeter"]
+
+#: Bytes that a `HELLO` may have, where it has some hundred. Each time that more of it comes, its end is looked for in all of it.
+_MAX_HELLO = 1 << 16
 
 #: What a `HELLO` is sealed for.
 _DIALS, _ANSWERS = b"hello", b"answer"
@@ -47,11 +50,15 @@ class Greeter:
         """Whether what has come is a `HELLO`; None if that cannot be told yet.
 
         Raises:
+            MessageError: It is too long.
             SealError: It is sealed and should not be, or the other way round.
         """
         if data[:1] == MARK:
             raise SealError("the message is sealed and this node has no keyring", source)
-        return begins_link(data)
+        begun = begins_link(data)
+        if begun is None and len(data) > _MAX_HELLO:
+            raise MessageError(f"a HELLO of more than {_MAX_HELLO} bytes", source, "oversized")
+        return begun
 
     def read(self, data: bytes | bytearray, source: object) -> tuple[Hello, bytes]:
         """Return what the other side's `HELLO` says, and what follows it.

@@ -52,6 +52,14 @@ def test_a_sealed_hello_is_whole_or_not_there_yet() -> None:
     assert b"10.0.0.1" not in said
 
 
+def test_a_hello_that_does_not_end_is_refused_before_to_look_for_its_end_costs_much() -> None:
+    endless = b'{"hello":' + b" " * 65_527
+    assert Greeter().begun(endless, "there") is None
+    with pytest.raises(MessageError, match="message from there refused: a HELLO of more than 65536 bytes"):
+        Greeter().begun(endless + b" ", "there")
+    assert Greeter().begun(endless + b"\n" + bytes(100_000), "there") is True  # what follows does not count
+
+
 def test_plain_at_a_node_with_keys_and_sealed_at_one_without_are_refused_at_the_first_byte() -> None:
     with pytest.raises(SealError, match="message from there refused: the message is sealed and this node has no keyring"):
         Greeter().begun(RING.seal(b"x")[:1], "there")

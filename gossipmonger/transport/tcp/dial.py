@@ -21,6 +21,7 @@ from gossipmonger.transport.loop import READ, WRITE, Handle, Loop
 from gossipmonger.transport.tcp.caller import source_of
 from gossipmonger.transport.tcp.handshake import Secured, TlsFailure, check_id, is_refusal
 from gossipmonger.transport.tcp.link import Link
+from gossipmonger.transport.tcp.links import CHUNK
 from gossipmonger.transport.tcp.side import Side
 from gossipmonger.wire import Greeter
 
@@ -182,9 +183,6 @@ _TLS_TIMEOUT = 5.0
 #: Seconds that it waits for one that comes even later, to know better next time.
 _LATE = 10.0
 
-#: Bytes that the answer to a `HELLO` may have.
-_MAX_HELLO = 1 << 16
-
 
 class Greeting:
     """Says `HELLO`, and hears whether that is answered.
@@ -229,7 +227,7 @@ class Greeting:
 
     def _read(self) -> None:
         try:
-            data = self._dial.socket.recv(_MAX_HELLO)
+            data = self._dial.socket.recv(CHUNK)
         except BlockingIOError:
             return
         except TlsFailure as error:  # the other side has judged this one's certificate by now
@@ -244,7 +242,7 @@ class Greeting:
             return
         try:
             begun = self._greeter.begun(self._heard, source)
-            if begun is None and data and len(self._heard) < _MAX_HELLO:
+            if begun is None and data:
                 return
             if begun:
                 answer, rest = self._greeter.read(self._heard, source)
@@ -276,7 +274,7 @@ class Greeting:
 
     def _read_late(self) -> None:
         with suppress(OSError, MessageError):
-            if self._greeter.begun(self._dial.socket.recv(_MAX_HELLO), self._dial.source):
+            if self._greeter.begun(self._dial.socket.recv(CHUNK), self._dial.source):
                 self._late()
         self._dial.close()
 

@@ -311,7 +311,7 @@ def test_who_answers_anything_else_or_hangs_up_counts_as_a_node_js_node_at_once(
     connection.send(answer)
     connection.close()
     assert peer.alone() == message(1)
-    errors = [MessageError] if answer == b'{"hello":{}}\n' else []
+    errors = [MessageError] if answer.startswith(b'{"hello":') else []  # it is malformed, or too long
     assert [type(error) for error in node.errors] == errors
     assert [getattr(error, "source", None) for error in node.errors] == [peer.source] * len(errors)
 
