@@ -1,7 +1,8 @@
 """Thousands of peers that are slow, idle, silent or never read, and what becomes of the news between two nodes meanwhile.
 
-`python -m tests.hostile [COUNT [WAY [KIND ...]]]` prints a line for each way to a node and each kind: the median time that
-news takes without these peers and with them, and how many of their connections are open when their deadline has passed.
+`python -m tests.hostile [COUNT [WAY [KIND ...]]]` prints a line for each way to a node: the median time that news takes without
+these peers, which are of all kinds in turn, and with them; and how many of their connections are open when their deadline has
+passed.
 """
 
 from __future__ import annotations
@@ -175,13 +176,12 @@ def main() -> None:
         return
     number, ways, chosen = int((sys.argv[1:2] or ["2000"])[0]), sys.argv[2:3] or [*WAYS], sys.argv[3:] or [*KINDS]
     for way in ways:
-        for kind in chosen:
-            before, during, slowest, left, grown = measure(way, [kind], number)
-            print(
-                f"{way}, {number} peers, {kind}: news after {before:.1f} ms, with them {during:.1f} ms "
-                f"(slowest {slowest:.0f}), {left} connections left after their deadline, {grown:.0f} MB",
-                flush=True,
-            )
+        before, during, slowest, left, grown = measure(way, chosen, number)
+        print(
+            f"{way}, {number} peers: news after {before:.1f} ms, with them {during:.1f} ms (slowest {slowest:.0f}), "
+            f"{left} connections left after their deadline, {grown:.0f} MB",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

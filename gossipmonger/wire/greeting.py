@@ -18,7 +18,7 @@ from gossipmonger.wire.sealing import MARK, Keyring
 
 __all__ = ["Greeter", "SealedGreeter", "greeter"]
 
-#: Bytes that a `HELLO` may have, where it has some hundred. Each time that more of it comes, its end is looked for in all of it.
+#: Bytes that a `HELLO` may have; it has some hundred. Whenever more of it comes, its end is looked for in all of it.
 _MAX_HELLO = 1 << 16
 
 #: What a `HELLO` is sealed for.

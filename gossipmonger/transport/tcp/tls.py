@@ -54,6 +54,16 @@ _REASONS: Mapping[str, str] = {
 }
 
 
+class _Closed:
+    """Stands in for the TLS of a socket that is closed: a thread may be about to use it."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ConnectionError("the connection is closed")
+
+
+_CLOSED = _Closed()
+
+
 class Tls:
     """The TLS of a transport.
 
@@ -150,7 +160,7 @@ class TlsSocket(Secured):
         self, connected: socket.socket, context: ssl.SSLContext, server: bool, name: str | None, check_id: bool
     ) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server, server_hostname=name)
+        self._tls: Any = context.wrap_bio(self._incoming, self._outgoing, server_side=server, server_hostname=name)
         self._server = server
         self._check_id = check_id
         self._shaken = False
@@ -316,6 +326,15 @@ class TlsSocket(Secured):
         if failure is not None:
             raise failure
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close it, and free what was encrypted and what OpenSSL has of it: timers may hold the socket for some seconds.
+
+        This takes no lock: it is called in the child of a fork too.
+        """
+        super().close()
+        self._ended, self._tls, self._taken, self._unsent = True, _CLOSED, 0, bytearray()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
 
     def shutdown(self, how: int, /) -> None:
         """End the writing side, or both. Of the first, TLS tells the other side."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -380,6 +381,19 @@ def test_an_end_that_tls_is_not_told_of_is_an_end(ends: Ends) -> None:
     pair.wires[0].close()
     assert read(pair.client) == b"last"
     assert read(pair.client) == b""
+
+
+def test_who_is_closed_holds_nothing_and_says_so(ends: Ends) -> None:
+    pair = ends()
+    pair.shake()
+    assert pair.client.send(HUGE) < len(HUGE)
+    assert pair.client.unsent
+    tls = weakref.ref(pair.client._tls)
+    pair.client.close()
+    assert (tls(), pair.client.unsent) == (None, 0)
+    with pytest.raises(ConnectionError, match="the connection is closed"):
+        pair.client.send(b"x")
+    assert pair.client.recv(1) == b""
 
 
 def test_one_may_end_before_hands_are_shaken(ends: Ends) -> None:
