@@ -37,10 +37,6 @@ _STOP_TIMEOUT = 1.0
 _PAUSE = 0.1
 
 
-def _nothing() -> None:
-    pass
-
-
 class Handle:
     """A call that is to come: `start` it, or `cancel` it, like a `threading.Timer`."""
 
@@ -57,7 +53,7 @@ class Handle:
 
     def cancel(self) -> None:
         """Do not call, and hold nothing until then."""
-        self.cancelled, self._function = True, _nothing
+        self.cancelled, self._function = True, lambda: None
 
     def run(self) -> None:
         """Call, unless it was cancelled."""

@@ -50,8 +50,7 @@ class Greeter:
         """Whether what has come is a `HELLO`; None if that cannot be told yet.
 
         Raises:
-            MessageError: It is too long.
-            SealError: It is sealed and should not be, or the other way round.
+            MessageError: It is too long, or sealed and should not be, or the other way round.
         """
         if data[:1] == MARK:
             raise SealError("the message is sealed and this node has no keyring", source)

@@ -22,11 +22,8 @@ __all__ = ["Server"]
 #: Errors that say that the system is out of descriptors or memory. They repeat for as long as somebody wants to connect.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-#: Seconds to accept nothing then.
-_PAUSE = 0.1
-
-#: Connections that may wait to be taken, and seconds until it is looked again whether they are fewer.
-_MOST_WAITING, _MOMENT = 64, 0.005
+#: Seconds to accept nothing then, and while more connections than so many have not been taken.
+_PAUSE, _MOMENT, _MOST_WAITING = 0.1, 0.005, 64
 
 #: Seconds that `close` waits for the thread, and for the connection that wakes it where nothing else does.
 _CLOSE_TIMEOUT = 1.0

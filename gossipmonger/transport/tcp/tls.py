@@ -61,9 +61,6 @@ class _Closed:
         raise ConnectionError("the connection is closed")
 
 
-_CLOSED = _Closed()
-
-
 class Tls:
     """The TLS of a transport.
 
@@ -333,7 +330,7 @@ class TlsSocket(Secured):
         This takes no lock: it is called in the child of a fork too.
         """
         super().close()
-        self._ended, self._tls, self._taken, self._unsent = True, _CLOSED, 0, bytearray()
+        self._ended, self._tls, self._taken, self._unsent = True, _Closed(), 0, bytearray()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
 
     def shutdown(self, how: int, /) -> None:
