@@ -76,7 +76,7 @@ short-programs: install ## 1,000 programs that end within 0.3 s beside three nod
 false-deaths: install ## Search 1,000 clusters of 50 nodes for wrong verdicts; COUNT, SEEDS; an hour on one core, all are used
 	$(BIN)/python -m tests.false_deaths $(SEARCH)
 
-hostile: install ## Two nodes among 2,000 peers that are slow, idle, half-open or never read, then 100,000 invented ones; five minutes
+hostile: install ## Two nodes among 2,000 peers that are slow, idle or silent, then 100,000 invented ones; five minutes
 	$(BIN)/python -m tests.hostile 2000
 	$(BIN)/python -m tests.flood 100000
 

@@ -132,7 +132,7 @@ def test_no_malformed_message_ends_a_node_or_is_taken(attacked: Attacked) -> Non
         expected = len(errors) + way.member + 2 * (way.member and not way.sealed)  # an error of sealing is told once a minute
         attacked.say(data)
         attacked.until(partial(_is_as_long, errors, max(1, expected)))
-    kinds = {MessageError} if way.member else set()
+    kinds: set[type[Exception]] = {MessageError} if way.member else set()
     assert {type(error) for error in errors} == kinds | ({SealError} if way.sealed else kinds or {TlsError})
     assert set(attacked.a.peers()) == {"a", "b"}
     attacked.serves()
