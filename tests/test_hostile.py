@@ -226,7 +226,7 @@ def test_deflate_bombs_are_refused_at_once(attacked: Attacked) -> None:
     for bomb in BOMBS:
         attacked.say_frames(b"\1" + len(bomb).to_bytes(4, "big") + bomb)
     attacked.until(lambda: len(attacked.errors) >= expected)
-    assert time.process_time() - start < 0.05 * len(BOMBS)
+    assert time.process_time() - start < 0.2 * len(BOMBS)  # with what the attacker does
     assert rss() - before < LIMIT
     attacked.serves()
 
