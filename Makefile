@@ -4,6 +4,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := tests/node
+# One more than there are cores: many tests wait, for processes, deadlines and lost packets.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN || echo 1) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all histories histories-simulated histories-dense watches ttls short-programs false-deaths
@@ -37,7 +39,7 @@ demo: $(VENV)/.stamp-package ## Five real nodes on loopback, one of them killed 
 	@$(BIN)/python examples/demo.py
 
 test: install $(NODE)/.stamp-npm ## Run the tests with coverage; PYTEST_ARGS adds to the command line
-	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term-missing $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term-missing $(PYTEST_ARGS)
 
 test-all: $(NODE)/.stamp-npm ## Run the tests on each of Python 3.10 to 3.13 that is there
 	@found=; for version in 3.10 3.11 3.12 3.13; do \
@@ -45,7 +47,7 @@ test-all: $(NODE)/.stamp-npm ## Run the tests on each of Python 3.10 to 3.13 tha
 			$$python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "'$$version'")' 2>/dev/null || continue; \
 			echo "== Python $$version"; \
 			$$python -m venv .venv-$$version && .venv-$$version/bin/python -m pip install --quiet --editable '.[test]' && \
-			.venv-$$version/bin/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS) || exit 1; \
+			.venv-$$version/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS) || exit 1; \
 			found="$$found $$version"; break; \
 		done; \
 	done; echo "ran on:$${found:- none}"; test -n "$$found"
