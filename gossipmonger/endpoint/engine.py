@@ -111,9 +111,8 @@ class Engine(Steps):
         if not self._round_timer.begin():
             return False
         if not (self._begun or self._observer or getattr(self._transport, "bound", True)):
-            self._dispatcher.log.say(
-                logging.WARNING, "gossips without listening: call listen() first, or others can't reach it"
-            )
+            without = "others can't reach it" if self._carrier.address else "others refuse what it says, as it has no port"
+            self._dispatcher.log.say(logging.WARNING, f"gossips without listening: call listen() first, or {without}")
         self._begun = True
         self.counters.due = None
         self._rumor_timer.begin()
