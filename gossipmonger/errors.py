@@ -25,6 +25,7 @@ program that never configured `logging`, warnings and errors reach stderr, since
 
 from __future__ import annotations
 
+import copyreg
 import logging
 import reprlib
 import sys
@@ -66,7 +67,10 @@ E = TypeVar("E", bound=BaseException)
 
 
 class GossipmongerError(Exception):
-    """The base of every error of this package that is not a bad argument."""
+    """The base of every error of this package that is not a bad argument. Like all errors, one may pass between processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # not by `__init__`
 
 
 class MessageError(GossipmongerError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
+import pickle
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -330,3 +332,17 @@ def test_a_cluster_error_names_both_clusters_and_the_address(ours: Any, theirs: 
 
 def test_a_cluster_error_is_short_whatever_the_other_node_says() -> None:
     assert len(str(ClusterError("prod", "x" * 10**6, "x" * 10**6, "there"))) < 500
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_an_error_passes_between_processes(again: Callable[[Exception], Exception]) -> None:
+    """A pool waits for ever for an error that it can't make again."""
+    peer = RemotePeer("b", {"host": "there", "port": 5})
+    for error in (
+        ClosedError("closed"), ClusterError("ours", None, "b", "there:5"), DuplicateError("b", peer.transport),
+        errors.ForkedError("update", "a node"), errors.LonelyError(2.0, {"there:5": "refused"}), MessageError("bad", "there"),
+        errors.ObserverError("update"), OverflowedError(3), errors.ReentrantError("get"), errors.SealError("bad", "there"),
+        SendError("it is gone", peer, "refused"), errors.TlsError("bad", "there"),
+    ):  # fmt: skip
+        copied = again(error)
+        assert (type(copied), str(copied), vars(copied)) == (type(error), str(error), vars(error))

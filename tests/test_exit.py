@@ -44,3 +44,41 @@ if "thread" in sys.argv:
 def test_nothing_is_printed_when_a_busy_program_ends(how: str) -> None:
     ended = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+DOOMED = """
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from gossipmonger import Gossipmonger
+
+LOCAL = {"host": "127.0.0.1", "port": 0}
+other = Gossipmonger({"id": "b", "transport": LOCAL}, gossip_interval=50)
+other.transport.listen()
+other.gossip()
+node = Gossipmonger({"id": "a", "transport": LOCAL}, seeds=[other.local_peer.transport], executor=ThreadPoolExecutor(1))
+node.transport.listen()
+node.on("update", lambda *_: None)
+node.on("new peer", lambda *_: None)
+node.gossip()
+node.wait_for_peers(1, timeout=10)
+
+
+def use():
+    while True:
+        CALL
+
+
+for _ in range(2):
+    threading.Thread(target=use, daemon=True).start()
+time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("call", ["node.update('k', time.time())", "node.wait_for(lambda: False)", "node.flush(0.01)"])
+def test_nothing_is_printed_of_calls_of_daemons_and_of_a_pool_when_a_program_ends(call: str) -> None:
+    program = [sys.executable, "-c", DOOMED.replace("CALL", call)]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

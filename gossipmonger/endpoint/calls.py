@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from gossipmonger.endpoint.exit import doomed
 from gossipmonger.errors import ClosedError, ForkedError, ReentrantError
 from gossipmonger.process import here
 
@@ -65,7 +66,7 @@ def acts(*, inert: bool = False) -> Callable[[Callable[[Node], None]], Callable[
                 if inert:
                     return
                 raise ForkedError(name, repr(self))
-            if engine.closed and not inert:
+            if engine.closed and not inert and not doomed():
                 raise ClosedError(f"{name}: this endpoint has been closed")
             thread = here()
             if (thread.deferred or thread.marked) and thread.defer((id(self), name), partial(later, engine, method, self)):

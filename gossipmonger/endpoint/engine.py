@@ -23,6 +23,7 @@ from gossipmonger.errors import SealError, at
 from gossipmonger.process import here, marked
 from gossipmonger.protocol import Output, Protocol
 from gossipmonger.state import Peer
+from gossipmonger.state.arguments import check_number
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport import SeedTransport, TcpTransport, Transport
 
@@ -72,6 +73,7 @@ class Engine(Steps):
             transport.adopt(named.get("host"), named.get("port"), options.listen)
         self._finder = Finder(options.seeds, self._carrier, named.get("host"), self._seeds_resolved)
         now = self._clock()
+        check_number("clock()", now, float, 0, unit="milliseconds")
         self.local_peer: Peer = info.local_peer(storage, now)
         self.protocol: Protocol = Protocol(self.local_peer, storage, options.config(), options.random, now)
         self.there: bool = False
@@ -109,9 +111,8 @@ class Engine(Steps):
         if not self._round_timer.begin():
             return False
         if not (self._begun or self._observer or getattr(self._transport, "bound", True)):
-            self._dispatcher.log.say(
-                logging.WARNING, "gossips without listening: call listen() first, or others can't reach it"
-            )
+            without = "others can't reach it" if self._carrier.address else "others refuse what it says, as it has no port"
+            self._dispatcher.log.say(logging.WARNING, f"gossips without listening: call listen() first, or {without}")
         self._begun = True
         self.counters.due = None
         self._rumor_timer.begin()
@@ -128,12 +129,12 @@ class Engine(Steps):
         if thread.marked and thread.defer((id(self), "listening"), self._listening):
             return
         try:
-            self._dispatcher.start()
             self._complete_address()
             with marked(), self.lock:
                 self._start()
             doing = "observes" if self._observer else f"listens at {at(self.local_peer.transport)}"
             self._dispatcher.log.say(logging.INFO, doing)
+            self._dispatcher.start()  # at last: there may be no thread for it yet
         except Exception as error:  # it listens all the same
             self.fail(error)
 
@@ -146,6 +147,7 @@ class Engine(Steps):
         try:
             self.counters.begin_round(self._clock())
             self._find()
+            self.watches.news = True  # for those that an executor did not take, or whose thread could not be started
             output = self._step(failed, self.protocol.round)
             self._dispatcher.tell(self._dispatcher.log.round(output))
             alone = self.protocol.membership.alone

@@ -208,7 +208,7 @@ def check_handler(event: str, handler: Any) -> None:
     if not callable(handler):
         raise TypeError(f"a handler of {event!r} must be callable, got {shown(handler)}")
     if is_async(handler):
-        _refuse_async(event, f"{handler!r} is an async function")
+        _refuse_async(event, f"{shown(handler)} is an async function")
 
 
 def is_async(function: Any) -> bool:

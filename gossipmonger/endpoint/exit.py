@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import weakref
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol
 
-__all__ = ["PATIENCE", "Leaver", "leave_at_exit", "stay_at_exit"]
+__all__ = ["PATIENCE", "Leaver", "doomed", "ending", "leave_at_exit", "stay_at_exit"]
 
 #: Seconds that a node takes at most to hand on what is new and to leave; at exit, all nodes together.
 PATIENCE = 1.0
@@ -33,6 +34,16 @@ class Leaver(Protocol):
 
 
 _nodes: weakref.WeakKeyDictionary[Leaver, int] = weakref.WeakKeyDictionary()  # each with the process that it gossips in
+
+
+def ending() -> bool:
+    """Whether the program ends: no thread can be started, executors take no work, and daemons are stopped in a moment."""
+    return bool(getattr(threading, "_SHUTTING_DOWN", False))
+
+
+def doomed() -> bool:
+    """Whether the calling thread is stopped in a moment, so that an error of its calls would only be printed."""
+    return ending() and threading.current_thread().daemon
 
 
 def leave_at_exit(node: Leaver) -> None:

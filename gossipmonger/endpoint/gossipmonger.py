@@ -18,7 +18,7 @@ from gossipmonger.endpoint.calls import acts, asks
 from gossipmonger.endpoint.dispatcher import Dispatcher
 from gossipmonger.endpoint.engine import Engine
 from gossipmonger.endpoint.events import Events
-from gossipmonger.endpoint.exit import PATIENCE
+from gossipmonger.endpoint.exit import PATIENCE, doomed
 from gossipmonger.endpoint.following import Following
 from gossipmonger.endpoint.metrics import Measured
 from gossipmonger.endpoint.observer import check_transport, observer_info
@@ -309,7 +309,7 @@ class Gossipmonger(Following, Measured, Events):
             ClosedError, ObserverError: As for `update`.
         """
         if not isinstance(peer_id, str):
-            raise TypeError(f"peer_id must be a string, got {peer_id!r}")
+            raise TypeError(f"peer_id must be a string, got {shown(peer_id)}")
         return self._engine.forget(peer_id)
 
     @asks
@@ -336,7 +336,7 @@ class Gossipmonger(Following, Measured, Events):
         left = seconds("timeout", timeout)
         if here().own:
             raise RuntimeError("flush: on this thread the package receives, so no answer could come while it waits")
-        if self.closed:
+        if self.closed and not doomed():
             raise ClosedError("flush: this endpoint has been closed")
         if self.options.observer:
             return True

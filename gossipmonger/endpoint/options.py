@@ -215,7 +215,7 @@ class Options:
         """
         known = [option.name for option in fields(cls)]
         if given is not None and not isinstance(given, Mapping):
-            raise TypeError(f"options must be a mapping, got {given!r}")
+            raise TypeError(f"options must be a mapping, got {shown(given)}")
         chosen: dict[str, Any] = {}
         typed: dict[str, str] = {}
         for source in (given or {}, keywords):

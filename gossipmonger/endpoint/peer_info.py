@@ -154,10 +154,10 @@ def _checked_data(data: Any, limits: Options) -> dict[str, tuple[Any, int]]:
     checked = {}
     for key, pair in data.items():
         if not isinstance(key, str):
-            raise TypeError(f"peer_info.data must have strings as keys, got {key!r}")
+            raise TypeError(f"peer_info.data must have strings as keys, got {shown(key)}")
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise TypeError(f"peer_info.data[{key!r}] must be [value, version], got {shown(pair)}")
-        check_number(f"peer_info.data[{key!r}][1]", pair[1], int, 0, MAX_VERSION)
+            raise TypeError(f"peer_info.data[{shown(key)}] must be [value, version], got {shown(pair)}")
+        check_number(f"peer_info.data[{shown(key)}][1]", pair[1], int, 0, MAX_VERSION)
         if is_longer(key, limits.max_key_size):
             raise ValueError(f"peer_info.data must have keys of at most {limits.max_key_size} bytes, got {shown(key)}")
         checked[key] = (values.copied(pair[0], f"peer_info.data[{shown(key)}][0]", limits.max_nesting), pair[1])

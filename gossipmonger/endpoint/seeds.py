@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gossipmonger.errors import at
+from gossipmonger.errors import at, shown
 from gossipmonger.state.message import RemotePeer
 from gossipmonger.transport.address import read_address
 
@@ -27,8 +27,8 @@ def parse_seeds(typed: str, given: Any, over_tcp: bool) -> tuple[RemotePeer, ...
         TypeError, ValueError: One of them is no such thing; the error names its place.
     """
     if isinstance(given, (str, bytes, Mapping, RemotePeer)) or not isinstance(given, Iterable):
-        advice = f"; for one seed write [{given!r}]" if isinstance(given, (str, Mapping, RemotePeer)) else f", {_ADVICE}"
-        raise TypeError(f"{typed} must be a list of seeds, got {given!r}{advice}")
+        advice = f"; for one seed write [{shown(given)}]" if isinstance(given, (str, Mapping, RemotePeer)) else f", {_ADVICE}"
+        raise TypeError(f"{typed} must be a list of seeds, got {shown(given)}{advice}")
     return tuple(_seed(f"{typed}[{index}]", seed, over_tcp) for index, seed in enumerate(given))
 
 
@@ -39,12 +39,12 @@ def _seed(place: str, seed: Any, over_tcp: bool) -> RemotePeer:
         id, address, inner = seed.id, seed.transport, f"{place}.transport"
     elif isinstance(seed, Mapping) and "host" not in seed:
         if "transport" not in seed:
-            raise ValueError(f"{place} must have the key 'transport', or 'host' and 'port', got {seed!r}")
+            raise ValueError(f"{place} must have the key 'transport', or 'host' and 'port', got {shown(seed)}")
         id, address, inner = seed.get("id"), seed["transport"], f"{place}.transport"
     elif isinstance(seed, Mapping):
         id, address = seed.get("id"), {name: part for name, part in seed.items() if name != "id"}
     if id is not None and not isinstance(id, str):
-        raise TypeError(f"{place}.id must be a string, got {id!r}")
+        raise TypeError(f"{place}.id must be a string, got {shown(id)}")
     if over_tcp or inner == place:
         address = read_address(inner, address)
     elif isinstance(address, Mapping):

@@ -21,6 +21,7 @@ from typing import Any
 
 from gossipmonger.endpoint.calls import later
 from gossipmonger.endpoint.dispatcher import Dispatcher
+from gossipmonger.endpoint.exit import doomed
 from gossipmonger.endpoint.flush import Flush
 from gossipmonger.endpoint.metrics import Counters, failure_of
 from gossipmonger.endpoint.options import Options
@@ -165,6 +166,8 @@ class Steps:
         due, failures = None, None
         with marked(), self.lock:
             if self._round_timer.closed:
+                if doomed():
+                    return False
                 raise ClosedError(f"{name}: this endpoint has been closed")
             if self._torn:
                 self.mend()
@@ -191,7 +194,7 @@ class Steps:
             raise ObserverError("forget")
         output: Output = []
         with marked(), self.lock:
-            if self.closed:
+            if self.closed and not doomed():
                 raise ClosedError("forget: this endpoint has been closed")
             self.mend()
             now = self._clock()

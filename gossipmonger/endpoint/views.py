@@ -39,10 +39,18 @@ class PeerView(NamedTuple):
     versions: Mapping[str, int] = MappingProxyType({})
     last_heard: float | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (*self._replace(data={**self.data}, versions={**self.versions}),)  # a proxy can't be pickled
+
     def __repr__(self) -> str:
         keys = ", ".join(map(shown, islice(self.data, 3))) + (", ..." if len(self.data) > 3 else "")
         known = f"{len(self.data)} keys" + (f": {keys}" if keys else "")
         return f"PeerView({shown(self.id)} at {at(self.transport)}, {self.state}, phi {self.phi:.3g}, {known})"
+
+
+def _made(*parts: Any) -> PeerView:
+    view = PeerView(*parts)
+    return view._replace(data=MappingProxyType({**view.data}), versions=MappingProxyType({**view.versions}))
 
 
 def snapshot(

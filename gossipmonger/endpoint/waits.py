@@ -12,6 +12,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
+from gossipmonger.endpoint.exit import doomed
 from gossipmonger.errors import ClosedError
 from gossipmonger.process import Bell
 from gossipmonger.state.arguments import seconds
@@ -93,7 +94,7 @@ class Waits:
         self._bells.append(bell)
         self._engine.watches.followers[bell] = lambda: None
         try:
-            while not self._engine.closed:
+            while not self._engine.closed or doomed():
                 found = look()
                 if found:
                     return found

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from gossipmonger.endpoint.exit import ending
 from gossipmonger.errors import report
 from gossipmonger.process import Bell, Latch, fresh, here, join, marked
 
@@ -84,7 +85,8 @@ class Worker:
                 self.start()
             self._bell.ring()
         except Exception as error:
-            report(error)
+            if not ending():
+                report(error)
 
     def _submit(self) -> None:
         """Let the executor work, unless it has been asked to already, or does it."""

@@ -68,16 +68,16 @@ def _copied(value: Any, name: str, depth: int) -> Any:
         return number
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{name}: {value!r} has no form in JSON")
+            raise ValueError(f"{name}: {shown(value)} has no form in JSON")
         return float(value)
     if not isinstance(value, (list, tuple, dict)):
-        raise TypeError(f"{name}: {value!r} of type {kind.__name__} has no form in JSON")
+        raise TypeError(f"{name}: {shown(value)} of type {kind.__name__} has no form in JSON")
     if depth == 0:
         raise _TooDeep
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise TypeError(f"{name}: the key {key!r} of type {type(key).__name__} must be a string, as JSON wants it")
+                raise TypeError(f"{name}: the key {shown(key)} of type {type(key).__name__} must be a string, as JSON wants it")
         return {_text(key): _copied(item, name, depth - 1) for key, item in value.items()}
     return [_copied(item, name, depth - 1) for item in value]
 
@@ -99,7 +99,7 @@ def copied_key(key: Any, most: int | None = None) -> str:
         ValueError: It is "__proto__", which in JavaScript is no key like others, or has more than `most` bytes in UTF-8.
     """
     if not isinstance(key, str):
-        raise TypeError(f"key must be a string, got {key!r}")
+        raise TypeError(f"key must be a string, got {shown(key)}")
     if key == "__proto__":
         raise ValueError("key: '__proto__' is a name that a Node.js node can't keep a value under")
     text = key if type(key) is str and key.isascii() else _text(key)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, NamedTuple
 
+from gossipmonger.errors import shown
 from gossipmonger.transport.base import DEFAULT_PORT
 
 __all__ = [
@@ -136,7 +137,7 @@ def read_address(place: str, given: Any, *, binding: bool = False, port: int | N
         wanted = "a host that can be connected to and a port from 1 to 65535, such as 'b.example:9742'"
         wanted = "an address to bind, such as '0.0.0.0:9742'" if binding else wanted
         reason = f": {error}" if str(error) else ""
-        raise type(error)(f"{place} must be {wanted}, got {given!r}{reason}") from None
+        raise type(error)(f"{place} must be {wanted}, got {shown(given)}{reason}") from None
     return {**others, "host": host} if number is None else {**others, "host": host, "port": number}
 
 
@@ -233,15 +234,15 @@ def check_host(host: Any) -> str:
         TypeError, ValueError: It is not one.
     """
     if not isinstance(host, str):
-        raise TypeError(f"host must be a string, got {host!r}")
+        raise TypeError(f"host must be a string, got {shown(host)}")
     wanted = "a name or an address that peers can connect to"
     if is_wildcard(host):
         advice = "; to bind every address of this machine, give `listen`" if host else ""
-        raise ValueError(f"host must be {wanted}, got {host!r}{advice}")
+        raise ValueError(f"host must be {wanted}, got {shown(host)}{advice}")
     try:
         return clean_host(host)
     except ValueError as error:
-        raise ValueError(f"host must be {wanted}, got {host!r}: {error}") from None
+        raise ValueError(f"host must be {wanted}, got {shown(host)}: {error}") from None
 
 
 def to_bind(host: str, port: int, everywhere: bool) -> list[Any]:

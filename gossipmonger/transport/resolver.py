@@ -265,7 +265,7 @@ def _with_port(found: list[Address], port: int) -> list[Address]:
 def _resolve(host: str) -> list[Address] | Exception:
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:  # no such name, or not a name at all
-        return error
-    addresses = [Address(family, at) for family, _, _, _, at in found if family in (socket.AF_INET, socket.AF_INET6)]
+        addresses = [Address(family, at) for family, _, _, _, at in found if family in (socket.AF_INET, socket.AF_INET6)]
+    except BaseException as error:  # no such name, not a name at all, a lack of memory, a replaced `getaddrinfo`
+        return error if isinstance(error, Exception) else OSError(f"{shown(host)}: resolving it raised {shown(error)}")
     return list(dict.fromkeys(addresses)) or OSError(f"{shown(host)} has no address")

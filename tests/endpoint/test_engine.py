@@ -8,10 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from gossipmonger import Gossipmonger, MemoryStorage, Peer, SendError, TcpTransport, UdpTransport
+from gossipmonger.endpoint.worker import Worker
 from gossipmonger.simulation import Simulation
 from gossipmonger.state.log import Log
 from gossipmonger.transport.tcp import links
@@ -209,3 +211,13 @@ def test_a_peer_that_cannot_be_reached_ends_nothing() -> None:
         assert failed.wait(10)
         failed.clear()
         assert failed.wait(10)
+
+
+def test_a_port_is_told_though_there_was_no_thread_for_events_when_it_was_bound(refuse: Refuse) -> None:
+    with closing(make("a")) as node:
+        errors: list[Exception] = []
+        node.on("error", errors.append)
+        node.transport.begin()
+        with mock.patch.object(Worker, "start", side_effect=RuntimeError("can't start new thread")):
+            node.transport.listen()
+        assert node.local_peer.transport["port"] == node.transport.port > 0

@@ -413,3 +413,9 @@ def test_a_cluster_s_name_is_text_and_not_too_long() -> None:
     for wrong in ("", "c" * 256):
         with pytest.raises(ValueError, match="cluster must be a string of 1 to 255 characters"):
             parse(cluster=wrong)
+
+
+@pytest.mark.parametrize("now", ["now", None, float("nan"), -1.0])
+def test_a_clock_that_tells_no_time_is_named_at_once(now: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^clock\(\) must be .* milliseconds, got {now!r}$"):
+        Gossipmonger({"id": "a"}, clock=lambda: now)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 
 import pytest
 
@@ -54,3 +57,11 @@ def test_a_view_of_many_keys_is_short_in_a_repl() -> None:
     assert repr(view) == "PeerView('b' at 'there', live, phi 0.333, 10000 keys: 'k0', 'k1', 'k2', ...)"
     assert repr(snapshot(Peer("b", transport={"host": "h", "port": 1}), 0, 0)()) == "PeerView('b' at h:1, live, phi 0, 0 keys)"
     assert len(repr(snapshot(Peer("b" * 10**6, data={"k" * 10**6: [1, 1]}, transport="t" * 10**6), 0, 0)())) < 1_000
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda view: pickle.loads(pickle.dumps(view))])
+def test_a_view_can_be_copied_and_sent_to_another_process(again: Callable[[PeerView], PeerView]) -> None:
+    view = snapshot(Peer("b", data={"k": [1, 5]}, transport={"host": "there"}), 0, 0)()
+    assert again(view) == view
+    with pytest.raises(TypeError):
+        again(view).data["k"] = 3  # type: ignore[index]

@@ -444,3 +444,23 @@ def test_handlers_run_in_virtual_time_and_an_iterator_never_waits_there() -> Non
     assert list(a.watch(timeout=0)) == []
     with pytest.raises(RuntimeError, match="virtual time stands still"):
         next(watch)
+
+
+def test_a_watch_that_an_executor_has_refused_is_told_in_the_next_round(make: Make) -> None:
+    class Picky(InlineExecutor):
+        refuses = False
+
+        def submit(self, function: Callable[[], None]) -> None:
+            if self.refuses:
+                raise RuntimeError("no more")
+            super().submit(function)
+
+    executor = Picky()
+    node = make(executor=executor)
+    seen: list[Any] = []
+    node.watch("", lambda change: seen.append(change.value))
+    executor.refuses = True
+    node.update("k", 1)
+    executor.refuses = False
+    node.gossip()
+    assert seen == [1]

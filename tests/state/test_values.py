@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossipmonger.state.values import MAX_NESTING, checked, copied, same
+from gossipmonger.state.values import MAX_NESTING, checked, copied, copied_key, same
 
 TEXTS = st.text(st.characters()).map(lambda text: text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))
 SCALARS = (
@@ -296,3 +296,16 @@ def canonical(value: Any) -> Any:
 def test_sameness_is_equality_where_true_is_no_number(one: Any, other: Any) -> None:
     assert same(one, other) == (canonical(one) == canonical(other))
     assert same(one, one)
+
+
+def test_an_error_is_short_and_comes_whatever_a_value_shows_of_itself() -> None:
+    class Silent:
+        def __repr__(self) -> str:
+            raise RuntimeError("it has no words")
+
+    for thing in (Silent(), b"x" * 100_000):
+        for value in (thing, [thing], {thing: 1}):
+            with pytest.raises(TypeError, match=r"^value: .{,200}$"):
+                copied(value)
+        with pytest.raises(TypeError, match=r"^key must be a string, got .{,200}$"):
+            copied_key(thing)

@@ -372,3 +372,16 @@ def test_the_helpers_require_the_lock(resolver: Resolver) -> None:
     ):
         with pytest.raises(AssertionError):
             call()
+
+
+@pytest.mark.parametrize("raised", [MemoryError("no room"), SystemExit(1), TypeError("a replaced getaddrinfo")])
+def test_whatever_the_systems_resolver_raises_is_an_answer_and_ends_no_thread(
+    resolver: Resolver, names: Names, raised: BaseException
+) -> None:
+    names.names["bad.example"] = raised
+    for _ in range(2):
+        error = resolved(resolver, "bad.example")
+        assert error is raised or (isinstance(error, OSError) and "SystemExit" in str(error))
+    names.names["bad.example"] = ["127.0.0.1"]
+    assert resolved(resolver, "bad.example") == [V4]
+    assert len(resolver._threads) == 1

@@ -24,6 +24,9 @@ class Caller(ExtendedPeer):
         caller.link, caller.vouched = link, link.cluster
         return caller
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ExtendedPeer, (*self,)  # a copy has no link
+
 
 def source_of(address: Any) -> str:
     """Return an address as errors show it. An IPv4 address is shown as one, even on a socket for both versions of IP."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gossipmonger.errors import shown
 from gossipmonger.state.arguments import check_number, seconds, unknown_option
 from gossipmonger.transport.address import check_host, read_address
 from gossipmonger.wire import Keyring
@@ -58,7 +59,7 @@ def read_binding(told: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[s
             raise unknown_option(name, told)
     chosen = {**told, **options}
     if not isinstance(chosen["host"], str):
-        raise TypeError(f"host must be a string, got {chosen['host']!r}")
+        raise TypeError(f"host must be a string, got {shown(chosen['host'])}")
     check_number("port", chosen["port"], int, 0, 65535)
     host: str = read_address("host", {"host": chosen["host"]}, binding=True)["host"]
     return host, chosen["port"]
