@@ -244,6 +244,6 @@ class Following:
 
 
 def _named(names: Iterable[str]) -> str:
-    """Return some names as a text."""
+    """Return some names, of nodes if there are none, as a text."""
     listed = [shown(name) for name in names]
-    return ", ".join(listed[:_NAMED] + ["..."] * (len(listed) > _NAMED))
+    return ", ".join(listed[:_NAMED] + ["..."] * (len(listed) > _NAMED)) or "nobody"

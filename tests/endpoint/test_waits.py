@@ -136,6 +136,13 @@ def _nothing() -> list[int]:
     return []
 
 
+def test_a_timeout_error_says_that_nobody_is_live() -> None:
+    with Gossipmonger(observer=True, seeds=["127.0.0.1:9"]) as node:
+        node.on("error", lambda error: None)
+        with pytest.raises(TimeoutError, match=r"no 'k'; 0 live: nobody$"):
+            node.wait_for_key("k", timeout=0)
+
+
 def test_a_timeout_error_names_only_some(make: Make) -> None:
     node = make()
     for n in range(1_000):

@@ -22,6 +22,7 @@ from gossipmonger.transport.tcp.caller import source_of
 from gossipmonger.transport.tcp.handshake import Secured, TlsFailure, begins_tls, check_id, shake
 from gossipmonger.transport.tcp.link import Link
 from gossipmonger.transport.tcp.links import CHUNK, READS_PER_TURN
+from gossipmonger.transport.tcp.place import Place
 from gossipmonger.transport.tcp.server import Server
 from gossipmonger.transport.tcp.side import Side
 from gossipmonger.wire import Greeter, hello
@@ -56,7 +57,7 @@ class Acceptor:
     Args:
         side: What holds for all connections.
         received: Called on the loop's thread with the bytes of a message and where it came from.
-        greeted: Called on the loop's thread with the sender of each `HELLO`.
+        greeted: Called on the loop's thread with the sender and the bytes of each `HELLO`.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
             recently used link is asked to be, an observer's before any other.
         receive_timeout: Seconds from the accept to a `HELLO` or a FIN.
@@ -66,7 +67,7 @@ class Acceptor:
         self,
         side: Side,
         received: Callable[[bytes, str], None],
-        greeted: Callable[[RemotePeer], None],
+        greeted: Callable[[RemotePeer, int], None],
         *,
         max_connections: int,
         receive_timeout: float,
@@ -226,7 +227,8 @@ class Acceptor:
             return
         named, clusters = self._side.named(), self._side.clusters
         answer = self._side.hello(greeter, named, incoming.source)
-        self._links.traffic.received.greet(len(incoming.data) - len(rest))
+        size = len(incoming.data) - len(rest)
+        self._links.traffic.received.greet(size)
         self._links.traffic.sent.greet()
         foreign = greeting.cluster != clusters.name
         if foreign or greeting.life == self._side.life():  # or it is the dialling half of this node, which is about to close
@@ -249,9 +251,9 @@ class Acceptor:
         try:
             link.write(answer, sealed=True)
             if link.sealed:  # its `HELLO` may be a recording, after which nothing can come that opens
-                link.begun = partial(self._replace, link)
+                link.begun = partial(self._replace, link, size)
             else:
-                self._replace(link)
+                self._replace(link, size)
             self._links.open(link)
         except OSError:
             self._links.end(link)
@@ -266,7 +268,7 @@ class Acceptor:
             self._links.retire(link)
             self._loop.after(_CLOSE_TIMEOUT, partial(self._links.end, link)).start()
 
-    def _replace(self, link: Link) -> None:
+    def _replace(self, link: Link, size: int) -> None:
         """Ask for the link to be closed that its peer dialled before: it may be one of a former life."""
         remote = link.remote
         if remote is None:
@@ -274,7 +276,12 @@ class Acceptor:
         former, self._by_id[remote.id] = self._by_id.get(remote.id), link
         if former is not None:
             self._links.retire(former)
-        self._greeted(remote)
+        self._greeted(remote, size)
+
+    def heard(self, place: Place) -> str:
+        """Return where the link comes from on which the peer of a place has spoken since it was greeted there; "" for none."""
+        link = self._by_id.get(place.peer.id)
+        return link.source if link and link.peer == place.peer and not link.unanswered and link.used > place.asked else ""
 
     def forget(self, link: Link) -> None:
         """Note that a link is closed."""

@@ -61,6 +61,7 @@ class Dialler:
         resolver: Finds the addresses of names.
         told: Called on the loop's thread with a remote peer and "accepted", "refused" or "itself", for each dial that ended so;
             and with "silent" or "foreign" if no `HELLO` came back, but nothing, or something else.
+        heard: Returns where the peer of a place has spoken from since it was greeted there; "" if it has not.
         max_links: Links that are kept. Beyond it, the least recently used is closed.
         connect_timeout: Seconds for each address that a name has.
         send_timeout: Seconds for a message to a Node.js node.
@@ -72,6 +73,7 @@ class Dialler:
         places: Places,
         resolver: Resolver,
         told: Callable[[RemotePeer, str], None],
+        heard: Callable[[Place], str],
         *,
         max_links: int,
         connect_timeout: float,
@@ -83,6 +85,7 @@ class Dialler:
         self._failed = side.failed
         self._resolver = resolver
         self._told = told
+        self._heard = heard
         self._max_links = max_links
         self._connect_timeout = connect_timeout
         self._send_timeout = send_timeout
@@ -156,6 +159,8 @@ class Dialler:
 
     def _begin(self, place: Place) -> None:
         """Send what waits for a place, in the way that is right for it."""
+        if not place.shown and self._resolver.is_from(place.host, self._heard(place)):  # it hung, or has begun anew
+            place.answer()
         if not place.node_js:
             if self._may_send(place, self._hello_size(place)):
                 self._dial(place, self._greeting(place, False))

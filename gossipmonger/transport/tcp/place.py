@@ -4,8 +4,8 @@ Whoever can speak to a node can name any address as a peer's, in as many peers a
 cluster cannot be used to flood somebody else, an address has to *show* that a node is there:
 
 * it has answered a `HELLO`;
-* or a message came over TCP from the very host that the message names as its sender's, as from a Node.js node, which answers no
-  `HELLO`: nobody but that host could have made the connection;
+* or a message came over TCP from the very host that the message, or its link, names as its sender's, as from a Node.js node,
+  which answers no `HELLO`, or from one of ours that hung: nobody but that host could have made the connection;
 * or it is a seed's, and so was named by the program itself.
 
 To any other address goes no more than a small *allowance*, enough for a `HELLO` or two, and a few times as much as came in its

@@ -144,11 +144,11 @@ class TcpTransport(Transport):
         )  # fmt: skip
         self._places = Places()
         self._dialler = Dialler(
-            side, self._places, self.resolver, self._told, max_links=given["max_links"],
-            connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
+            side, self._places, self.resolver, self._told, lambda place: self._acceptor.heard(place),
+            max_links=given["max_links"], connect_timeout=given["connect_timeout"], send_timeout=given["send_timeout"],
         )  # fmt: skip
         self._acceptor = Acceptor(
-            side, self._received_alone, partial(self._places.learn, node_js=False, shown=False),
+            side, self._received_alone, lambda peer, size: self._places.learn(peer, node_js=False, shown=False, size=size),
             max_connections=given["max_connections"], receive_timeout=given["receive_timeout"],
         )  # fmt: skip
         self._token = secrets.token_hex(8)

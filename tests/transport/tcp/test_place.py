@@ -13,7 +13,7 @@ from gossipmonger.transport.resolver import Resolver
 from gossipmonger.transport.tcp import dial as dial_module
 from gossipmonger.transport.tcp.place import ALLOWANCE, RENEWED_AFTER, RETURN, Place, Places
 from gossipmonger.wire import hello
-from tests.transport.tcp.net import HOST, SENDER, Net, Peer, own_digest, peer_at, tells, text, until
+from tests.transport.tcp.net import HOST, SENDER, Net, Node, Peer, own_digest, peer_at, tells, text, until
 
 AT = ("10.0.0.1", 9742)
 
@@ -151,3 +151,40 @@ def test_a_source_is_of_a_host_as_far_as_its_addresses_are_known(host: str, sour
     resolver._known["known.example"] = (resolver.known("10.0.0.7", 0) or [], monotonic())
     assert resolver.is_from(host, source) is is_from
     resolver.close()
+
+
+def hang(node: Node, peer: Peer) -> None:
+    """Let a peer answer nothing, until its allowance is spent."""
+
+    def is_idle() -> bool:
+        while not peer.nobody_came():
+            peer.alone()
+        return not node.transport._places.busy
+
+    while not any("is sent no more for now" in str(error) for error in node.errors):
+        node.transport.send(peer.peer, tells(1))
+        until(is_idle)
+
+
+def test_a_node_that_hung_is_greeted_again_once_it_speaks_from_its_own_host(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dial_module, "_HELLO_TIMEOUT", 0.01)
+    node, peer = net.node(), Peer(net)
+    speaks = net.connect(node, hello(peer.peer))
+    speaks.line()
+    hang(node, peer)
+    speaks.send(text(None, digest=own_digest(peer.peer)))
+    node.until(lambda: len(node.heard) == 1)
+    monkeypatch.setattr(dial_module, "_HELLO_TIMEOUT", 10)
+    node.transport.send(peer.peer, tells("again"))
+    assert b"again" in peer.link().line()
+
+
+def test_a_node_whose_link_begins_anew_is_sent_as_much_as_its_hello_allows(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Resolver, "is_from", lambda self, host, source: False)  # as behind NAT
+    monkeypatch.setattr(dial_module, "_HELLO_TIMEOUT", 0.01)
+    node, peer = net.node(), Peer(net)
+    hang(node, peer)
+    net.connect(node, hello(peer.peer)).line()
+    monkeypatch.setattr(dial_module, "_HELLO_TIMEOUT", 10)
+    node.transport.send(peer.peer, tells("again"))
+    assert b"again" in peer.link().line()
