@@ -156,7 +156,7 @@ class OverflowedError(GossipmongerError):
     """
 
     def __init__(self, dropped: int) -> None:
-        super().__init__(f"{dropped} events were dropped: handlers are slower than the events that come")
+        super().__init__(f"events dropped: {dropped}; handlers are slower than the events that come")
         self.dropped = dropped
 
 

@@ -73,7 +73,7 @@ def test_a_send_error_says_what_and_to_whom() -> None:
 def test_an_overflowed_error_says_how_many() -> None:
     error = OverflowedError(7)
     assert error.dropped == 7
-    assert str(error).startswith("7 events were dropped")
+    assert str(error).startswith("events dropped: 7; ")
 
 
 @pytest.mark.parametrize("transport", [None, {"host": "10.0.0.7", "port": 9742}])
