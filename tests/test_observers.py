@@ -149,6 +149,20 @@ def test_it_catches_up_at_once_and_an_update_reaches_it_within_two_rounds() -> N
         sim.run_until(lambda n=n: spy.get(f"n{n}", "n") == n, 2_000)  # type: ignore[misc]
 
 
+def test_a_node_whose_clock_was_set_back_goes_above_what_only_an_observer_remembers() -> None:
+    sim = Simulation(seed=4)
+    sim.add("n", gossip_interval=200).update("k", "old")
+    sim.add("other", seeds=["n"])
+    spy = sim.add("spy", seeds=["n"], observer=True)
+    sim.run_until(lambda: spy.get("n", "k") == "old", 5_000)
+    for id in ("n", "other"):
+        sim.crash(id)
+    sim.run(60_000)
+    assert spy.live() == []
+    sim.restart("n", ahead=-3_600_000).update("k", "new")  # nobody else remembers its former life
+    sim.run_until(lambda: spy.get("n", "k") == "new" and len(spy.live()) == 1, 10_000)
+
+
 def test_where_there_is_nobody_but_node_js_nodes_it_says_so_once_and_tells_them_nothing() -> None:
     sim = Simulation(seed=4)
     plain = NodeJsNode(sim, "js", ["js"], 5)

@@ -32,7 +32,7 @@ structure: Any = load()
 
 #: Lines that a file may have, the protocol room, and the package without what is built on top of it. The last two are what was
 #: measured: whoever makes the code shorter lowers them, and whoever has to raise them says in the commit what for.
-FILE, PROTOCOL, PACKAGE = 400, 3_497, 17_781
+FILE, PROTOCOL, PACKAGE = 400, 3_516, 17_800
 
 
 def test_the_page_on_architecture_is_up_to_date() -> None:

@@ -7,7 +7,8 @@ an observer is left anywhere once the answer has gone, and it does not matter wh
 
 There is one exception. If an observer knows of a later life of the node that it asks than that node itself, the node goes above
 that, as it does whoever says so: see `Identity`. Otherwise an observer that alone remembers the former lives of a cluster,
-whose clocks have been set back since, would take all that it hears for old news.
+whose clocks have been set back since, would take all that it hears for old news. So it asks whoever is behind again in its next
+round, and tells by an entry what it knows, though that peer counts as dead, or all else is at rest.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class ObserverMembership(Membership):
         self._random = node.random
         self._introduced = 0
         self._asks = True  # whether it asks for those that have left, too
-        self._doubted: dict[str, Any] = {}  # peers that were forgotten, and are told of as live by old news -> where they are
+        self._doubted: dict[str, Any] = {}  # peers that were forgotten or are dead, and are told of as live -> where they are
+        self._former: dict[str, Peer] = {}  # peers that are behind what is known of a former life of theirs
 
     def change(self, peer: Peer) -> None:
         """Have a peer put at the end of the step, if it is one."""
@@ -73,6 +75,21 @@ class ObserverMembership(Membership):
             self._doubted[entry.id] = entry.transport
         return heard
 
+    def hear_from(self, now: float, message: Message, limit: int, output: Output) -> Peer | None:
+        """Note that a peer has sent a message, and whether it is behind what is known of a former life of it."""
+        peer = super().hear_from(now, message, limit, output)
+        if peer is not None and message.digest is not None:
+            own = next((entry for entry in reversed(message.digest.entries) if entry.id == peer.id), None)
+            if own is not None and (0 <= own.heartbeat < peer.heartbeat or own.version < peer.max_version_seen):
+                self._former[peer.id], self._doubted[peer.id] = peer, own.transport
+        return peer
+
+    def told_of(self, now: float, live: list[Peer], dead: list[Peer]) -> list[Peer]:
+        """Return whom a digest tells of: also those that are to go above their former lives, though they count as dead."""
+        told = super().told_of(now, live, dead)
+        former, self._former = self._former, {}
+        return told + [peer for peer in former.values() if peer not in told]
+
     def doubted(self) -> list[RemotePeer]:
         """Return one that is doubted. If it lives, it says so itself. It would never come by itself, as it does to a node."""
         doubted, self._doubted = [RemotePeer(*each) for each in self._doubted.items()], {}
@@ -83,7 +100,7 @@ class ObserverMembership(Membership):
         self._introduced += not self.alone
         self._asks = self._introduced <= _INTRODUCING
         super().begin_round(now, output)
-        self.at_rest: bool = self.at_rest and not self._asks  # to say who is known already takes entries
+        self.at_rest: bool = self.at_rest and not self._asks and not self._former  # entries are to say who is known already
 
 
 class Observers:

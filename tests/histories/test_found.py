@@ -15,7 +15,12 @@ from tests.fragments import cut, is_compact, separate
 from . import dense, simulated
 from .nodes import NOW, Node, copied
 
-SIMULATED = {301248282: "a live key vanishes", 700008835: "a claim in a compact digest overflows"}
+SIMULATED = {
+    301248282: "a live key vanishes",
+    700008835: "a claim in a compact digest overflows",
+    467184116: "an observer takes a node whose clock was set back for dead",
+    467183017: "an observer takes its word for old news",
+}
 DENSE = {350: "a live key vanishes", 675: "a claim in a compact digest overflows", 2459: "a live key vanishes"}
 
 
