@@ -45,7 +45,7 @@ class Experiment:
     def __init__(self, seed: int, options: dict[str, Any], participants: int = PARTICIPANTS) -> None:
         self.sim = Simulation(seed)
         self.nodes = [
-            self.sim.add(f"n{n}", seeds=["n0"], max_deltas_per_gossip=UNLIMITED, rumor_fanout=0, **options)
+            self.sim.add(f"n{n}", seeds=["n0"], max_deltas_per_gossip=UNLIMITED, gossip_fanout=1, rumor_fanout=0, **options)
             for n in range(participants)
         ]
         self.written: list[dict[int, float]] = [{} for _ in self.nodes]  # of each: version -> when it was written
