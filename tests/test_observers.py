@@ -149,6 +149,16 @@ def test_it_catches_up_at_once_and_an_update_reaches_it_within_two_rounds() -> N
         sim.run_until(lambda n=n: spy.get(f"n{n}", "n") == n, 2_000)  # type: ignore[misc]
 
 
+def test_a_node_that_is_alone_stays_live() -> None:
+    sim = Simulation(seed=4)
+    sim.add("n")
+    spy = sim.add("spy", seeds=["n"], observer=True)
+    dead: list[str] = []
+    spy.on("peer dead", lambda peer: dead.append(peer.id))
+    sim.run(300_000)
+    assert (spy.live(), dead) == (["n"], [])
+
+
 def test_a_node_whose_clock_was_set_back_goes_above_what_only_an_observer_remembers() -> None:
     sim = Simulation(seed=4)
     sim.add("n", gossip_interval=200).update("k", "old")

@@ -147,10 +147,11 @@ class Protocol(Writes):
 
     def _tell(self, now: float, partners: list[RemotePeer], told: list[Peer], output: Output) -> None:
         """Send a digest to the partners of a round: a compact one to those that may well have the same fingerprint."""
+        # It counts digests, so intervals are what lies between two of them. Whoever is alone lives too, as an observer may ask.
+        self._local.heartbeat += max(1, len(partners))
+        self.membership.put(self._local)
         if not partners:
             return
-        self._local.heartbeat += len(partners)  # it counts digests, so intervals are what lies between two of them
-        self.membership.put(self._local)
         flow = None if self._flow is None else self._flow.entry()
         compact = self.membership.compact(told)
         unasked = self._catch_up.unasked(now, told)  # to tell how little is known about the others would be to ask again
