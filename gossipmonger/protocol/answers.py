@@ -11,7 +11,7 @@ from gossipmonger.protocol.output import Output, send
 from gossipmonger.protocol.reconcile import ID, Reconciliation, choose_deltas
 from gossipmonger.state import Delta, Digest, Header, Kind, Message, Peer, RemotePeer
 
-__all__ = ["FEW", "Answers"]
+__all__ = ["FEW", "INTRODUCING", "Answers"]
 
 #: Every eighth message that had to be cut in depth's order uses a random order of peers instead, so that a large backlog cannot
 #: starve small ones. Under flow control no backlog is large, so depth's order has less to win: every third.
@@ -21,7 +21,7 @@ _FAIR, _FAIR_IN_FLOW = 8, 3
 FEW = 0.1
 
 #: Intervals for which a peer that is new is told of those that left: it gets that even if some messages are lost.
-_INTRODUCING = 3
+INTRODUCING = 3
 
 #: Deltas in a message to a Node.js node if MAX_DELTAS_PER_GOSSIP is not set: its own default.
 _TO_NODE_JS = 5
@@ -65,12 +65,11 @@ class Answers:
                 return
             found.they_lack = []
         elif header.compact is not None or digest.kind is Kind.ROUND:
-            told, dead = membership.others()
-            told = membership.told_of(now, told, dead) if dead else told
+            told = membership.told_of(now, *membership.others())
             named = set(map(ID, digest.entries))
             if header.compact is None:
                 found.fresher_heartbeats += [peer for peer in [*told, self._local] if peer.id not in named]
-                if membership.is_fresh(now, sender.id, _INTRODUCING):
+                if membership.is_fresh(now, sender.id, INTRODUCING):
                     found.fresher_heartbeats += membership.departed(named)
             else:
                 found.compact = membership.compact(told)
@@ -87,8 +86,8 @@ class Answers:
             found.they_lack, found.fresher_heartbeats = [], []
         deltas, cut = self._choose(found.they_lack, self._config.max_deltas_per_gossip) if found.they_lack else ([], [])
         reply = self._reply(now, message, digest.kind, news, header, found, deltas, cut)
-        told_ours = found.told if found.told is not None and found.they_lack else self._local.max_version_seen
-        if told_ours < self._local.max_version_seen and self._holders.asks_again(sender.id, told_ours):
+        version = found.told if found.they_lack else None
+        if version is not None and version < self._local.max_version_seen and self._holders.asks_again(sender.id, version):
             reply = reply or Digest(Kind.REPLY, membership.header(), membership.digest([]))
             reply = reply._replace(header=(reply.header or membership.header())._replace(ask=True))
         if deltas or reply is not None:
@@ -128,7 +127,7 @@ class Answers:
         if kind is Kind.REPLY and compact is not None:
             cut = []  # it was sent everybody's numbers before, so it knows who has more
         wanted = asked + cut + ([] if kind in (Kind.REPLY, Kind.RUMOR) else found.fresher_heartbeats)
-        grant = None if header.flow is None else self._conversations.read_flow(header)
+        grant = self._conversations.read_flow(header) if header.flow is not None else None
         asker = self._asker(message) if header.ask else []
         brings = news or bool(deltas)
         goes_on = bool(asker) or (bool(wanted or grant) and self._conversations.may_reply(now, id, kind, brings))

@@ -65,9 +65,9 @@ class Conversations:
                 self.flow.gossiped(overflowed=True)
         self._cut.clear()
 
-    def read_flow(self, header: Header | None) -> float | None:
+    def read_flow(self, header: Header) -> float | None:
         """Read a node's rates; return what it is to be granted, None if it asks for nothing or for next to nothing."""
-        if self.flow is None or header is None or header.flow is None:
+        if self.flow is None or header.flow is None:
             return None
         rho, tau, *grant = header.flow
         self.flow.meet(tau)

@@ -6,10 +6,10 @@ of its own, and passes that on like any other heartbeat. So the time until a dea
 nodes, as it would if only direct contact counted.
 
 A node that restarts without its data begins a new life, and its floor says that nothing of its former life exists any more.
-As long as its floor is its version, it has said nothing, and may be a program that is about to set the keys of its last run
-again. So the former life is kept until the new one tells a key, until its heartbeat has risen for an interval, which says that
-it means to stay as it is, or until it leaves. Who has left is still told of: at first to everybody, and then to newcomers,
-until all forget it at the same time.
+As long as its floor is its version, it has set no key, and may be a program that is about to set those of its last run again.
+So others keep the former life until the new one sets a key, leaves, or has raised its heartbeat for an interval without setting
+any. A peer that has left stays in digests for a while, and newcomers are told of it later too, until all nodes forget it at the
+same time.
 
 Within one step the peers that a message names are looked up once (`look_up`), changed in memory (`change`), and put into the
 storage once (`put_changes`).
@@ -28,7 +28,7 @@ from gossipmonger.protocol.expiry import Expiry
 from gossipmonger.protocol.forgetting import TELLING, Forgetting
 from gossipmonger.protocol.output import Event, Output
 from gossipmonger.protocol.seeds import Seeds
-from gossipmonger.state import Bound, Compact, CompactDigest, Digest, Entry, Header, Kind, Message, Peer, RemotePeer
+from gossipmonger.state import Bound, Compact, CompactDigest, Digest, Entry, Header, Kind, Message, Peer, RemotePeer, own_index
 
 __all__ = ["Membership"]
 
@@ -247,10 +247,8 @@ class Membership:
         heartbeat = -1
         if digest is not None:
             peer.speaks_extensions = digest.header is not None
-            for entry in reversed(digest.entries):
-                if entry.id == sender.id:
-                    heartbeat = entry.heartbeat
-                    break
+            own = own_index(digest.entries, sender.id)
+            heartbeat = -1 if own is None else digest.entries[own].heartbeat
         believed = heartbeat <= limit
         # Of one of ours, only a heartbeat tells that this is its latest word: deltas alone may be a recording.
         latest = heartbeat >= peer.heartbeat or (heartbeat < 0 and not peer.speaks_extensions)

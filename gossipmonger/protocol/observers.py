@@ -5,10 +5,10 @@ with. It sends nothing else: replies that ask for what is still missing, no delt
 answers it out of what it knows itself and takes nothing from it, neither who it is nor what it tells of others. So nothing of
 an observer is left anywhere once the answer has gone, and it does not matter which id it says, or whether it was killed.
 
-There is one exception. If an observer knows of a later life of the node that it asks than that node itself, the node goes above
-that, as it does whoever says so: see `Identity`. Otherwise an observer that alone remembers the former lives of a cluster,
-whose clocks have been set back since, would take all that it hears for old news. So it asks whoever is behind again in its next
-round, and tells by an entry what it knows, though that peer counts as dead, or all else is at rest.
+There is one exception: a former life. An observer may be the only one that remembers the former lives of a cluster whose clocks
+have been set back since, and would take all that it hears for old news. So a node that is told more about itself than it knows
+goes above that, even if an observer says so: see `Identity`. And an observer that hears less from a node than it knows asks it
+again in its next round, with an entry that says what it knows, although the node may count as dead.
 """
 
 from __future__ import annotations
@@ -16,19 +16,16 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from gossipmonger.protocol.answers import FEW
+from gossipmonger.protocol.answers import FEW, INTRODUCING
 from gossipmonger.protocol.config import Node
 from gossipmonger.protocol.identity import Identity
 from gossipmonger.protocol.membership import Membership
 from gossipmonger.protocol.output import Event, Output, send
 from gossipmonger.protocol.partners import draw
 from gossipmonger.protocol.reconcile import choose_deltas
-from gossipmonger.state import Compact, CompactDigest, Digest, Entry, Header, Kind, Message, Peer, RemotePeer
+from gossipmonger.state import Compact, CompactDigest, Digest, Entry, Header, Kind, Message, Peer, RemotePeer, own_index
 
 __all__ = ["ObserverMembership", "Observers"]
-
-#: Rounds with somebody live in which it asks for those that have left, too. Some messages may be lost.
-_INTRODUCING = 3
 
 
 class ObserverMembership(Membership):
@@ -40,7 +37,8 @@ class ObserverMembership(Membership):
         self._introduced = 0
         self._asks = True  # whether it asks for those that have left, too
         self._doubted: dict[str, Any] = {}  # peers that were forgotten or are dead, and are told of as live -> where they are
-        self._former: dict[str, Peer] = {}  # peers that are behind what is known of a former life of theirs
+        self._former: dict[str, Peer] = {}  # peers that told less than is known of a former life, since the last round began
+        self._reminded: dict[str, Peer] = {}  # those of the round before, which digests remind of it
 
     def change(self, peer: Peer) -> None:
         """Have a peer put at the end of the step, if it is one."""
@@ -79,16 +77,16 @@ class ObserverMembership(Membership):
         """Note that a peer has sent a message, and whether it is behind what is known of a former life of it."""
         peer = super().hear_from(now, message, limit, output)
         if peer is not None and message.digest is not None:
-            own = next((entry for entry in reversed(message.digest.entries) if entry.id == peer.id), None)
+            index = own_index(message.digest.entries, peer.id)
+            own = None if index is None else message.digest.entries[index]
             if own is not None and (0 <= own.heartbeat < peer.heartbeat or own.version < peer.max_version_seen):
                 self._former[peer.id], self._doubted[peer.id] = peer, own.transport
         return peer
 
     def told_of(self, now: float, live: list[Peer], dead: list[Peer]) -> list[Peer]:
-        """Return whom a digest tells of: also those that are to go above their former lives, though they count as dead."""
+        """Return whom a digest tells of: also those that are reminded of their former lives, even if they count as dead."""
         told = super().told_of(now, live, dead)
-        former, self._former = self._former, {}
-        return told + [peer for peer in former.values() if peer not in told]
+        return told + [peer for peer in self._reminded.values() if peer not in told]
 
     def doubted(self) -> list[RemotePeer]:
         """Return one that is doubted. If it lives, it says so itself. It would never come by itself, as it does to a node."""
@@ -98,9 +96,10 @@ class ObserverMembership(Membership):
     def begin_round(self, now: float, output: Output) -> None:
         """Note that a round begins."""
         self._introduced += not self.alone
-        self._asks = self._introduced <= _INTRODUCING
+        self._asks = self._introduced <= INTRODUCING  # rounds with somebody live
+        self._reminded, self._former = self._former, {}
         super().begin_round(now, output)
-        self.at_rest: bool = self.at_rest and not self._asks and not self._former  # entries are to say who is known already
+        self.at_rest: bool = self.at_rest and not self._asks and not self._reminded  # or numbers would not do
 
 
 class Observers:
@@ -161,10 +160,9 @@ class Observers:
 
         Return None if what it tells in numbers is about others than those that are known here. Its own entry is about nobody.
         """
-        own = next((entry for entry in reversed(digest.entries) if entry.id == id), None)
-        membership = self._membership
+        own, membership = own_index(digest.entries, id), self._membership
         membership.look_up([entry.id for entry in digest.entries])
-        found = [(membership.found[entry.id], entry) for entry in digest.entries if entry is not own]
+        found = [(membership.found[entry.id], entry) for index, entry in enumerate(digest.entries) if index != own]
         known = [(peer, entry.version, entry.heartbeat) for peer, entry in found if peer is not None]
         if told is None or compact is None:
             return known

@@ -147,7 +147,7 @@ class Protocol(Writes):
 
     def _tell(self, now: float, partners: list[RemotePeer], told: list[Peer], output: Output) -> None:
         """Send a digest to the partners of a round: a compact one to those that may well have the same fingerprint."""
-        # It counts digests, so intervals are what lies between two of them. Whoever is alone lives too, as an observer may ask.
+        # It counts digests, so it rises once for each. Without anybody to tell it counts rounds: an observer may be watching.
         self._local.heartbeat += max(1, len(partners))
         self.membership.put(self._local)
         if not partners:
@@ -266,7 +266,7 @@ class Protocol(Writes):
         found = Reconciliation(now, self._local, membership, self._identity, output)
         peer = membership.hear_from(now, message, found.limit, output)
         asks = header is not None and header.ask
-        rumor = asks or (digest is not None and digest.kind is Kind.RUMOR)  # whoever asks may soon be gone
+        rumor = asks or (digest is not None and digest.kind is Kind.RUMOR)  # a node that asks may end soon
         if rumor and deltas and digest is not None:
             found.meet(digest.entries)
         if deltas and digest is not None and any(delta.ttl for delta in deltas):

@@ -116,7 +116,7 @@ def narrow(heartbeats: Sequence[int], versions: Sequence[int]) -> bytes:
 
 
 def numbers(payload: bytes, count: int) -> tuple[array[int], array[int]] | None:
-    """Return the heartbeats and the versions in a payload, less the floors; None if it cannot be about so many peers."""
+    """Return the heartbeats and versions of a payload, as distances from the floors; None if its size fits no such count."""
     if count < 1:
         return None
     width, rest = divmod(len(payload), 2 * count)

@@ -10,7 +10,7 @@ from gossipmonger.errors import shown
 
 __all__ = [
     "INTERVAL", "MAX_INTERVAL", "MAX_TTL", "MIN_TTL", "Compact", "Delta", "Digest", "Entry", "ExtendedPeer",
-    "Header", "Kind", "Message", "RemotePeer", "State",
+    "Header", "Kind", "Message", "RemotePeer", "State", "own_index",
 ]  # fmt: skip
 
 #: What is thought of a peer.
@@ -199,3 +199,11 @@ class Message(NamedTuple):
     def header(self) -> Header | None:
         """What its digest says about itself; None if it has no digest, or one of a Node.js node."""
         return None if self.digest is None else self.digest.header
+
+
+def own_index(entries: Sequence[Any], sender_id: str) -> int | None:
+    """Return the index of the sender's own entry, the last one with its id; None if there is none."""
+    for index in range(len(entries) - 1, -1, -1):
+        if entries[index].id == sender_id:
+            return index
+    return None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from gossipmonger.state.message import INTERVAL, Delta, Digest, Entry, Header, Kind, Message, RemotePeer
+from gossipmonger.state.message import INTERVAL, Delta, Digest, Entry, Header, Kind, Message, RemotePeer, own_index
 from gossipmonger.wire.payload import pack
 
 try:
@@ -174,13 +174,10 @@ def _deltas_text(lists: list[list[Any]]) -> str:
 
 def _entries_text(digest: Digest, sender_id: str) -> str:
     kind, header, entries = digest
-    own, fields = None, _header_fields(kind, header) if header is not None else {}
+    fields = _header_fields(kind, header) if header is not None else {}
+    own = own_index(entries, sender_id) if fields else None
     marks = f",{_escaped(fields)[1:-1]}" if fields else ""
-    for entry in reversed(entries) if fields else ():
-        if entry.id == sender_id:
-            own = entry
-            break
-    return ",".join([_entry_text(entry, marks if entry is own else "") for entry in entries])
+    return ",".join([_entry_text(entry, marks if index == own else "") for index, entry in enumerate(entries)])
 
 
 def _entry_text(entry: Entry, header: str = "") -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from gossipmonger.errors import MessageError, shown
-from gossipmonger.state import Delta, Digest, Entry, Kind, Message, RemotePeer, values
+from gossipmonger.state import Delta, Digest, Entry, Kind, Message, RemotePeer, own_index, values
 from gossipmonger.wire.schema import (
     REQUIRED,
     SCHEMA,
@@ -152,12 +152,12 @@ class JsonDecoder:
         reader = self._entry
         entries = [Entry(*reader.read(item, index, source, reachable)) for index, item in enumerate(items)]
         reader.check(entries, source)
-        for own in range(len(entries) - 1, -1, -1):  # the sender's own entry is the last one with its id
-            if entries[own].id == sender:
-                marks = self._marks(*self._header.read(items[own], own, source, reachable))
-                self._header.check([marks], source, own)
-                return digest_of(entries, entries[own], marks)
-        return Digest(Kind.ROUND, None, entries)
+        own = own_index(entries, sender)
+        if own is None:
+            return Digest(Kind.ROUND, None, entries)
+        marks = self._marks(*self._header.read(items[own], own, source, reachable))
+        self._header.check([marks], source, own)
+        return digest_of(entries, entries[own], marks)
 
 
 def _source(id: Any) -> str | None:

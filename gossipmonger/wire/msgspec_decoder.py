@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gossipmonger.state import Delta, Digest, Kind, Message, RemotePeer
+from gossipmonger.state import Delta, Digest, Kind, Message, RemotePeer, own_index
 from gossipmonger.wire.schema import REQUIRED, SCHEMA, Field, Schema, Table, Type, digest_of
 
 __all__ = ["MsgspecDecoder"]
@@ -60,12 +60,12 @@ class MsgspecDecoder:
             if self._entry_rules(entries) is not None:
                 return None
             digest = Digest(Kind.ROUND, None, entries)
-            for own in reversed(entries):
-                if own.id == speaker.id:
-                    if self._header_rules((own,)) is not None:
-                        return None
-                    digest = digest_of(entries, own, own)
-                    break
+            index = own_index(entries, speaker.id)
+            if index is not None:
+                own = entries[index]
+                if self._header_rules((own,)) is not None:
+                    return None
+                digest = digest_of(entries, own, own)
         return Message(speaker, deltas, digest)
 
 
