@@ -134,7 +134,7 @@ class Dispatcher:
         self._queue.append(_Queued(event, None))
 
     def kick(self) -> None:
-        """Get what is queued delivered: see `Worker.wake`."""
+        """Have queued events delivered: see `Worker.wake`."""
         if self._queue:
             self._worker.wake()
 
@@ -258,6 +258,6 @@ class Dispatcher:
         return self._worker.wait(timeout)
 
     def after_fork(self, started: bool) -> None:
-        """Deliver nothing any more, in the child of a fork; or, if the node has not been started, begin afresh."""
+        """In the child of a fork: deliver nothing any more, or begin afresh if the node has not been started."""
         self._queue_lock = fresh(self._queue_lock)
         self._worker.after_fork(started)

@@ -82,12 +82,12 @@ class Watch(Iterator[Change]):
             raise ReentrantError("watch")
         if self._engine.closed:
             raise ClosedError("watch: this endpoint has been closed")
-        if self._ended:
-            raise RuntimeError("watch: this watch has been cancelled")
         self._watches.keep(self)
         try:
-            self._handler = given
             self._worker = Worker("gossipmonger-watch", self._watches.executor, self._is_pending, partial(self._tell, given))
+            if not self.active:  # from now on, whoever ends the watch ends its worker too
+                raise RuntimeError("watch: this watch has been cancelled")
+            self._handler = given
             self._worker.start()
             self._wake()
         except BaseException:
@@ -96,7 +96,7 @@ class Watch(Iterator[Change]):
         return self
 
     def _wake(self) -> None:
-        """Get told what there is to tell. No lock may be held: an executor may call the handler right here."""
+        """Have pending changes told. No lock may be held: an executor may call the handler right here."""
         if self._worker is None:
             self._bell.ring()
         else:
@@ -106,7 +106,7 @@ class Watch(Iterator[Change]):
         return bool(self._batch) or self._mirror.pending
 
     def _tell(self, handler: _Handler) -> bool:
-        """Tell the handler the next change; return False if what there is to tell has to wait, since the storage has failed."""
+        """Tell the handler the next change; return False if the storage has failed, so that the changes have to wait."""
         try:
             if not self._batch:
                 self._batch.extend(self._watches.take(self))

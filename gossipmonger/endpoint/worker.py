@@ -1,8 +1,8 @@
-"""The worker: does what there is to do whenever it is woken, a piece at a time, with no lock held.
+"""The worker: when woken, it does its pending work, one piece at a time, with no lock held.
 
-It has a thread of its own: a daemon, since a program that ends need not wait for news, but a piece that is being done then is
-given some seconds. The option `executor` takes that thread's place: it is given a function to call whenever there is something
-to do, one at a time for each worker.
+It has a daemon thread of its own, because a program that ends need not wait for news; but the piece that runs at that moment
+gets some seconds to return. The option `executor` replaces the thread: while work is pending, the executor has one function to
+call for each worker.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from gossipmonger.process import Bell, Latch, fresh, here, join, marked
 
 __all__ = ["Worker"]
 
-#: Seconds that what is being done when the program ends is given to return.
+#: Seconds to return, for the work that runs when the program ends; all workers together.
 _EXIT_TIMEOUT = 5.0
 
-_serving: set[Worker] = set()  # those whose threads run
+_serving: dict[threading.Thread, Worker] = {}  # the threads that run
 
 
 class Worker:
@@ -31,11 +31,11 @@ class Worker:
     Args:
         name: The thread's name.
         executor: Its `submit(function)` works; None for a thread.
-        pending: Returns whether there is anything to do. It is called with a lock held.
-        work: Does a piece of it; returns False to leave the rest to the next time that this is woken.
+        pending: Returns whether there is work. It takes no lock, since it may be called with one held.
+        work: Does a piece of it; returns False to leave the rest until the next `wake`.
 
     Attributes:
-        ended: Whether nothing more is begun. Read only.
+        ended: Whether no more work is begun. Read only.
     """
 
     def __init__(self, name: str, executor: Any, pending: Callable[[], bool], work: Callable[[], bool]) -> None:
@@ -45,14 +45,14 @@ class Worker:
         self._work = work
         self.ended: bool = False
         self._bell = Bell()  # wakes our own thread
-        self._finished = Latch()  # set when nothing is being done any more after the end
+        self._finished = Latch()  # set once `ended`, when no work runs any more
         self._thread: threading.Thread | None = None  # our own
-        self._task: object = None  # by which the executor has been asked to work; None if it need not, or has
+        self._task: object = None  # what the executor has accepted and not run to its end; None if there is none
         self._runner: threading.Thread | None = None  # works now
         self._worker_lock = threading.Lock()  # guards the three above: they are written only while it is held
 
     def start(self) -> None:
-        """Start the thread, if there is to be one and it does not run.
+        """Start the thread, unless it runs or an executor replaces it.
 
         Raises:
             RuntimeError: The system cannot start a thread.
@@ -60,20 +60,21 @@ class Worker:
         with marked(), self._worker_lock:
             if self._executor is not None or self._thread is not None or self.ended:
                 return
-            self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            self._thread = thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            _serving[thread] = self
             try:
-                self._thread.start()
+                thread.start()
             except BaseException:
                 self._thread = None
+                _serving.pop(thread, None)
                 raise
-            _serving.add(self)
             atexit.unregister(_wait_at_exit)
             atexit.register(_wait_at_exit)  # before whatever was registered so far
 
     def wake(self) -> None:
-        """Get done what there is to do. Hold no lock when you call this: an executor may do it right here.
+        """Have the pending work done. Hold no lock when you call this: an executor may do the work right here.
 
-        If the executor refuses, or no thread can be started, that is reported, and what there is waits for the next call.
+        If the executor refuses it, or no thread can be started, that is reported, and the work waits for the next call.
         """
         if self.ended or not self._pending():
             return
@@ -89,7 +90,7 @@ class Worker:
                 report(error)
 
     def _submit(self) -> None:
-        """Let the executor work, unless it has been asked to already, or does it."""
+        """Submit the work to the executor, unless it has it already."""
         task = object()
         try:
             with marked(), self._worker_lock:
@@ -107,17 +108,17 @@ class Worker:
                 self._task = accepted  # which may tell that it has been cancelled
 
     def _serve(self) -> None:
-        """Work whenever there is something to do, until the end."""
+        """Do the work whenever the bell rings, until the end."""
         thread = threading.current_thread()
         while not self.ended and self._thread is thread:
             self._bell.wait()
             self._run()
             here().settle()
-        self._bell.ring()  # for another one, should a signal handler have cut its start short
-        _serving.discard(self)
+        self._bell.ring()  # for the thread that replaces this one, if a signal handler cut its start short
+        _serving.pop(thread, None)
 
     def _run(self) -> None:
-        """Work until there is nothing to do."""
+        """Do the work until none is pending."""
         thread, goes_on = threading.current_thread(), True
         while True:
             with marked(), self._worker_lock:
@@ -137,18 +138,18 @@ class Worker:
 
     @property
     def current(self) -> bool:
-        """Whether it is the calling thread that works right now."""
+        """Whether the calling thread does the work right now."""
         return self._runner is threading.current_thread()
 
     def end(self) -> None:
-        """Begin nothing more. What is being done goes on. May be called from anywhere, and again."""
+        """Begin no more work; the piece that runs goes on. May be called from anywhere, and again."""
         self.ended = True
         self._bell.ring()
 
     def wait(self, timeout: float) -> bool:
-        """Wait up to so many seconds, after the end, until nothing is being done; return whether that is so.
+        """Wait, after `end`, for the running work to finish; return whether it did within so many seconds.
 
-        What works right now need not be waited for if it calls this itself.
+        When the work itself calls this, it returns True at once.
         """
         deadline = monotonic() + timeout
         with marked(), self._worker_lock:
@@ -161,7 +162,7 @@ class Worker:
         return finished
 
     def after_fork(self, started: bool) -> None:
-        """End, in the child of a fork; or, if the node has not been started, begin afresh: there are no threads in it."""
+        """In the child of a fork, which has none of the threads: end, or begin afresh if the node has not been started."""
         self._worker_lock = fresh(self._worker_lock)
         if started:
             self.ended = True
@@ -177,7 +178,7 @@ def _is_cancelled(task: Any) -> bool:
 
 def _wait_at_exit() -> None:
     deadline = monotonic() + _EXIT_TIMEOUT
-    serving = [worker for worker in [*_serving] if worker._thread is not None and worker._thread.is_alive()]  # none of a parent
+    serving = [worker for thread, worker in [*_serving.items()] if thread.is_alive()]  # a parent's are not
     for worker in serving:
         worker.end()
     for worker in serving:

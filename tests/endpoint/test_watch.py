@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gossipmonger import Change, ClosedError, Gossipmonger, MemoryStorage, Peer
+from gossipmonger.endpoint.watches import Watches
 from gossipmonger.endpoint.worker import _wait_at_exit
 from gossipmonger.simulation import Simulation
 
@@ -379,6 +380,16 @@ def test_a_program_that_ends_waits_for_a_handler(make: Make) -> None:
     _wait_at_exit()
     assert heard.next() == ("k", 1, "set")
     timer.join()
+
+
+def test_a_watch_that_another_thread_ends_while_it_begins_leaves_no_thread(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, keep = make(), Watches.keep
+    with monkeypatch.context() as patch:
+        patch.setattr(Watches, "keep", lambda watches, watch: (watch.cancel(), keep(watches, watch)))
+        with pytest.raises(RuntimeError, match="cancelled"):
+            node.watch("", print)
+    assert not node._engine.watches._kept
+    assert not threads()
 
 
 def test_a_thread_that_can_not_be_started_is_an_error_of_the_caller(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
