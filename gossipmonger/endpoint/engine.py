@@ -53,6 +53,7 @@ class Engine(Steps):
 
     Attributes:
         known: What is known of all peers.
+        virtual: Whether time passes only when a caller lets it pass, as in a simulation.
         there: Whether this node has begun to gossip, and has not left.
     """
 
@@ -61,10 +62,11 @@ class Engine(Steps):
         is_new = info.max_version_seen is None and storage.get(info.id) is None
         super().__init__(options, storage, carrier, dispatcher, is_new)
         self.known: Known = Known(self, storage, options.observer)
-        self.watches: Watches = Watches(self, dispatcher, options.executor, getattr(transport, "virtual", False))
+        self.virtual: bool = getattr(transport, "virtual", False)
+        self.watches: Watches = Watches(self, dispatcher, options.executor)
         self._transport = transport
         self._begun = False
-        self._real = options.timer is threading.Timer  # whether time passes by itself
+        self._real = options.timer is threading.Timer  # whether rounds come by themselves
         self._interval = options.gossip_interval
         self._listen = options.listen
         given = {} if info.transport is None else info.transport
@@ -134,7 +136,7 @@ class Engine(Steps):
                 self._start()
             doing = "observes" if self._observer else f"listens at {at(self.local_peer.transport)}"
             self._dispatcher.log.say(logging.INFO, doing)
-            self._dispatcher.start()  # at last: there may be no thread for it yet
+            self._dispatcher.start()  # last, because the system may have no thread for it
         except Exception as error:  # it listens all the same
             self.fail(error)
 
@@ -147,7 +149,7 @@ class Engine(Steps):
         try:
             self.counters.begin_round(self._clock())
             self._find()
-            self.watches.news = True  # for those that an executor did not take, or whose thread could not be started
+            self.watches.news = True  # retry watches that the executor refused, or whose thread could not be started
             output = self._step(failed, self.protocol.round)
             self._dispatcher.tell(self._dispatcher.log.round(output))
             alone = self.protocol.membership.alone
@@ -221,16 +223,16 @@ class Engine(Steps):
         return self.flush.begin(hand_on=True, hopeful=self._finder.waits)
 
     def hand_on(self, begun: Any, deadline: float) -> None:
-        """Wait until what is new is held, so that what follows has ended by this time of the monotonic clock.
+        """Wait until somebody holds what is new, but leave time for what follows to end by `deadline` on the monotonic clock.
 
-        Virtual time does not pass with that clock: there, all the time is left.
+        Virtual time is not measured by that clock, so in a simulation the whole of `PATIENCE` is always left.
         """
         held = begun is None or self.flush.end(begun, self._left(deadline) - _PARTING)
         left = self._left(deadline)
         self._carrier.linger = 0.0 if self._observer else min(left, _LINGER) if held else left
 
     def _left(self, deadline: float) -> float:
-        return max(0.0, deadline - monotonic()) if self._real else PATIENCE
+        return PATIENCE if self.virtual else max(0.0, deadline - monotonic())
 
     def quit(self, begun: Any, deadline: float) -> None:
         """Do the same, leave, and close the transport, as the program ends: no handler is called any more."""

@@ -33,14 +33,12 @@ class Waits:
     """The callers that wait.
 
     Args:
-        engine: Knows whether it is closed, and its watches whether the calling thread runs a handler. Each caller that waits is
-            one of the followers of these.
-        is_virtual: Whether time passes only when a caller lets it pass, as in a simulation.
+        engine: Tells whether it is closed. Its watches tell whether the calling thread runs a handler, and count each caller
+            that waits as a follower.
     """
 
-    def __init__(self, engine: Engine, is_virtual: bool) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._is_virtual = is_virtual
         self._bells: list[Bell] = []
 
     def ring(self) -> None:
@@ -66,7 +64,7 @@ class Waits:
         Raises:
             RuntimeError: In a simulation.
         """
-        if self._is_virtual:
+        if self._engine.virtual:
             raise RuntimeError(
                 f"{name}: virtual time stands still while a caller waits; let it pass by sim.run_until(condition, limit=...)"
             )

@@ -40,7 +40,6 @@ class Watches:
         engine: Knows the peers.
         dispatcher: Delivers errors.
         executor: Its `submit(function)` calls handlers; None for a thread for each.
-        is_virtual: Whether time passes only when a caller lets it pass, as in a simulation.
 
     Attributes:
         dispatcher, executor: As above.
@@ -49,7 +48,7 @@ class Watches:
         news: Whether something has happened since the last `wake`. Read only.
     """
 
-    def __init__(self, engine: Engine, dispatcher: Dispatcher, executor: Any, is_virtual: bool) -> None:
+    def __init__(self, engine: Engine, dispatcher: Dispatcher, executor: Any) -> None:
         self._engine = engine
         self.dispatcher = dispatcher
         self.executor = executor
@@ -60,7 +59,7 @@ class Watches:
         self._ended: list[Watch] = []
         self._closed = False
         self._thread = threading.local()
-        self.waits: Waits = Waits(engine, is_virtual)
+        self.waits: Waits = Waits(engine)
 
     # Life
 
@@ -97,7 +96,7 @@ class Watches:
         self.waits.ring()
 
     def wait_for_handlers(self, timeout: float) -> bool:
-        """Wait up to so many seconds for the handlers of watches that have been ended; return whether they have returned."""
+        """Wait for the handlers of watches that `end` has ended; return whether all returned within so many seconds."""
         deadline = monotonic() + timeout
         return not [watch for watch in self._ended if not watch._wait_for_handler(max(0.0, deadline - monotonic()))]
 
@@ -109,7 +108,7 @@ class Watches:
         return [watch for _, _, watch in found if watch is not None]
 
     def after_fork(self, started: bool) -> None:
-        """Let handlers have new threads, in the child of a fork, if the node has not been started; else they are inert."""
+        """In the child of a fork: start handlers' threads anew if the node has not been started; otherwise end them."""
         for watch in self._watches():
             watch._after_fork(started)
 

@@ -51,6 +51,13 @@ def test_a_node_that_has_been_started_needs_no_more_threads(refuse: Refuse) -> N
         node.stop()
 
 
+def test_timers_of_the_program_do_not_give_a_node_longer_to_close() -> None:
+    node = Gossipmonger({"id": "a", "transport": LOCAL}, timer=lambda seconds, function: threading.Timer(seconds, function))
+    with closing(node):
+        node._engine.hand_on(None, 0.0)  # long past
+        assert node._engine._carrier.linger == 0.0
+
+
 def test_gossip_says_that_there_is_no_thread_and_begins_nothing(refuse: Refuse) -> None:
     node = Gossipmonger({"id": "a", "transport": LOCAL})
     refuse()
