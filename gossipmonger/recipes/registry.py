@@ -12,6 +12,7 @@ renewed in every third of its ttl, after its check.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -146,7 +147,8 @@ class Registry(Recipe):
             RuntimeError: The system cannot start a thread.
             TypeError: The service is not a string, or the handler cannot be called.
         """
-        return self._handle("watch", "service", service, handler, self._watch)
+        check_string("service", service)
+        return self._handle("watch", handler, partial(self._watch, service))
 
     def _watch(self, service: str, handler: Any) -> Watch:
         key = self._key(service)
@@ -273,8 +275,9 @@ class Registration:
                     self._look()
                     self._publish()
             finally:
-                self._arm()
-        except ClosedError:  # the node is by now, and takes its keys with it
+                if not isinstance(self._timer, _Timer):  # which repeats
+                    self._arm()
+        except ClosedError:  # the node has been closed meanwhile, and takes its keys with it
             self._ended = True
 
     def _arm(self) -> None:
@@ -284,12 +287,15 @@ class Registration:
         make = node.options.timer
         self._timer = (partial(_Timer, node) if make is threading.Timer else make)(self._ttl / 3, self._renew)
         self._timer.start()
-        if self._ended:  # as it may be by now
+        if self._ended:  # meanwhile
             self._timer.cancel()
 
 
 class _Timer(threading.Thread):
-    """A `threading.Timer` that ends with its node: it waits by a watch of no peer, which has nothing to tell but its end."""
+    """A `threading.Timer` that ends with its node, and repeats, since the system might have no thread for the next one.
+
+    It waits on a watch of a peer that does not exist, which therefore wakes it only when the watch ends.
+    """
 
     def __init__(self, node: Gossipmonger, seconds: float, function: Callable[[], None]) -> None:
         super().__init__(name="gossipmonger-registry", daemon=True)  # a program need not wait for it
@@ -298,14 +304,15 @@ class _Timer(threading.Thread):
         self._function = function
 
     def run(self) -> None:
-        """Wait and call."""
-        self._watch.next(self._seconds)
-        if self._watch.active:
-            self._watch.cancel()
-            self._function()
+        """Wait and call, again and again."""
+        while self._watch.next(self._seconds) is None and self._watch.active:
+            try:
+                self._function()
+            except BaseException:  # not even SystemExit ends the renewals
+                logging.getLogger("gossipmonger").exception("a registration was not renewed")
 
     def cancel(self) -> None:
-        """End the wait, and do not call."""
+        """End the wait, and call no more."""
         self._watch.cancel()
 
 

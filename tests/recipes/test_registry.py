@@ -257,12 +257,14 @@ def test_arguments_are_checked(cluster: Cluster) -> None:
     assert cluster.own(0) == {}
 
 
-def test_a_check_runs_on_a_thread_that_ends_with_the_registration() -> None:
+def test_a_check_runs_on_a_thread_that_ends_with_the_registration_and_by_nothing_else() -> None:
     threads: list[threading.Thread] = []
     enough = threading.Event()
 
     def check() -> bool:
         threads.append(threading.current_thread())
+        if len(threads) == 2:
+            raise SystemExit
         if len(threads) == 3:
             enough.set()
         return True
@@ -274,6 +276,7 @@ def test_a_check_runs_on_a_thread_that_ends_with_the_registration() -> None:
             assert addresses(registry) == ["a"]
     assert threads[0] is threading.current_thread()
     assert all(thread.daemon for thread in threads[1:])
+    assert threads[1] is threads[2]  # so the system need not have another one
 
 
 @pytest.mark.parametrize("end", [lambda node, registration: node.close(), lambda node, registration: registration.close()])
