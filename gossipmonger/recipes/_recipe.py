@@ -112,22 +112,19 @@ class Recipe:
         if self._closed:
             raise ClosedError(f"{what}: this {type(self).__name__} has been closed")
 
-    def _handle(self, call: str, what: str, name: Any, handler: Any, begin: Callable[[Any, Any], Any]) -> Any:
-        """Begin to call a handler of what has this name, or return a decorator that does.
+    def _handle(self, call: str, handler: Any, begin: Callable[[Any], Any]) -> Any:
+        """Register a handler, or return a decorator that does.
 
         Args:
-            call: The method that was called, for errors.
-            what: What it calls the name.
-            name: A string.
-            handler: The handler; None for a decorator.
-            begin: Called with the name and the handler; what it returns takes the handler's place.
+            call: The public method, for errors.
+            handler: The handler; None to return a decorator.
+            begin: Registers it; its result is returned in the handler's place.
         """
         self._check_open(call)
-        check_string(what, name)
 
         def decorate(handler: Any) -> Any:
             check_function("handler", handler)
-            return begin(name, handler)
+            return begin(handler)
 
         return decorate if handler is None else decorate(handler)
 
@@ -153,11 +150,12 @@ class Recipe:
 
 
 class Turns:
-    """Makes calls one at a time. One that interrupts another on the same thread is made when that is over.
+    """Makes calls one at a time. A call that interrupts another on the same thread is made after it.
 
-    The lock is held while a call writes keys of the node, so whoever holds it may wait for a lock of the node's. A signal
-    handler or finalizer that interrupts a call of the node, which may hold that other lock, therefore never waits here: it
-    leaves its call to the thread that makes calls, where an exception in it is raised. All others wait, and have their own.
+    A call writes keys of the node while it holds this lock, and may have to wait there for a lock of the node. A signal handler
+    or finalizer that interrupts a call of the node may run on the thread that holds the node's lock, so it must never wait for
+    this one: it queues its call for the thread that holds this lock, and any exception is raised there. All other callers wait,
+    and get the exceptions of their own calls.
 
     Args:
         node: The node whose keys the calls write.
@@ -178,7 +176,7 @@ class Turns:
                     self._go_on()
             else:
                 self._waiting.append(call)
-        finally:  # what nobody has seen who made calls just now
+        finally:  # calls that were queued just as the last holder of the lock finished
             while self._waiting and not self._busy and self._lock.acquire(blocking=False):
                 try:
                     self._go_on()
@@ -187,7 +185,7 @@ class Turns:
 
     def _may_wait(self) -> bool:
         try:
-            self._node.wait(0)  # which says whether this interrupts a call, and takes no lock
+            self._node.wait(0)  # it takes no lock, and raises if this interrupts another call
         except ReentrantError:
             return False
         return True

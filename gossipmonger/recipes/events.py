@@ -127,10 +127,12 @@ class Events(Recipe):
             RuntimeError: The system cannot start a thread.
             TypeError: The name is not a string, or the handler cannot be called.
         """
-        return self._handle("on", "name", "" if name is None else name, handler, partial(self._subscribe, name is None))
+        if name is not None:
+            check_string("name", name)
+        return self._handle("on", handler, partial(self._subscribe, name))
 
-    def _subscribe(self, any: bool, name: str, handler: Any) -> Any:
-        subscription = _Subscription(self, None if any else name, handler)
+    def _subscribe(self, name: str | None, handler: Any) -> Any:
+        subscription = _Subscription(self, name, handler)
         self._subscriptions.append(subscription)
         subscription.begin()
         return handler

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar, overload
 
@@ -55,7 +56,7 @@ class Questions(Recipe):
     * All nodes hear all answers, so this suits questions that people ask, or programs now and then; not remote calls by the
       second.
     * Whom to wait for is what this node knows at the time: live nodes with a handler for the question. One that has just come
-      may not be among them, and before this node has heard of anybody, there is only itself, or the first that answers.
+      may not be among them. A node that knows of no such node, itself included, waits for the first answer.
     * An answer is as old as the question. A handler may be called twice for one question, if its asker seemed dead meanwhile.
 
     Args:
@@ -96,7 +97,8 @@ class Questions(Recipe):
             RuntimeError: The system cannot start a thread.
             TypeError: The question is not a string, or the handler cannot be called.
         """
-        return self._handle("on", "question", question, handler, self._answer_by)
+        check_string("question", question)
+        return self._handle("on", handler, partial(self._answer_by, question))
 
     def _answer_by(self, question: str, handler: Any) -> Any:
         self.node.update(f"{self._prefix}can/{question}", True)
@@ -130,9 +132,9 @@ class Questions(Recipe):
     # Asking
 
     def ask(self, question: str, timeout: float | timedelta, argument: Any = None) -> Answers:
-        """Ask all live nodes, wait until each has answered that is known to know answers to this question, and return them.
+        """Ask all live nodes, wait until each one with a handler for this question has answered, and return the answers.
 
-        If no node is known to, this waits for one: the asker may have just come.
+        If no such node is known yet, because the asker has just joined, say, this waits for the first answer.
 
         Args:
             question: The question.
@@ -185,7 +187,7 @@ class Asked:
 
     @property
     def done(self) -> bool:
-        """Whether a node has answered, and so has each live one that is known to know answers to this question."""
+        """Whether there is an answer, and every live node with a handler for this question has given one."""
         answers = self.answers
         return not answers.missing and bool(answers or answers.failed)
 

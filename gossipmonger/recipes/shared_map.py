@@ -24,7 +24,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from gossipmonger import Change, ClosedError, Gossipmonger, Watch
+from gossipmonger import MIN_TTL, Change, ClosedError, Gossipmonger, Watch
 from gossipmonger.recipes._recipe import Recipe, Turns, check_function, check_string
 
 __all__ = ["SharedMap"]
@@ -206,7 +206,7 @@ class SharedMap(Recipe, MutableMapping[str, Any]):
         left = self._lasting - max(0.0, self.node.options.clock() - entry.stamp / 1000) / 1000
         if entry.value is not _GONE:
             self.node.update(key, entry.write())
-        elif left >= 0.001:  # the least ttl
+        elif left >= MIN_TTL:
             self._put(key, entry.write(), left)
         else:
             self.node.delete(key)
