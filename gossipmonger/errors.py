@@ -67,7 +67,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 class GossipmongerError(Exception):
-    """The base of every error of this package that is not a bad argument. Like all errors, one may pass between processes."""
+    """The base of every error of this package, except for bad arguments. Errors can be pickled and copied."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # not by `__init__`

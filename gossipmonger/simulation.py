@@ -29,10 +29,10 @@ __all__ = ["Simulation"]
 #: Milliseconds since the epoch at which every simulation begins, in November 2023.
 _EPOCH = 1_700_000_000_000.0
 
-#: Options of nodes that the simulation provides, or that would say nothing there.
+#: Options of nodes that the simulation provides, or that mean nothing in it.
 _PROVIDED = ("clock", "executor", "listen", "timer", "transport")
 
-#: The least step of `run_until`, in milliseconds. A step far below would not move a clock of this size.
+#: The least step of `run_until`, in milliseconds. A much smaller one would be lost in the rounding of the clock.
 _LEAST_STEP = 0.001
 
 
@@ -96,8 +96,8 @@ class Simulation:
     * Time: `now`, `run`, `run_until`, `at`
     * Costs: `messages`, `bytes`
 
-    Times are in milliseconds, finite, and at most ten years. An argument of no use raises a TypeError or ValueError, and an id
-    that no node has ever had a KeyError.
+    Times are in milliseconds, finite, and at most ten years. A bad argument raises TypeError or ValueError, and an id that no
+    node has ever had raises KeyError.
 
     Args:
         seed: Where all randomness comes from, an integer.

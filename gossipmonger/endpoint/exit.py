@@ -37,12 +37,12 @@ _nodes: weakref.WeakKeyDictionary[Leaver, int] = weakref.WeakKeyDictionary()  # 
 
 
 def ending() -> bool:
-    """Whether the program ends: no thread can be started, executors take no work, and daemons are stopped in a moment."""
+    """Whether the program is ending: no thread can start, executors refuse work, and daemon threads are about to be stopped."""
     return bool(getattr(threading, "_SHUTTING_DOWN", False))
 
 
 def doomed() -> bool:
-    """Whether the calling thread is stopped in a moment, so that an error of its calls would only be printed."""
+    """Whether the calling thread is about to be stopped, so that an error raised to it would only be printed."""
     return ending() and threading.current_thread().daemon
 
 

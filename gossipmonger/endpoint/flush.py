@@ -23,10 +23,10 @@ _AGAIN, _LATER = 0.25, 1.0
 
 @dataclass(eq=False)
 class _Waiting:
-    """Somebody who waits."""
+    """A caller that waits."""
 
     hand_on: bool  # whether this node is about to go
-    version: int | None = None  # up to which all has to be held; None while flow control holds something back
+    version: int | None = None  # somebody has to hold everything up to it; None while flow control holds something back
     held: Latch = field(default_factory=Latch)
 
 

@@ -244,6 +244,6 @@ class Following:
 
 
 def _named(names: Iterable[str]) -> str:
-    """Return some names, of nodes if there are none, as a text."""
+    """Return some names as a text, "nobody" if there are none."""
     listed = [shown(name) for name in names]
     return ", ".join(listed[:_NAMED] + ["..."] * (len(listed) > _NAMED)) or "nobody"

@@ -117,7 +117,7 @@ class Gossipmonger(Following, Measured, Events):
     # Life
 
     def __enter__(self) -> Gossipmonger:
-        """Listen and gossip. Raises RuntimeError if the node runs already: the end of the block would close it for others."""
+        """Listen and gossip. Raises RuntimeError if the node runs already, because the end of the block would close it."""
         if self._engine.forked:
             raise ForkedError("with", repr(self))
         if self._engine.state not in ("not started", "closed"):

@@ -69,7 +69,7 @@ class Known:
         return [pair for pair in found if key not in hidden.get(pair[0], ())] if hidden else found
 
     def snapshot(self, peer: Peer, now: float) -> Callable[[], PeerView]:
-        """Return what makes a view of a peer, after the lock is released."""
+        """Return a function that makes a view of a peer without the lock."""
         self._look()
         protocol = self._engine.protocol
         if peer is self._engine.local_peer:

@@ -185,8 +185,8 @@ class Options:
     #: Where peers are kept; None for a new `MemoryStorage`.
     storage: StorageLike | None = None
     #: The address to bind, where it differs from what peers are told. It is "host:port", (host, port) or a mapping; a host of
-    #: "" is every address of this machine, and a name the first of its addresses that can be bound. What is left out is as
-    #: peers are told. None to bind what they are told.
+    #: "" is every address of this machine, and a name is its first address that can be bound. What is left out is taken from
+    #: what peers are told; None takes all of it from there.
     listen: Any = None
     #: What carries messages; None for a new `TcpTransport` at the local peer's `transport`.
     transport: TransportLike | None = None

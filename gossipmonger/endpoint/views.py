@@ -50,13 +50,13 @@ class PeerView(NamedTuple):
 
 def _made(*parts: Any) -> PeerView:
     view = PeerView(*parts)
-    return view._replace(data=MappingProxyType({**view.data}), versions=MappingProxyType({**view.versions}))
+    return view._replace(data=MappingProxyType(view.data), versions=MappingProxyType(view.versions))
 
 
 def snapshot(
     peer: Peer, phi: float, now: float, waiting: Mapping[str, Any] | None = None, hidden: Collection[str] = ()
 ) -> Callable[[], PeerView]:
-    """Read from a peer what a view needs, under the endpoint's lock; return what makes the view after the lock is released.
+    """Read what a view needs from a peer, under the endpoint's lock; return a function that makes the view without the lock.
 
     That is sound because a stored value never changes: an update replaces it.
 
