@@ -165,10 +165,7 @@ class Dialler:
             if self._may_send(place, self._hello_size(place)):
                 self._dial(place, self._greeting(place, False))
             return
-        size = self._hello_size(place)
-        with marked(), self._places.lock:
-            asks = monotonic() - place.asked > _ASK_AGAIN and place.may_return(size)
-        if asks:
+        if monotonic() - place.asked > _ASK_AGAIN and self._places.may_return(place.peer, self._hello_size(place)):
             place.asked = monotonic()
             self._dial(place, self._greeting(place, True), aside=True)
         self._send_next(place)
