@@ -281,7 +281,7 @@ class Acceptor:
     def heard(self, place: Place) -> str:
         """Return where the link comes from on which the peer of a place has spoken since it was greeted there; "" for none."""
         link = self._by_id.get(place.peer.id)
-        return link.source if link and link.peer == place.peer and not link.unanswered and link.used > place.asked else ""
+        return link.source if link and link.peer == place.peer and link.used > place.asked else ""
 
     def forget(self, link: Link) -> None:
         """Note that a link is closed."""
@@ -295,7 +295,7 @@ class Acceptor:
         if not touched:
             return
         if isinstance(error, TlsFailure):
-            self._side.notices.tell(incoming.source, error, incoming.source.rpartition(":")[0])  # the port is another each time
+            self._side.notices.tell(incoming.source, error, dialled=False)
         else:
             self._failed(MessageError(f"cut off: {error}", incoming.source, "truncated"))
 

@@ -113,15 +113,15 @@ class Notices:
         self._failed = failed
         self._times: OrderedDict[tuple[str, str], float] = OrderedDict()  # the latest last
 
-    def tell(self, source: str, failure: TlsFailure, origin: str = "") -> None:
+    def tell(self, source: str, failure: TlsFailure, dialled: bool = True) -> None:
         """Tell, unless it was told a short while ago.
 
         Args:
             source: Where it came from, as errors show it.
             failure: Why.
-            origin: What is the same each time, where `source` has another port.
+            dialled: Whether the connection was dialled from here. If not, the port of `source` is a new one each time.
         """
-        key, now = (origin or source, str(failure)), monotonic()
+        key, now = (source if dialled else source.rpartition(":")[0], str(failure)), monotonic()
         if now - self._times.get(key, -_REPORT_EVERY) < _REPORT_EVERY:
             return
         self._times[key] = now

@@ -167,7 +167,7 @@ class Links:
             except OSError as error:
                 data = b""
                 if isinstance(error, TlsFailure):
-                    self._notices.tell(link.source, error)
+                    self._notices.tell(link.source, error, link.dialled)
             if not data:
                 if len(link.splitter) and not link.retired:
                     self._failed(MessageError("cut off", link.source, "truncated"))
@@ -215,7 +215,7 @@ class Links:
             unnamed = check_id(link.socket, message.sender)
             header = message.header
             if unnamed is not None and not (header is not None and header.observer):  # whose id tells it from nobody
-                self._notices.tell(link.source, unnamed, link.source.rpartition(":")[0])
+                self._notices.tell(link.source, unnamed, link.dialled)
                 return
             known = link.peer if message.sender == link.peer else None
             message = message._replace(sender=known or Caller.on(link, message.sender))

@@ -476,8 +476,8 @@ def test_notices_come_once_a_minute_for_each_source_and_reason(monkeypatch: pyte
             notices.tell(source, TlsFailure(reason))
     assert len(errors) == 6
     assert str(errors[0]) == "TLS with a refused: x"
-    notices.tell("c:1", TlsFailure("x"), "c")
-    notices.tell("c:2", TlsFailure("x"), "c")
+    notices.tell("c:1", TlsFailure("x"), dialled=False)
+    notices.tell("c:2", TlsFailure("x"), dialled=False)
     notices.tell("a", TlsFailure("x"))  # forgotten
     assert [str(error) for error in errors[6:]] == ["TLS with c:1 refused: x", "TLS with a refused: x"]
 
