@@ -8,6 +8,7 @@ keys, is written with the next bytes.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import threading
@@ -156,6 +157,7 @@ class TlsSocket(Secured):
     def __init__(
         self, connected: socket.socket, context: ssl.SSLContext, server: bool, name: str | None, check_id: bool
     ) -> None:
+        self._pid = os.getpid()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls: Any = context.wrap_bio(self._incoming, self._outgoing, server_side=server, server_hostname=name)
         self._server = server
@@ -327,11 +329,13 @@ class TlsSocket(Secured):
     def close(self) -> None:
         """Close it, and free what was encrypted and what OpenSSL has of it: timers may hold the socket for some seconds.
 
-        This takes no lock: it is called in the child of a fork too.
+        This takes no lock: it is called in the child of a fork too. There nothing is freed, as another thread of the parent may
+        have been in the middle of OpenSSL, or may have held one of its locks.
         """
         super().close()
-        self._ended, self._tls, self._taken, self._unsent = True, _Closed(), 0, bytearray()
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        if os.getpid() == self._pid:
+            self._ended, self._tls, self._taken, self._unsent = True, _Closed(), 0, bytearray()
+            self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
 
     def shutdown(self, how: int, /) -> None:
         """End the writing side, or both. Of the first, TLS tells the other side."""

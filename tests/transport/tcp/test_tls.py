@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import ssl
@@ -17,6 +18,7 @@ from gossipmonger.transport.tcp import tls as tls_module
 from gossipmonger.transport.tcp.handshake import TlsFailure
 from gossipmonger.transport.tcp.tls import Tls, TlsSocket
 from tests.certificates import Certificates
+from tests.forks import in_child
 
 #: More than sockets take at once.
 HUGE = b"0123456789abcdef" * 100_000
@@ -394,6 +396,13 @@ def test_who_is_closed_holds_nothing_and_says_so(ends: Ends) -> None:
     with pytest.raises(ConnectionError, match="the connection is closed"):
         pair.client.send(b"x")
     assert pair.client.recv(1) == b""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_closes_it_and_frees_nothing(ends: Ends) -> None:
+    pair = ends()
+    pair.shake()
+    assert in_child(lambda: (pair.client.fileno(), type(pair.client._tls).__name__)) == "(-1, 'SSLObject')"
 
 
 def test_one_may_end_before_hands_are_shaken(ends: Ends) -> None:
