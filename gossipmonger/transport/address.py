@@ -134,8 +134,8 @@ def read_address(place: str, given: Any, *, binding: bool = False, port: int | N
             host = clean_host(host)
         number = _read_port(number, 0 if binding else 1) if number is not None else port
     except (TypeError, ValueError) as error:
-        wanted = "a host that can be connected to and a port from 1 to 65535, such as 'b.example:9742'"
-        wanted = "an address to bind, such as '0.0.0.0:9742'" if binding else wanted
+        reachable = "a host that can be connected to and a port from 1 to 65535, such as 'b.example:9742'"
+        wanted = "an address to bind, such as '0.0.0.0:9742'" if binding else reachable
         reason = f": {error}" if str(error) else ""
         raise type(error)(f"{place} must be {wanted}, got {shown(given)}{reason}") from None
     return {**others, "host": host} if number is None else {**others, "host": host, "port": number}

@@ -22,8 +22,11 @@ __all__ = ["Server"]
 #: Errors that say that the system is out of descriptors or memory. They repeat for as long as somebody wants to connect.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-#: Seconds to accept nothing then, and while more connections than so many have not been taken.
-_PAUSE, _MOMENT, _MOST_WAITING = 0.1, 0.005, 64
+#: Seconds to accept nothing then.
+_PAUSE = 0.1
+
+#: Connections that may wait to be taken before no more are accepted, and seconds from one look at them to the next.
+_MOST_WAITING, _MOMENT = 64, 0.005
 
 #: Seconds that `close` waits for the thread, and for the connection that wakes it where nothing else does.
 _CLOSE_TIMEOUT = 1.0
