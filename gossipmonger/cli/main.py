@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -76,8 +77,8 @@ def main(
 
 @contextmanager
 def _hangups_held(held: bool) -> Iterator[None]:
-    """Let SIGHUP, which would end the process, wait for the agent to take it."""
-    if held and hasattr(signal, "pthread_sigmask"):
+    """Let SIGHUP, which would end the process, wait for the agent to take it. Only the main thread takes signals."""
+    if held and hasattr(signal, "pthread_sigmask") and threading.current_thread() is threading.main_thread():
         former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
         try:
             yield
