@@ -126,7 +126,7 @@ class Program:
         self.report = Report()
         self.a = start(make("a", udp=True))
         self.b = start(make("b", self.a))
-        self.over = False
+        self.over = threading.Event()
         self.last = 0
         for node in (self.a, self.b):
             for event in ("peer left", "peer dead"):
@@ -138,13 +138,12 @@ class Program:
 
     def work(self, number: int) -> None:
         value = 0
-        while not self.over:
+        while not self.over.wait(0.002):
             value += 1
             self.a.update(f"k{number}", value)
             self.b.update("k", value)
             self.a.get("b", "k")
             self.b.peers()
-            time.sleep(0.002)
 
     def run(self, count: int) -> Report:
         """Fork so many times."""
@@ -161,7 +160,7 @@ class Program:
                 self.fork_in_handler(number)
             else:
                 self.fork(number)
-        self.over = True
+        self.over.set()
         for thread in threads:
             thread.join()
         self.report.leaked = max(0, descriptors() - before - 4)  # links come and go

@@ -97,17 +97,20 @@ class Soak:
         """Let some time pass."""
         end = time.monotonic() + seconds
         while time.monotonic() + AWAY < end:
-            pause = min(KILL - AWAY, end - time.monotonic() - AWAY)
-            with self._changed:
-                ended = self._changed.wait_for(lambda: any(node.ended for node in self.nodes.values()), pause)
-            assert not ended, f"a process has ended: {self}"
+            self._wait(min(KILL - AWAY, end - time.monotonic() - AWAY))
             id = self._random.choice([*self._addresses])
             self._gone.add(id)
             self.nodes.pop(id).kill()
             self._killed += 1
-            time.sleep(AWAY)
+            self._wait(AWAY)
             self._start(id)
             until(self._changed, lambda: all(node.listening for node in self.nodes.values()), LIMIT, self.__str__)
+
+    def _wait(self, seconds: float) -> None:
+        """Let some time pass in which no process ends by itself."""
+        with self._changed:
+            ended = self._changed.wait_for(lambda: any(node.ended for node in self.nodes.values()), seconds)
+        assert not ended, f"a process has ended: {self}"
 
     def rotate(self) -> None:
         """Change the key of all for another one."""
@@ -116,7 +119,7 @@ class Soak:
             for node in self.nodes.values():
                 node.ask("keyring", do, key)
             self._keys = keys
-            time.sleep(STEP)
+            self._wait(STEP)
         self._rotations += 1
 
     def sample(self, minutes: float) -> Sample:

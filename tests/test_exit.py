@@ -66,6 +66,9 @@ node.gossip()
 node.wait_for_peers(1, timeout=10)
 
 
+begun = threading.Semaphore(0)
+
+
 def use():
     while True:
         CALL
@@ -73,12 +76,20 @@ def use():
 
 for _ in range(2):
     threading.Thread(target=use, daemon=True).start()
-time.sleep(0.05)
+for _ in range(COUNT):
+    assert begun.acquire(timeout=20)
 """
 
 
-@pytest.mark.parametrize("call", ["node.update('k', time.time())", "node.wait_for(lambda: False)", "node.flush(0.01)"])
-def test_nothing_is_printed_of_calls_of_daemons_and_of_a_pool_when_a_program_ends(call: str) -> None:
-    program = [sys.executable, "-c", DOOMED.replace("CALL", call)]
+@pytest.mark.parametrize(
+    ("call", "count"),
+    [
+        ("begun.release(), node.update('k', time.time())", 100),
+        ("node.wait_for(begun.release)", 2),
+        ("begun.release(), node.flush(0.01)", 4),
+    ],
+)
+def test_nothing_is_printed_of_calls_of_daemons_and_of_a_pool_when_a_program_ends(call: str, count: int) -> None:
+    program = [sys.executable, "-c", DOOMED.replace("CALL", call).replace("COUNT", str(count))]
     ended = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
