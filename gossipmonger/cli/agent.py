@@ -187,7 +187,7 @@ class Agent:
             former[number] = signal.signal(number, stop)
         if hasattr(signal, "SIGHUP"):
             former[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: self.reload())
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # one that came in `main` is taken now
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # one that arrived earlier, in `main`, is handled now
 
         def restore() -> None:
             for number, handler in former.items():
@@ -251,7 +251,7 @@ class Agent:
         }
 
 
-#: What to do if the system refuses to listen, by its error.
+#: Advice for each error with which the system can refuse to listen.
 _ADVICE = {
     errno.EADDRINUSE: "is another agent running? Give this one another --listen (port 0 is any free one), and an --id and a "
     "--socket of its own",

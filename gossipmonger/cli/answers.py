@@ -43,7 +43,7 @@ Question = Mapping[str, Any]
 #: Seconds after which an answer that waits looks whether anybody still wants it.
 _SLICE = 0.5
 
-#: Nodes whose values are told where a wait was in vain.
+#: How many nodes' values the error of a timed-out wait lists.
 _NAMED = 10
 
 #: Records that may wait for whoever follows events. A reader that is slower than that is told so, and let go.
@@ -224,7 +224,7 @@ class Answers:
                 return self._node.wait_for(lambda: look() or gone(), limit)
             except TimeoutError:
                 try:
-                    instead = say()  # it looks once more, and its error says what there is instead
+                    instead = say()  # this checks once more, and its error says what was found instead
                 except TimeoutError as error:
                     instead = words(error).split(": ", 2)[-1]
                 found = look()

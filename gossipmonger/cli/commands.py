@@ -122,7 +122,7 @@ def _forget(arguments: argparse.Namespace, ask: Ask, output: Output, _: object) 
 
 
 def _quiet(answers: Iterator[dict[str, Any]], output: Output, decides: str = "", otherwise: str = "") -> int:
-    """Print an answer only as JSON; return the exit code that one of its fields decides, and say why it is not 0."""
+    """Print an answer only as JSON. Succeed if the field `decides` is true, or fail with the reason `otherwise`."""
     (answer,) = answers
     if output.as_json:
         output.record(answer)

@@ -22,7 +22,7 @@ __all__ = ["main"]
 #: Commands that go on until Ctrl-C, which is their proper end.
 _ENDLESS = frozenset({"agent", "watch", "events", "localtest"})
 
-#: Commands that ask nothing: their modules and functions.
+#: Commands that put no question to a node, each with its module and function.
 _ALONE = {
     "agent": ("agent_command", "run_agent"), "ping": ("ping", "ping"), "localtest": ("localtest", "localtest"),
     "keygen": ("trust", "keygen"), "completion": ("completion", "completion"),
@@ -77,7 +77,7 @@ def main(
 
 @contextmanager
 def _hangups_held(held: bool) -> Iterator[None]:
-    """Let SIGHUP, which would end the process, wait for the agent to take it. Only the main thread takes signals."""
+    """Hold back SIGHUP, which would end the process, until the agent handles it. Only the main thread handles signals."""
     if held and hasattr(signal, "pthread_sigmask") and threading.current_thread() is threading.main_thread():
         former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
         try:
@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace, output: Output, stdin: Any, environ: Map
         return SUCCESS
     if arguments.command is None:
         raise CommandError("give a command; `gossipmonger --help` lists them", USAGE)
-    if arguments.command in _ALONE:  # what only one of them needs is imported for that one
+    if arguments.command in _ALONE:  # each imports only what it needs
         module, function = _ALONE[arguments.command]
         code: int = getattr(import_module(f"gossipmonger.cli.{module}"), function)(arguments, output, stdin, environ)
         return code

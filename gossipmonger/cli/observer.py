@@ -1,4 +1,4 @@
-"""A short-lived observer that answers a command's questions where there is no agent."""
+"""Answers a command's questions by joining the cluster briefly as an observer, for hosts that run no agent."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Output:
         """Print text on stdout at once. Raises as `line` does."""
         try:
             with self._line_lock:
-                stream = self._stdout  # None if another thread has just found that nobody reads it
+                stream = self._stdout  # None if another thread has just found that it has no reader
                 if stream is not None:
                     stream.write(_encodable(text, stream))
                     stream.flush()

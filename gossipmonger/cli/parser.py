@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
     _typed: Sequence[str] = ("",)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse as always, but let the command to which an unknown argument was given refuse it."""
+        """Parse as usual, but let each command reject its own unknown arguments, so that the error names that command."""
         self._typed = args or ("",)
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:

@@ -177,10 +177,10 @@ def _binding(given: Given) -> dict[str, Any]:
 
 
 def serving(given: Given) -> dict[str, Any]:
-    """Return where something is to be served.
+    """Return the address at which to serve something.
 
     Raises:
-        CommandError: It is no address with a port.
+        CommandError: The value is not an address, or it has no port.
     """
     address = _address(given, binding=True)
     if "port" not in address:

@@ -106,21 +106,21 @@ def _context(settings: Settings, purpose: ssl.Purpose) -> ssl.SSLContext:
 
 
 def check_own_id(settings: Settings, server: ssl.SSLContext | None) -> None:
-    """Check that the certificate that a node shows names its id, if others want that.
+    """Check that a node's own certificate names its id, where `tls_check_id` demands it.
 
     Raises:
-        CommandError: It does not.
+        CommandError: The certificate does not name the id.
     """
     if server is None or not settings.tls_check_id:
         return
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # so the certificate vouches for itself
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # so that the certificate can serve as its own authority
     client.load_verify_locations(settings.tls_certificate)
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     asks, shows = client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)
     for end in (asks, shows, asks):
-        with suppress(ssl.SSLError):  # that it waits; or that the certificate has expired, say, which the others will tell
+        with suppress(ssl.SSLError):  # it waits for more, or peers would refuse it anyway, as when expired
             end.do_handshake()
     if asks.version() is None:
         return
@@ -132,7 +132,7 @@ def check_own_id(settings: Settings, server: ssl.SSLContext | None) -> None:
 
 
 def _no_password() -> str:
-    raise OSError("the key is encrypted, and nobody is there to type its password")
+    raise OSError("the key is encrypted, and there is nobody to type its password")
 
 
 def renew(node: Gossipmonger, settings: Settings) -> str:

@@ -44,9 +44,9 @@ class _Weak:
         return [thing for reference in list(self._references) if (thing := reference()) is not None]
 
 
-_making = threading.Lock()  # guards what follows, and is held from when a socket is made until it is in there
+_making = threading.Lock()  # guards the three below; held from before a socket is made until it is registered
 _sockets, _things = _Weak(), _Weak()
-_locked: dict[str, _Weak] = {}  # the name of an attribute that is a lock -> the objects that have it
+_locked: dict[str, _Weak] = {}  # the name of a lock's attribute -> the objects that have it
 
 
 def after_fork(thing: Any) -> None:
@@ -59,7 +59,7 @@ def after_fork(thing: Any) -> None:
 
 
 def renew(thing: Any, lock: str) -> None:
-    """Have the lock that is this attribute of an object replaced in the child of every fork, as long as the object lives."""
+    """Replace the lock in this attribute of an object in the child of every fork, as long as the object lives."""
     with marked(), _making:
         _locked.setdefault(lock, _Weak()).add(thing)
 

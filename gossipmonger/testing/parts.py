@@ -1,4 +1,4 @@
-"""The parts of an endpoint whose time and messages a test decides on, or that its author makes."""
+"""Stand-ins that give a test control of an endpoint's time and messages, and a check of the parts that its author makes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Inline:
 
 
 def made(part: Any, by: str, method: str) -> Any:
-    """Return what a contract's subclass has made, if it is an object with this method; raises a TypeError if not."""
+    """Return what a contract's subclass made; raise a TypeError unless it is an object with this method."""
     if isinstance(part, type) or not callable(getattr(part, method, None)):
         raise TypeError(f"{by}() must return an object with a method {method}(), got {shown(part)}")
     return part

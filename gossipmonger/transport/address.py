@@ -181,7 +181,7 @@ def _read_port(port: Any, least: int) -> int:
 
 
 def numeric(host: str, port: int) -> Address | None:
-    """Return the address that a host is, None for a name; brackets, and zones that say nothing, are passed over."""
+    """Return a numeric host as an address, None for a name. Brackets and meaningless zones are dropped."""
     try:
         version = ip_address(host.strip("[]")).version
         host = clean_host(host)
@@ -217,7 +217,7 @@ def route_to(host: str, port: int) -> str | None:
 
 
 def _probe(family: int, use: Callable[[socket.socket], object]) -> str | None:
-    """Return the local address that a socket has after some use; None if that fails."""
+    """Return the local address of a new socket after calling `use` with it; None if that fails."""
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             use(probe)

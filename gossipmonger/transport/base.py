@@ -34,7 +34,7 @@ __all__ = ["DEFAULT_PORT", "Callback", "Listening", "SeedTransport", "Transport"
 #: The Node.js package's port.
 DEFAULT_PORT = 9742
 
-#: What `listen` and `close` call at the end, and what `listen` may be told first: where, or what to call.
+#: What `listen` and `close` call when they are done; and the first argument of `listen`: where to listen, or that callback.
 Callback = Callable[[], None] | None
 Listening = Mapping[str, Any] | Callback
 
@@ -183,7 +183,7 @@ class Transport(Emitter, ABC):
             self.emit("digest", sender, as_dicts(digest))
 
     def _refuse_address(self, to: RemotePeer) -> None:
-        """Emit that a peer's transport is no address of a host and a port."""
+        """Emit an error: a peer's transport is not an address with a host and a port."""
         reason = f"its transport must be a mapping with a host and a port, got {shown(to.transport)}"
         self._failed(SendError(f"can't send to peer {shown(to.id)}: {reason}", RemotePeer(*to), "address"))
 

@@ -52,7 +52,7 @@ class Handle:
         self._loop._call_at(due, self)
 
     def cancel(self) -> None:
-        """Do not call, and hold nothing until then."""
+        """Do not call, and drop the function at once."""
         self.cancelled, self._function = True, lambda: None
 
     def run(self) -> None:
@@ -69,8 +69,8 @@ class Loop:
 
     Args:
         name: The thread's name.
-        ended: Called on the thread after its last call, once it was stopped. `stop` may have returned by then: it waits no
-            longer than a second, and the system may not have let the thread run in that time.
+        ended: Called on the thread after its last call, once it was stopped. `stop` may have returned by then: it waits at
+            most a second, in which a busy system may not run the thread.
 
     Attributes:
         begun: Whether the thread has been started.

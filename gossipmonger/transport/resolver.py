@@ -266,6 +266,6 @@ def _resolve(host: str) -> list[Address] | Exception:
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
         addresses = [Address(family, at) for family, _, _, _, at in found if family in (socket.AF_INET, socket.AF_INET6)]
-    except BaseException as error:  # no such name, not a name at all, a lack of memory, a replaced `getaddrinfo`
+    except BaseException as error:  # an unknown or malformed name, no memory, a replaced `getaddrinfo`
         return error if isinstance(error, Exception) else OSError(f"{shown(host)}: resolving it raised {shown(error)}")
     return list(dict.fromkeys(addresses)) or OSError(f"{shown(host)} has no address")

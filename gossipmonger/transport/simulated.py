@@ -26,7 +26,7 @@ from gossipmonger.wire import COMPRESS_ABOVE, MAX_MESSAGE_SIZE, Packer, decode, 
 
 __all__ = ["LONGEST", "Network", "Receiver", "SimulatedTransport"]
 
-#: Milliseconds that anything may take in a simulation: the longest ttl.
+#: The longest time in a simulation, in milliseconds: the longest ttl.
 LONGEST = MAX_TTL * 1000
 
 

@@ -35,8 +35,8 @@ _LEAVING = 32
 #: Seconds for the other side of a link to close it on which nothing was said.
 _CLOSE_TIMEOUT = 1.0
 
-#: Seconds without a byte before the first probe of a connection that only waits, seconds between two, and how many go without
-#: an answer until the other side's host counts as vanished: two minutes in all.
+#: Seconds of silence on an idle connection before its first probe, seconds between probes, and unanswered probes after which
+#: the other side's host counts as vanished: two minutes in all.
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
@@ -55,7 +55,7 @@ class Acceptor:
     """Takes connections, all on the loop's thread but for the accept.
 
     Args:
-        side: What holds for all connections.
+        side: What all connections share.
         received: Called on the loop's thread with the bytes of a message and where it came from.
         greeted: Called on the loop's thread with the sender and the bytes of each `HELLO`.
         max_connections: That may be open at once. Beyond it, the slowest that is no link yet is closed, or else the least
@@ -279,7 +279,7 @@ class Acceptor:
         self._greeted(remote, size)
 
     def heard(self, place: Place) -> str:
-        """Return where the link comes from on which the peer of a place has spoken since it was greeted there; "" for none."""
+        """Return the source of the link that a place's peer has used since the place was last sent a `HELLO`; "" for none."""
         link = self._by_id.get(place.peer.id)
         return link.source if link and link.peer == place.peer and link.used > place.asked else ""
 
@@ -326,12 +326,12 @@ class Acceptor:
 
 
 def keep_alive(connected: socket.socket) -> None:
-    """Have the system end a connection whose other end does not answer any more.
+    """Have the system end a connection once its other end has stopped answering.
 
     Raises:
-        OSError: It cannot.
+        OSError: The system does not support it.
     """
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
-        if hasattr(socket, name):  # where not, its own times hold, which are hours
+        if hasattr(socket, name):  # elsewhere the system's own times apply, which are hours
             connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

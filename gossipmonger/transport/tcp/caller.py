@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection: the way back to that, and how errors name its address."""
+"""Who is at the other end of a connection: the way back to it, and its address as errors show it."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class Greeting:
 
     Args:
         dial: A connected dial.
-        side: What holds for all connections.
+        side: What all connections share.
         greeter: Says and hears the `HELLO`s.
         named: How this node names itself.
         linked: Called with the link that comes of it, and what has come on it already.

@@ -56,12 +56,12 @@ class Dialler:
     * On the loop's thread only: `forget`
 
     Args:
-        side: What holds for all connections.
+        side: What all connections share.
         places: Knows the addresses that messages go to.
         resolver: Finds the addresses of names.
         told: Called on the loop's thread with a remote peer and "accepted", "refused" or "itself", for each dial that ended so;
             and with "silent" or "foreign" if no `HELLO` came back, but nothing, or something else.
-        heard: Returns where the peer of a place has spoken from since it was greeted there; "" if it has not.
+        heard: Returns the source of the link that a place's peer has used since the place was last sent a `HELLO`; "" for none.
         max_links: Links that are kept. Beyond it, the least recently used is closed.
         connect_timeout: Seconds for each address that a name has.
         send_timeout: Seconds for a message to a Node.js node.
@@ -159,7 +159,7 @@ class Dialler:
 
     def _begin(self, place: Place) -> None:
         """Send what waits for a place, in the way that is right for it."""
-        if not place.shown and self._resolver.is_from(place.host, self._heard(place)):  # it hung, or has begun anew
+        if not place.shown and self._resolver.is_from(place.host, self._heard(place)):  # it hung, or has restarted
             place.answer()
         if not place.node_js:
             if self._may_send(place, self._hello_size(place)):

@@ -103,7 +103,7 @@ def check_id(connected: socket.socket, peer: RemotePeer | None) -> TlsFailure | 
 
 
 class Notices:
-    """Tells what TLS fails of, once a minute for each source and reason, since nodes try again. On the loop's thread only.
+    """Reports failures of TLS, once a minute for each source and reason, since nodes retry. On the loop's thread only.
 
     Args:
         failed: Called with the errors.
@@ -132,7 +132,7 @@ class Notices:
 
 
 def shake(loop: Loop, connected: Secured, done: Callable[[], None], failed: Callable[[OSError], None]) -> None:
-    """Go as far with a handshake as is possible now, and go on whenever the loop finds that there is more to do.
+    """Take a handshake as far as it goes now, and continue whenever the loop finds more to do.
 
     Whoever begins it sees to its deadline, by unwatching the socket.
 

@@ -168,7 +168,7 @@ class Link:
             self.closed = True
             self._outgoing.clear()
             self.socket.close()
-        self.splitter = Splitter(0, self.source)  # the link may be held for some seconds, what has come of a frame is not
+        self.splitter = Splitter(0, self.source)  # frees a partial frame: timers may hold the link for seconds
         for timer in (self.late, self.stuck):
             if timer is not None:
                 timer.cancel()

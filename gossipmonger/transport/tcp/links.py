@@ -52,7 +52,7 @@ class Links:
         ended: Called on the loop's thread with a link that is closed now. If it was not `retired`, nobody meant to close it.
         drained: Called on the loop's thread when everything has left that had to wait for a slow link.
         limits: Returns what a part of a message may have.
-        notices: Takes what TLS fails of.
+        notices: Reports failures of TLS.
         receive_timeout: Seconds for a frame to arrive, from its first byte that came to its last.
         send_timeout: Seconds for what is written to leave.
 
@@ -214,7 +214,7 @@ class Links:
         if message.sender is not link.peer:
             unnamed = check_id(link.socket, message.sender)
             header = message.header
-            if unnamed is not None and not (header is not None and header.observer):  # whose id tells it from nobody
+            if unnamed is not None and not (header is not None and header.observer):  # an observer's id identifies nobody
                 self._notices.tell(link.source, unnamed, link.dialled)
                 return
             known = link.peer if message.sender == link.peer else None

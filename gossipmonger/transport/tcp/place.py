@@ -53,7 +53,7 @@ class Place:
 
     Attributes:
         host, port: As others tell it.
-        peer: Whom the last message is for.
+        peer: The recipient of the last message.
         name: The host that a certificate has to name.
         trusted: Whether the program itself has named it.
         shown: Whether it has shown that a node is there.
@@ -80,7 +80,7 @@ class Place:
     waiting: deque[tuple[RemotePeer, Message]] = field(default_factory=deque)
     parts: Iterator[tuple[Message, bytes]] = field(default_factory=lambda: iter(()))
     _left: int = ALLOWANCE
-    _returns: int = 0  # bytes that may be sent because of what came in its name
+    _returns: int = 0  # bytes that may be sent in return for what came in its name
     _renewed: float | None = None  # when the allowance was first used, or was renewed last
     _renewals: int = 0
 

@@ -25,7 +25,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: Seconds to accept nothing then.
 _PAUSE = 0.1
 
-#: Connections that may wait to be taken before no more are accepted, and seconds from one look at them to the next.
+#: How many accepted connections may wait for the loop before accepting stops, and seconds until the next check.
 _MOST_WAITING, _MOMENT = 64, 0.005
 
 #: Seconds that `close` waits for the thread, and for the connection that wakes it where nothing else does.
@@ -44,7 +44,7 @@ class Server(socketserver.TCPServer):
         port: Where to bind; 0 for any free port.
         accepted: Called on that thread with each connection, which does not block, and the other side's address.
         failed: Called on that thread with the errors of accepting.
-        waiting: Returns how many connections have been handed over and are not taken yet.
+        waiting: Returns how many connections were handed over and still wait for the loop.
 
     Raises:
         OSError: The address cannot be bound.
@@ -135,7 +135,7 @@ class Server(socketserver.TCPServer):
         return connected
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Hand a connection over. While too many are not taken yet, accept no more: the system lets them wait."""
+        """Hand a connection over. While too many wait for the loop, stop accepting: the system queues the rest."""
         self._accepted(request, client_address)
         while self._waiting() >= _MOST_WAITING and not self._closing.wait(_MOMENT):
             pass

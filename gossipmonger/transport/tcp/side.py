@@ -1,4 +1,4 @@
-"""This side of all TCP connections: what it says of itself, what it takes, and to whom errors go."""
+"""This side of all TCP connections: how it names itself, what it accepts, and where its errors go."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Side:
         failed: Called on any thread with an error.
         named: Returns how this node names itself; None if nobody has said so.
         life: Returns what tells this process from all others.
-        clusters: Says which cluster this node is of.
+        clusters: Says which cluster this node belongs to.
         greeter: Makes what greets the other side of a link that is dialled from here (True) or from there.
         tls: What links begin with; None for nothing.
-        notices: Takes what TLS fails of.
+        notices: Reports failures of TLS.
         max_message_size: Bytes.
     """
 
@@ -49,10 +49,10 @@ class Side:
     max_message_size: int
 
     def hello(self, greeter: Greeter, named: RemotePeer | None, *you: str) -> bytes:
-        """Return the `HELLO` of this side, under a name, to somebody who may be told where they are seen to come from."""
+        """Return this side's `HELLO` under a name. `you` is the source address of an accepted connection, to be told to it."""
         return greeter.hello(named, self.life(), self.clusters.name, *you)
 
     def refuse(self, error: ClusterError) -> None:
-        """Report a node of another cluster, once in a while."""
+        """Report a node of another cluster, at a limited rate."""
         for each in self.clusters.report(monotonic() * 1000, error):
             self.failed(each)

@@ -56,7 +56,7 @@ _REASONS: Mapping[str, str] = {
 
 
 class _Closed:
-    """Stands in for the TLS of a socket that is closed: a thread may be about to use it."""
+    """Replaces the TLS of a closed socket, which another thread may be about to use."""
 
     def __getattr__(self, name: str) -> Any:
         raise ConnectionError("the connection is closed")
@@ -327,10 +327,10 @@ class TlsSocket(Secured):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
-        """Close it, and free what was encrypted and what OpenSSL has of it: timers may hold the socket for some seconds.
+        """Close the socket, and free its buffers and OpenSSL's state: timers may hold the socket for some seconds.
 
-        This takes no lock: it is called in the child of a fork too. There nothing is freed, as another thread of the parent may
-        have been in the middle of OpenSSL, or may have held one of its locks.
+        This takes no lock, since it also runs in the child of a fork. There it frees nothing: another thread of the parent may
+        have been inside OpenSSL, or may have held one of its locks.
         """
         super().close()
         if os.getpid() == self._pid:

@@ -390,6 +390,6 @@ class TcpTransport(Transport):
             self._dialler.flush(min(self.linger, _FLUSH_TIMEOUT))
 
     def _close_sockets(self) -> None:
-        """Close all sockets. The loop has ended, or this is its thread, which does so again at its end: it may be late."""
+        """Close all sockets. The loop's thread does so again at its end, as `Loop.stop` may not have waited that long."""
         for part in (self._dialler, self._acceptor, self._links):
             part.close()
