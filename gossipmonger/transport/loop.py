@@ -48,8 +48,7 @@ class Handle:
 
     def start(self) -> None:
         """Let the time begin."""
-        due = monotonic() + self._seconds
-        self._loop._call_at(due, self)
+        self._loop._call_at(monotonic() + self._seconds, self)
 
     def cancel(self) -> None:
         """Do not call, and drop the function at once."""
@@ -57,8 +56,7 @@ class Handle:
 
     def run(self) -> None:
         """Call, unless it was cancelled."""
-        if not self.cancelled:
-            self._function()
+        self._function()
 
 
 class Loop:

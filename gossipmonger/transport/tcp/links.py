@@ -213,8 +213,7 @@ class Links:
             return
         if message.sender is not link.peer:
             unnamed = check_id(link.socket, message.sender)
-            header = message.header
-            if unnamed is not None and not (header is not None and header.observer):  # an observer's id identifies nobody
+            if unnamed is not None and not (message.header and message.header.observer):  # an observer's id identifies nobody
                 self._notices.tell(link.source, unnamed, link.dialled)
                 return
             known = link.peer if message.sender == link.peer else None

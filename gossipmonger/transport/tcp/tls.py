@@ -329,8 +329,7 @@ class TlsSocket(Secured):
     def close(self) -> None:
         """Close the socket, and free its buffers and OpenSSL's state: timers may hold the socket for some seconds.
 
-        This takes no lock, since it also runs in the child of a fork. There it frees nothing: another thread of the parent may
-        have been inside OpenSSL, or may have held one of its locks.
+        It takes no lock, as it also runs in a forked child. There it frees nothing: the parent may have been inside OpenSSL.
         """
         super().close()
         if os.getpid() == self._pid:
