@@ -5,10 +5,10 @@ with. It sends nothing else: replies that ask for what is still missing, no delt
 answers it out of what it knows itself and takes nothing from it, neither who it is nor what it tells of others. So nothing of
 an observer is left anywhere once the answer has gone, and it does not matter which id it says, or whether it was killed.
 
-There is one exception: a former life. An observer may be the only one that remembers the former lives of a cluster whose clocks
-have been set back since, and would take all that it hears for old news. So a node that is told more about itself than it knows
-goes above that, even if an observer says so: see `Identity`. And an observer that hears less from a node than it knows asks it
-again in its next round, with an entry that says what it knows, although the node may count as dead.
+There is one exception. After a cluster's clocks have been set back, an observer may be the only one that remembers the former
+lives, and would dismiss the present ones as old news. So a node that hears of a later life of its own goes above that, even if
+only an observer says so: see `Identity`. And an observer that hears less from a node than it knows asks it again in its next
+round, with an entry that says what it knows, although the node may count as dead.
 """
 
 from __future__ import annotations
